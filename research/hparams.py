@@ -53,9 +53,7 @@ def bind(value: Any, values: dict[str, Any]) -> Any:
     if isinstance(value, tuple):
         return tuple(bind(child, below.get(str(i), {})) for i, child in enumerate(value))
     children = {name: child for name, child, _ in _children(value)}
-    return dataclasses.replace(
-        value, **here, **{name: bind(children[name], inner) for name, inner in below.items()}
-    )
+    return dataclasses.replace(value, **here, **{name: bind(children[name], inner) for name, inner in below.items()})
 
 
 def concrete(value: Any) -> bool:
