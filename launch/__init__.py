@@ -1,0 +1,1 @@
+"""The one launcher: `python -m launch --help`."""

@@ -1,0 +1,40 @@
+"""Depth and activation on handwritten digits: without a non-linearity, depth buys nothing.
+
+    python -m launch run experiments.digits_mlp --sweep activation --seeds 3
+"""
+
+from research.data.scikit import Sklearn
+from research.data.transforms import Scale
+from research.experiment import Experiment
+from research.models.mlp import MLP
+from research.optimizers import AdamW
+from research.schedules import Cosine
+from research.sweep import Sweep, ablation, grid, product
+from research.tasks.classification import Classification
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        model=MLP(widths=(128, 128), classes=10),
+        task=Classification(classes=10),
+        data=Sklearn(name="digits", test=0.2),
+        preprocess=(Scale("image", 1 / 16),),
+        optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(), weight_decay=0.1),
+        steps=600,
+        batch_size=128,
+        eval_every=200,
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    return {
+        "activation": ablation(
+            baseline={},
+            variants={name: {"model.activation": name} for name in ("gelu", "tanh", "sigmoid", "identity")},
+            name="relu",
+        ),
+        "lr_wd": product(
+            grid("optimizer.learning_rate", 1e-3, 3e-3, 1e-2, 3e-2),
+            grid("optimizer.weight_decay", 0.01, 0.03, 0.1, 0.3),
+        ),
+    }

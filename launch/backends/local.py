@@ -1,0 +1,61 @@
+"""Training in this process, on this host's devices."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from launch.folder import RunFolder
+from launch.plan import Group
+from research.experiment import Experiment
+from research.loop import Feeds, Trial, train
+from research.parallel import Programs
+from research.progress import TextProgress
+
+
+@contextmanager
+def stopping_signals() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and SIGINT ask training to save and stop; a second SIGINT interrupts at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train_group(
+    group: Group,
+    experiments: dict[str, Experiment],
+    feeds: Feeds,
+    folder: RunFolder,
+    programs: Programs | None,
+    stop: Callable[[], bool],
+) -> None:
+    """Trains a group to its step, each trial in its own folder.
+
+    Raises:
+      research.loop.Interrupted: `stop` said so, and everything is saved.
+    """
+    trials = [Trial(name, experiments[name], folder.trial(name)) for name in group.trials]
+    progress = TextProgress(group.trials[0] if len(trials) == 1 else group.trials[0].rpartition("-s")[0])
+    try:
+        train(
+            trials,
+            feeds,
+            stacked=bool(group.stacked),
+            progress=progress,
+            stop=stop,
+            programs=programs,
+            until=group.until,
+        )
+    finally:
+        progress.close()

@@ -1,0 +1,70 @@
+"""Which experiments there are, read from their source: without importing them, and so without importing jax."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import pathlib
+
+from research.errors import RequestError, nearest
+
+EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
+FILE_PREFIX = "file:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An experiment module: its name, the first line of its docstring, the names of its sweeps."""
+
+    name: str
+    summary: str
+    sweeps: tuple[str, ...]
+
+
+def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
+    """The experiments of a folder: its modules that define `experiment()`, by name."""
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text())
+        functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        if "experiment" in functions:
+            summary = (ast.get_docstring(tree) or "").strip().splitlines()[:1]
+            keys = _literal_keys(functions["sweeps"]) if "sweeps" in functions else ()
+            found.append(Entry(path.stem, summary[0] if summary else "", keys))
+    return found
+
+
+def _literal_keys(function: ast.FunctionDef) -> tuple[str, ...]:
+    """The keys of the dict that the function returns, where they are literals."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict):
+            keys = [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
+            return tuple(key for key in keys if isinstance(key, str))
+    return ()
+
+
+def module_name(experiment: str) -> str:
+    """What was typed (`digits_mlp`, `experiments.digits_mlp`, a path to a file) as the name that `load_module` takes.
+
+    Raises:
+      RequestError: there is no such experiment or file.
+    """
+    if experiment.endswith(".py") or "/" in experiment:
+        path = pathlib.Path(experiment)
+        if not path.is_file():
+            raise RequestError(f"{experiment}: no such file")
+        return f"{FILE_PREFIX}{path.resolve()}"
+    names = [entry.name for entry in entries()]
+    short = experiment.removeprefix("experiments.")
+    if short in names:
+        return f"experiments.{short}"
+    if "." in experiment and not experiment.startswith("experiments."):
+        return experiment  # a module of the user's own
+    raise RequestError(f"no experiment {experiment!r}; {nearest(short, names)}")
+
+
+def short_name(module: str) -> str:
+    """The name of an experiment's folder under runs/: the last word of its module, or its file's stem."""
+    if module.startswith(FILE_PREFIX):
+        return pathlib.Path(module.removeprefix(FILE_PREFIX)).stem
+    return module.rpartition(".")[2]

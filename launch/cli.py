@@ -1,0 +1,142 @@
+"""The command line: what is asked, read and handed on; every wrong request is one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from research.errors import RequestError, nearest
+
+COMMANDS = ("list", "show", "plan", "run", "report", "eval")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that says what is wrong in one line."""
+
+    def error(self, message: str) -> None:
+        raise RequestError(
+            f"{message} (python -m launch {'--help' if self.prog == 'launch' else self.prog + ' --help'})"
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = _Parser(prog="python -m launch", description="One launcher for every experiment, from a laptop to a pod.")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    commands.add_parser("list", help="every experiment and its sweeps, one line each")
+
+    show = commands.add_parser("show", help="the resolved configuration, the parameters, FLOPs per step")
+    _experiment(show)
+
+    plan = commands.add_parser("plan", help="trials, programs, memory, estimated time; trains and writes nothing")
+    _experiment(plan)
+    _sweep(plan)
+
+    run = commands.add_parser("run", help="train, continue what is unfinished, report")
+    _experiment(run)
+    _sweep(run)
+    run.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/EXPERIMENT/SWEEP)")
+    run.add_argument("--on", default="local", choices=["local"], help="where to train (default: here)")
+    run.add_argument(
+        "--prune",
+        metavar="METRIC:MODE",
+        help="successive halving by a validation metric, such as validation/loss:min",
+    )
+    run.add_argument(
+        "--debug", action="store_true", help="take one batch without compiling, and name what first makes a NaN"
+    )
+
+    report = commands.add_parser("report", help="tables and pictures from the folders of runs")
+    report.add_argument("dirs", nargs="+", metavar="DIR")
+    report.add_argument("--out", metavar="DIR", help="where to (default: report/ in the run; needed for several)")
+
+    evaluate = commands.add_parser("eval", help="score a finished run's checkpoints again")
+    evaluate.add_argument("dir", metavar="DIR", help="a run's folder, or a trial's")
+    evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    return root
+
+
+def _experiment(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", metavar="EXPERIMENT", help="a module, its last word, or a path to a file")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change a field; repeatable"
+    )
+
+
+def _sweep(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--sweep", metavar="NAME", help="one of the experiment's sweeps (default: itself alone)")
+    command.add_argument("--seeds", type=_count, metavar="N", help="train each variant with N seeds")
+    command.add_argument(
+        "--stack",
+        default="auto",
+        choices=["on", "off", "auto"],
+        help="trials of one program side by side, one after another, or what is faster here (default)",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise RequestError(f"--seeds {text}: expected a whole number, at least 1")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit status: 0 all trials ended, 1 some failed, 2 the request was wrong."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            raise RequestError(f"no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
+        return _dispatch(parser().parse_args(arguments))
+    except RequestError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; Python would say so once more
+        return 1
+
+
+def _dispatch(asked: argparse.Namespace) -> int:
+    if asked.command == "list":
+        return _list()
+    if asked.command == "report":
+        from launch.report import report, terminal_table
+
+        made = report(asked.dirs, asked.out)
+        terminal_table(asked.dirs)
+        print(made.html)
+        return 0
+    if asked.command == "eval":
+        from launch.evaluate import evaluate_again
+
+        return evaluate_again(asked.dir, asked.split)
+
+    from launch.request import read_request
+
+    if asked.command == "show":
+        from launch.show import show
+
+        return show(read_request(asked.experiment, settings=asked.settings))
+    request = read_request(asked.experiment, sweep=asked.sweep, settings=asked.settings, seeds=asked.seeds)
+    if asked.command == "plan":
+        from launch.show import show_plan
+
+        return show_plan(request, asked.stack)
+    if asked.debug:
+        from launch.debug import debug
+
+        return debug(request)
+    from launch.run import run
+
+    return run(request, asked.out, stack=asked.stack, prune=asked.prune)
+
+
+def _list() -> int:
+    from launch.catalog import entries
+
+    for entry in entries():
+        print(f"{entry.name:24} {entry.summary}")
+        if entry.sweeps:
+            print(f"{'':24} --sweep {', '.join(entry.sweeps)}")
+    return 0

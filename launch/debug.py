@@ -1,0 +1,49 @@
+"""`launch run … --debug`: one batch, operation by operation, to find where a NaN comes from."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import traceback
+
+import jax
+import jax.numpy as jnp
+
+from launch.request import Request
+from launch.run import prepare
+from research.data.feed import take
+from research.hparams import hparams
+from research.train_step import make_init, make_train_step
+
+
+def debug(request: Request) -> int:
+    """Takes a step of the request's first trial without compiling it; names the first operation that makes a NaN.
+
+    Returns the exit status: 0 where every number stayed finite, 1 where one did not.
+    """
+    prepared = prepare(request)
+    name, experiment = next(iter(prepared.experiments.items()))
+    feeds = prepared.feeds[name]
+    batch = take(feeds.train.resident, feeds.train.batches(experiment.seed, experiment.batch_size).fed(0))
+    batch = {key: jnp.asarray(x) for key, x in batch.items()}
+    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
+    print(f"{name}: one step of batch_size={experiment.batch_size}, not compiled", file=sys.stderr)
+    state = jax.jit(make_init(experiment))(jax.random.key(experiment.seed), batch, values)
+    try:
+        with jax.disable_jit(), jax.debug_nans(True), jax.debug_infs(True):
+            _, metrics = make_train_step(experiment)(state, batch)
+    except FloatingPointError as error:
+        first = str(error).strip().splitlines()[0].rstrip(".")
+        print(f"{first}, at {_where(error)}")
+        return 1
+    for key, x in metrics.items():
+        print(f"{key}: {float(x):.6g}")
+    print("every number of the step is finite")
+    return 0
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of the traceback that is not a library's."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    frame = [f for f in frames if f.name != "debug" and not f.filename.startswith("<")][-1]
+    return f"{pathlib.Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"

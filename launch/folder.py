@@ -1,0 +1,190 @@
+"""A run's folder: what was asked (sweep.json), a folder per trial, and whose it is while it trains (lease.json)."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from etils import epath
+
+from launch.plan import Group
+from launch.request import Request
+from research.errors import RequestError
+from research.experiment import Experiment
+from research.records import is_local, read_json, write_json
+from research.serialization import FILE_PREFIX, stable_hash, to_json
+
+LEASE_SECONDS = 60.0
+"""A lease that was not renewed for this long is nobody's."""
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+
+    @property
+    def sweep_file(self) -> epath.Path:
+        return self.path / "sweep.json"
+
+    def trial(self, name: str) -> epath.Path:
+        return self.path / "trials" / name
+
+    def groups(self) -> list[Group]:
+        """The groups that were decided on, in order."""
+        return [Group.from_record(record) for record in (read_json(self.sweep_file) or {}).get("groups", [])]
+
+    def check_same(self, request: Request) -> None:
+        """Refuses a folder that holds something else; the line names the first difference."""
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        held = read_json(self.sweep_file)
+        if held is None:
+            raise RequestError(f"{self.path}: not empty and no run (no readable sweep.json); choose another --out")
+        asked = json.loads(json.dumps(request.record()))
+        for key, value in asked.items():
+            if key != "trials" and held.get(key) != value and key != "hash":
+                raise RequestError(
+                    f"{self.path} holds {key}={held.get(key)!r}, asked was {key}={value!r}; choose another --out"
+                )
+        if held.get("trials") != asked["trials"] or held.get("hash") != asked["hash"]:
+            raise RequestError(f"{self.path}: the experiment has changed since ({_difference(self, request)})")
+
+    def write_request(self, request: Request, stack: str, prune: str | None) -> None:
+        """Writes sweep.json, unless the run is being continued."""
+        if read_json(self.sweep_file) is None:
+            record = request.record() | {
+                "stack": stack,
+                "prune": prune,
+                "command": command(),
+                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "commit": commit(request.module),
+                "versions": versions(),
+                "protocol": {
+                    "selection": "validation split only",
+                    "test": "scored once, at the end of training",
+                    "seeds": sorted({trial.seed for trial in request.trials}),
+                },
+                "groups": [],
+            }
+            write_json(self.sweep_file, record)
+
+    def write_groups(self, groups: list[Group]) -> None:
+        """Adds what was decided on to sweep.json."""
+        write_json(self.sweep_file, read_json(self.sweep_file) | {"groups": [group.record() for group in groups]})
+
+    def write_config(self, name: str, experiment: Experiment) -> None:
+        """A trial's config.json: its resolved experiment, from which it can be rebuilt, and the hash of that."""
+        path = self.trial(name) / "config.json"
+        if not path.exists():
+            write_json(path, {"trial": name, "hash": stable_hash(experiment), "experiment": to_json(experiment)})
+
+
+def _difference(folder: RunFolder, request: Request) -> str:
+    held = {trial["name"]: trial for trial in (read_json(folder.sweep_file) or {}).get("trials", [])}
+    asked = {trial["name"]: trial for trial in request.record()["trials"]}
+    for name in asked.keys() ^ held.keys():
+        return f"trial {name} is {'new' if name in asked else 'gone'}"
+    for name, trial in asked.items():
+        for key, value in trial.items():
+            if held[name].get(key) != json.loads(json.dumps(value)):
+                return f"trial {name}: {key} {held[name].get(key)!r} became {value!r}"
+    return "its defaults are others now"
+
+
+class Lease:
+    """While it is held, no other launcher trains in the folder.  Renewed by a thread; free after a minute without."""
+
+    def __init__(self, folder: RunFolder):
+        self.path = folder.path / "lease.json"
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Lease:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        held = read_json(self.path)
+        if held is not None and self._alive(held):
+            raise RequestError(
+                f"{self.path.parent} is being trained by process {held['pid']} on {held['host']}; "
+                f"wait for it, or choose another --out"
+            )
+        if is_local(self.path):
+            self.path.unlink(missing_ok=True)
+            try:
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                raise RequestError(f"{self.path.parent}: another launcher has just started there") from None
+        self._renew()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _alive(held: dict[str, Any]) -> bool:
+        if time.time() - held["time"] > LEASE_SECONDS:
+            return False
+        if held["host"] != socket.gethostname():
+            return True
+        return held["pid"] != os.getpid() and pathlib.Path(f"/proc/{held['pid']}").exists()
+
+    def _renew(self) -> None:
+        write_json(self.path, {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
+
+    def _keep(self) -> None:
+        while not self._ended.wait(LEASE_SECONDS / 4):
+            try:
+                self._renew()
+            except OSError:
+                continue  # a full disk: the trials say so
+
+
+def command() -> str:
+    """What was typed, to type it again."""
+    import shlex
+
+    return "python -m launch " + shlex.join(sys.argv[1:])
+
+
+def commit(module: str) -> str | None:
+    """The commit of the code that runs, "+changes" where the working tree differs; None outside version control."""
+    where = pathlib.Path(module.removeprefix(FILE_PREFIX) if module.startswith(FILE_PREFIX) else __file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(where), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+        if head.returncode:
+            return None
+        changed = subprocess.run(
+            ["git", "-C", str(where), "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what decides the numbers, and the device they run on."""
+    import jax
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    device = jax.devices()[0]
+    return {"python": platform.python_version(), **found, "device": f"{jax.device_count()} x {device.device_kind}"}

@@ -1,0 +1,81 @@
+"""What was asked on the command line, as values: the experiment, its sweep, its trials."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from launch.catalog import module_name, short_name
+from research import sweep as sweeping
+from research.errors import RequestError, require
+from research.experiment import Experiment
+from research.override import override, parse_assignment
+from research.serialization import load_module, stable_hash, to_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A sweep of an experiment with its changes, resolved into trials.
+
+    Attributes:
+      module: the experiment's module, or file:PATH.
+      settings: {dotted path: text} of --set.
+    """
+
+    module: str
+    sweep: str | None
+    settings: dict[str, str]
+    seeds: int | None
+    experiment: Experiment
+    baseline: str | None
+    trials: tuple[sweeping.TrialSpec, ...]
+
+    @property
+    def default_folder(self) -> str:
+        return f"runs/{short_name(self.module)}/{self.sweep or 'base'}"
+
+    def record(self) -> dict[str, Any]:
+        """What sweep.json keeps of the request, and what a continued run must agree with."""
+        return {
+            "experiment": self.module,
+            "sweep": self.sweep,
+            "settings": self.settings,
+            "seeds": self.seeds,
+            "baseline": self.baseline,
+            "hash": stable_hash(self.experiment),
+            "trials": [
+                {
+                    "name": trial.name,
+                    "variant": trial.variant,
+                    "seed": trial.seed,
+                    "overrides": {path: to_json(value) for path, value in trial.overrides.items()},
+                    "hash": stable_hash(trial.experiment),
+                }
+                for trial in self.trials
+            ],
+        }
+
+
+def read_request(
+    experiment: str, *, sweep: str | None = None, settings: Sequence[str] = (), seeds: int | None = None
+) -> Request:
+    """Imports the experiment and resolves what was asked of it.
+
+    Raises:
+      RequestError: whatever is wrong with it, in a line.
+    """
+    module = module_name(experiment)
+    source = load_module(module)
+    require(hasattr(source, "experiment"), f"{experiment}: it defines no function experiment()")
+    require(seeds is None or seeds >= 1, f"--seeds {seeds}: expected at least 1")
+    base = source.experiment()
+    if not isinstance(base, Experiment):
+        raise RequestError(f"{experiment}: experiment() gives a {type(base).__name__}, not an Experiment")
+    texts = dict(parse_assignment(text) for text in settings)
+    base = override(base, texts, parse=True)
+    sweeps = source.sweeps() if hasattr(source, "sweeps") else {}
+    chosen = None if sweep is None else sweeping.require_sweep(sweeps, sweep)
+    trials = sweeping.trials(base, chosen, seeds=seeds)
+    baseline = chosen.baseline if chosen is not None else None
+    return Request(module, sweep, texts, seeds, base, baseline, tuple(trials))

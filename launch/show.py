@@ -1,0 +1,97 @@
+"""`launch show` and `launch plan`: what would be trained, before anything is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from launch import plan
+from launch.request import Request
+from launch.run import Prepared, prepare
+from research import paths
+from research.data.feed import take
+from research.experiment import Experiment
+from research.hparams import hparams
+from research.loop import Feeds
+from research.serialization import stable_hash, to_json
+from research.train_step import make_init, make_train_step
+
+
+def show(request: Request) -> int:
+    """Prints the resolved configuration, the parameters by path, and the FLOPs of one step."""
+    prepared = prepare(request)
+    name = next(iter(prepared.experiments))
+    experiment, feeds = prepared.experiments[name], prepared.feeds[name]
+    print(json.dumps(to_json(experiment), indent=1))
+    print(f"hash: {stable_hash(experiment)}")
+    state, flops = _abstract(experiment, feeds)
+    table = Table("parameter", "shape", "number", title=None)
+    table.columns[2].justify = "right"
+    leaves = paths.flatten(state.params)
+    for path, x in leaves.items():
+        table.add_row(path, " x ".join(map(str, x.shape)), f"{math.prod(x.shape):,}")
+    table.add_section()
+    table.add_row("all", "", f"{sum(math.prod(x.shape) for x in leaves.values()):,}")
+    Console(width=120).print(table)
+    print(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
+    print(f"data: {feeds.train.reason}")
+    return 0
+
+
+def _abstract(experiment: Experiment, feeds: Feeds):
+    """(shapes of the state, FLOPs of a step), from tracing alone."""
+    batches = feeds.train.batches(experiment.seed, experiment.batch_size)
+    batch = take(feeds.train.resident, batches.fed(0))
+    batches.close()
+    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
+    state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
+    cost = jax.jit(make_train_step(experiment)).lower(state, batch).cost_analysis() or {}
+    return state, cost.get("flops", float("nan"))
+
+
+def show_plan(request: Request, stack: str) -> int:
+    """Prints groups, programs, memory and time, from a few throw-away steps; trains and writes nothing."""
+    prepared = prepare(request)
+    table = Table("program", "trials", "first", "way", "memory", "steps", "time")
+    programs, seconds = 0, 0.0
+    for undecided in plan.group(prepared.experiments, request.experiment.steps):
+        for group, needed, rate in _estimates(undecided, prepared, stack):
+            steps = prepared.experiments[group.trials[0]].steps
+            took = steps * len(group.trials) / rate
+            programs, seconds = programs + 1, seconds + took
+            way = "side by side" if group.stacked else "one after another"
+            table.add_row(
+                str(programs),
+                str(len(group.trials)),
+                group.trials[0],
+                way if len(group.trials) > 1 else "alone",
+                f"{needed / 2**20:,.1f} MiB",
+                f"{steps:,}",
+                _time(took),
+            )
+    Console(width=120).print(table)
+    memory = f"{plan.device_memory() / 2**30:.1f} GiB on each of {jax.device_count()} {jax.devices()[0].device_kind}"
+    print(f"{len(prepared.experiments)} trials, {programs} programs, about {_time(seconds)} of training here; {memory}")
+    return 0
+
+
+def _estimates(undecided: plan.Group, prepared: Prepared, stack: str):
+    """(group, bytes that its program needs, trial steps per second) of each chunk."""
+    feeds = prepared.of(undecided.trials)
+    for group, _ in plan.decide(undecided, prepared.experiments, feeds, stack):
+        own = [prepared.experiments[name] for name in group.trials]
+        candidate, state = plan.build(own, feeds, stacked=bool(group.stacked))
+        plan.measure(candidate, state, own[0], feeds)
+        yield dataclasses.replace(group), candidate.memory, candidate.trial_steps_per_second
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,188 @@
+"""Saving what training carries, with Orbax: asynchronous, atomic, verified when read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from etils import epath
+
+from research.errors import RequestError
+from research.train_state import is_key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """When state is saved and what is kept.  The end of training and a SIGTERM always save.
+
+    Attributes:
+      every_steps: save at multiples of this many steps; None leaves it to the clock alone.
+      every_seconds: save when this long has passed since the last save; None leaves it to the steps alone.  A program
+        over several hosts follows the steps only.
+      keep: how many of the latest are kept.
+      best: a validation metric, such as "validation/accuracy"; the state with its best value is kept beside the latest,
+        and the test split is scored with it.  None scores the last state.
+      mode: whether the best value is the largest or the smallest.
+    """
+
+    every_steps: int | None = None
+    every_seconds: float | None = 120.0
+    keep: int = 2
+    best: str | None = None
+    mode: Literal["max", "min"] = "max"
+
+    def check(self) -> None:
+        if self.every_steps is not None and self.every_steps < 1:
+            raise RequestError(f"every_steps={self.every_steps}: expected at least 1, or none")
+        if self.every_seconds is not None and not self.every_seconds > 0:
+            raise RequestError(f"every_seconds={self.every_seconds}: expected a number above 0, or none")
+        if self.keep < 1:
+            raise RequestError(f"keep={self.keep}: expected at least 1")
+        if self.best is not None and not self.best.startswith("validation/"):
+            raise RequestError(f"best={self.best}: expected a metric of the validation split, such as validation/loss")
+
+
+class Store:
+    """The checkpoints of one trial: a folder with a numbered folder per saved step."""
+
+    def __init__(self, folder: epath.PathLike, policy: Checkpoints = Checkpoints()):
+        self.folder = epath.Path(folder)
+        self.policy = policy
+        self._manager = None
+
+    def _open(self) -> Any:
+        if self._manager is None:
+            import orbax.checkpoint as ocp
+            from orbax.checkpoint import checkpoint_managers as policies
+
+            kept = [policies.LatestN(self.policy.keep)]
+            if self.policy.best is not None:
+                sign = 1.0 if self.policy.mode == "max" else -1.0
+                kept.append(policies.BestN(get_metric_fn=lambda metrics: sign * metrics[self.policy.best], n=1))
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    enable_async_checkpointing=True,
+                    cleanup_tmp_directories=True,  # what a kill in the middle of a save left behind
+                    preservation_policy=policies.AnyPreservationPolicy(kept),
+                ),
+            )
+        return self._manager
+
+    def steps(self) -> list[int]:
+        """The saved steps, latest first."""
+        return sorted(self._open().all_steps(), reverse=True) if self.folder.exists() else []
+
+    def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Starts saving a pytree of arrays; the writing goes on in the background.
+
+        Raises:
+          OSError and others: what went wrong in this save or in the one before it.
+        """
+        import orbax.checkpoint as ocp
+
+        items = {
+            "state": ocp.args.StandardSave(_storable(state)),
+            "checksums": ocp.args.JsonSave(_checksums(_storable(state))),
+        }
+        self._open().save(
+            step, args=ocp.args.Composite(**items), metrics=dict(metrics) if metrics else None, force=True
+        )
+
+    def best_step(self) -> int | None:
+        """The kept step with the best value of `policy.best`, the earliest of equals; None where none was evaluated."""
+        found = []
+        for step in self.steps():
+            metrics = self._open().metrics(step) or {}
+            if metrics.get(self.policy.best) is not None:
+                value = metrics[self.policy.best]
+                found.append((value if self.policy.mode == "max" else -value, -step))
+        return -max(found)[1] if found else None
+
+    def restore(self, step: int, like: Any = None) -> Any:
+        """The state saved at `step`.
+
+        Args:
+          step: one of `steps()`.
+          like: gives structure, dtypes and shardings (arrays or their shapes); None gives nested dicts of NumPy arrays.
+
+        Raises:
+          CorruptCheckpoint: it cannot be read, or is not what was written.
+        """
+        import orbax.checkpoint as ocp
+
+        try:
+            saved = ocp.args.StandardRestore(None if like is None else _storable(like, abstract=True))
+            restored = self._open().restore(
+                step, args=ocp.args.Composite(state=saved, checksums=ocp.args.JsonRestore())
+            )
+            state, checksums = restored["state"], restored["checksums"]
+        except Exception as error:  # Orbax and its stores raise of every kind
+            raise CorruptCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
+        if checksums and checksums != _checksums(state):
+            raise CorruptCheckpoint(f"{self.folder / str(step)}: its contents are not what was written")
+        return jax.tree.map(np.asarray, state) if like is None else _rewrap(state, like)
+
+    def delete_after(self, step: int) -> None:
+        """Removes checkpoints later than `step`, so that training again from there can save them anew."""
+        for later in [s for s in self.steps() if s > step]:
+            self._open().delete(later)
+
+    def wait(self) -> None:
+        """Returns when what was started is written; raises what went wrong with it."""
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then frees the background threads."""
+        if self._manager is not None:
+            manager, self._manager = self._manager, None
+            manager.close()
+
+
+class CorruptCheckpoint(RuntimeError):
+    """A checkpoint that cannot be read back as it was written."""
+
+
+def _storable(tree: Any, *, abstract: bool = False) -> Any:
+    """A nested dict of plain arrays: typed random keys as their data, None left out."""
+    from flax import serialization
+
+    def leaf(x: Any) -> Any:
+        if is_key(x):
+            x = jax.eval_shape(jax.random.key_data, x) if abstract else jax.random.key_data(x)
+        if abstract:
+            sharding = getattr(x, "sharding", None)
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        return x
+
+    return serialization.to_state_dict(jax.tree.map(leaf, tree))
+
+
+def _rewrap(stored: Any, like: Any) -> Any:
+    from flax import serialization
+
+    def leaf(x: Any, old: Any) -> Any:
+        return jax.random.wrap_key_data(x) if is_key(old) else x
+
+    plain = jax.tree.map(lambda x: jax.eval_shape(jax.random.key_data, x) if is_key(x) else x, like)
+    return jax.tree.map(leaf, serialization.from_state_dict(plain, stored), like)
+
+
+def _checksums(stored: Any) -> dict[str, int]:
+    """CRC-32 of every array that this process holds whole, by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(stored)[0]
+    sums = {}
+    for path, x in leaves:
+        if getattr(x, "is_fully_addressable", True):
+            sums[jax.tree_util.keystr(path)] = zlib.crc32(np.ascontiguousarray(np.asarray(x)))
+    return sums
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

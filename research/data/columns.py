@@ -1,0 +1,211 @@
+"""Examples and columns: what a source is read into, with an error that names the example where it cannot be.
+
+A column is a NumPy array [example, ...].  Columns hold what a device holds: bool, (u)int8 to (u)int32, float16,
+bfloat16 and float32; float64 becomes float32, and 64-bit integers become int32 where they fit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from research.errors import RequestError, nearest, require
+
+
+class Source(Protocol):
+    """Examples by number.  Four more methods are used where a source has them:
+
+    `__getitems__(indices) -> sequence of examples`, where reading several at once is faster;
+    `arrays() -> {name: array [example, ...]}`, where whole columns are in memory already;
+    `column(name) -> array or None`, one column without decoding the others (labels, to split by);
+    `where(i) -> str`, what an error calls example i (its file).
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]: ...
+
+
+class Columns:
+    """A source whose columns are in memory: {name: array [example, ...]}."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray]):
+        self._columns = {name: canonical(x, f"column {name!r}") for name, x in columns.items()}
+        self._length = same_length(self._columns)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        return {name: x[i] for name, x in self._columns.items()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return dict(self._columns)
+
+    def take(self, indices: np.ndarray) -> Columns:
+        return Columns({name: x[indices] for name, x in self._columns.items()})
+
+
+class Subset:
+    """Some examples of a source, in the order of `indices`."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self.source, self.indices = source, np.asarray(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        return self.source[int(self.indices[i])]
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[dict[str, np.ndarray]]:
+        return examples(self.source, self.indices[np.asarray(indices)])
+
+    def column(self, name: str) -> np.ndarray | None:
+        whole = column(self.source, name)
+        return None if whole is None else whole[self.indices]
+
+    def where(self, i: int) -> str:
+        return where(self.source, int(self.indices[i]))
+
+    def take(self, indices: np.ndarray) -> Subset:
+        return Subset(self.source, self.indices[indices])
+
+
+def subset(source: Source, indices: np.ndarray) -> Source:
+    """The examples at `indices`, as a source: copied where the columns are in memory, a view where they are not."""
+    return source.take(indices) if hasattr(source, "take") else Subset(source, indices)
+
+
+def column(source: Source, name: str) -> np.ndarray | None:
+    """One column of a source, or None where it has none of that name, or none without decoding everything."""
+    if hasattr(source, "arrays"):
+        return source.arrays().get(name)
+    return source.column(name) if hasattr(source, "column") else None
+
+
+def where(source: Source, i: int) -> str:
+    """What to call example i in an error."""
+    return source.where(i) if hasattr(source, "where") else f"example {i}"
+
+
+def examples(source: Source, indices: Sequence[int]) -> Sequence[dict[str, np.ndarray]]:
+    """The examples at `indices`, in one request where the source takes one."""
+    indices = [int(i) for i in indices]
+    return source.__getitems__(indices) if hasattr(source, "__getitems__") else [source[i] for i in indices]
+
+
+def canonical(value: Any, what: str) -> np.ndarray:
+    """`value` as an array a device can hold; `what` names it where it cannot be one."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        kind = "text" if array.dtype.kind in "US" or isinstance(value, str | bytes) else f"of dtype {array.dtype}"
+        raise RequestError(f"{what} is {kind}; a batch holds numbers of one shape per field")
+    if array.dtype == np.float64:
+        return array.astype(np.float32)
+    if array.dtype in (np.int64, np.uint64):
+        limits = np.iinfo(np.int32)
+        fits = array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max)
+        require(fits, f"{what} holds integers beyond 32 bits, such as {array.max() if array.size else 0}")
+        return array.astype(np.int32)
+    return array
+
+
+def same_length(columns: Mapping[str, np.ndarray], what: str = "columns") -> int:
+    """The number of examples in `columns`; a RequestError where they disagree."""
+    require(bool(columns), f"{what}: there are none; expected arrays [example, ...] by name")
+    scalars = [name for name, x in columns.items() if np.ndim(x) == 0]
+    require(not scalars, f"{what}: {', '.join(scalars)} has no axis of examples; expected arrays [example, ...]")
+    lengths = {name: len(x) for name, x in columns.items()}
+    listed = ", ".join(f"{name} {n:,}" for name, n in lengths.items())
+    require(len(set(lengths.values())) == 1, f"{what}: the numbers of examples differ ({listed})")
+    return next(iter(lengths.values()))
+
+
+def like(source: Source) -> dict[str, np.ndarray]:
+    """Example 0 of a source: the shapes and dtypes that all others must have."""
+    require(len(source) > 0, "the data set is empty: expected at least one example")
+    return {name: canonical(x, f"{where(source, 0)}: {name!r}") for name, x in examples(source, [0])[0].items()}
+
+
+def nbytes(source: Source) -> int:
+    """Bytes of all columns once decoded."""
+    if hasattr(source, "arrays"):
+        return sum(x.nbytes for x in source.arrays().values())
+    return len(source) * sum(x.nbytes for x in like(source).values())
+
+
+def read(source: Source, indices: np.ndarray, first: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The examples at `indices` as columns, each example of the shapes and dtypes of `first` (see `like`).
+
+    Raises RequestError, naming the example, for a missing field, another shape or dtype, and non-finite numbers.
+    """
+    columns = {name: np.empty((len(indices), *x.shape), x.dtype) for name, x in first.items()}
+    for row, example in enumerate(examples(source, indices)):
+        for name, x in columns.items():
+            if name not in example:
+                raise RequestError(f"{where(source, indices[row])}: no {name!r}; {nearest(name, example)}")
+            value = canonical(example[name], f"{where(source, indices[row])}: {name!r}")
+            if value.shape != x.shape[1:] or value.dtype != x.dtype:
+                raise RequestError(
+                    f"{where(source, indices[row])}: {name!r} is {value.dtype} {list(value.shape)}, but that of "
+                    f"{where(source, 0)} is {x.dtype} {list(x.shape[1:])}; all examples need one shape and dtype"
+                )
+            x[row] = value
+    _check_finite(columns, lambda row: where(source, indices[row]))
+    return columns
+
+
+def materialize(source: Source, threads: int | None = None) -> dict[str, np.ndarray]:
+    """All columns of a source, decoded once by `threads` threads (one per core by default).  Raises as `read` does."""
+    if hasattr(source, "arrays"):
+        require(len(source) > 0, "the data set is empty: expected at least one example")
+        columns = source.arrays()
+        _check_finite(columns, lambda row: where(source, row))
+        return columns
+    first = like(source)
+    columns = {name: np.empty((len(source), *x.shape), x.dtype) for name, x in first.items()}
+
+    def decode(start: int) -> None:
+        indices = np.arange(start, min(start + _CHUNK, len(source)))
+        for name, x in read(source, indices, first).items():
+            columns[name][start : start + len(indices)] = x
+
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        list(pool.map(decode, range(0, len(source), _CHUNK)))
+    return columns
+
+
+def chunks(source: Source | Mapping[str, np.ndarray], size: int = 1024) -> Iterator[dict[str, np.ndarray]]:
+    """A source's examples, or columns, as batches of up to `size`, in order."""
+    source = Columns(source) if isinstance(source, Mapping) else source
+    if hasattr(source, "arrays"):
+        columns = source.arrays()
+        yield from ({name: x[i : i + size] for name, x in columns.items()} for i in range(0, len(source), size))
+        return
+    first = like(source)
+    for start in range(0, len(source), size):
+        yield read(source, np.arange(start, min(start + size, len(source))), first)
+
+
+_CHUNK = 256  # examples decoded at a time: long enough to read ahead, short enough to share among threads
+
+
+def _check_finite(columns: Mapping[str, np.ndarray], name_row) -> None:
+    for name, x in columns.items():
+        if x.dtype.kind in "biu":
+            continue
+        for start in range(0, len(x), _CHUNK):
+            finite = np.isfinite(x[start : start + _CHUNK])
+            if not finite.all():
+                row = start + int(np.argwhere(~finite)[0][0])
+                raise RequestError(f"{name_row(row)}: {name!r} holds {_first_bad(x[row])}; expected finite numbers")
+
+
+def _first_bad(x: np.ndarray) -> str:
+    flat: Iterable = np.ravel(x)
+    return next(str(float(v)) for v in flat if not np.isfinite(v))

@@ -1,0 +1,183 @@
+"""A folder of images per class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from etils import epath
+
+from research.data.columns import Source
+from research.data.spec import Data, Splits, check_amount, check_choice
+from research.errors import RequestError, nearest, require
+
+Resize = Literal["crop", "stretch", "pad"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test",)}
+_CHANNELS = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "YCbCr": 3, "CMYK": 3, "RGBA": 4}  # of Pillow's 8-bit modes
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder(Data):
+    """Images in folders named after their classes: image uint8 [height, width, channels], label int32.
+
+    path/cat/1.png, path/dog/2.jpg, ...; or path/train/cat/1.png with sibling folders validation and test, those that
+    are there.  Without a test folder, `test` of the images is held out.  Classes are sorted by name; `fit` fills in
+    `class_names`.  Hidden files and files without an image's suffix are left out.
+
+    `resize` brings an image to `size` (height, width): "crop" scales it to cover the size and crops the centre, "pad"
+    fits it in and pads with black, "stretch" changes its aspect.  An image of another number of channels is an error,
+    unless `convert` says to convert it.  EXIF orientation is applied.
+    """
+
+    path: str
+    size: tuple[int, int] = (32, 32)
+    channels: Literal[1, 3, 4] = 3
+    resize: Resize = "crop"
+    convert: bool = False
+    test: float | int = 0.2
+    class_names: tuple[str, ...] | None = None
+
+    def read(self) -> Splits:
+        folders = self._split_folders()
+        names = self._names()
+        images = {split: self._images(folder, names) for split, folder in folders.items()}
+        if "test" not in images:
+            images["train"], images["test"] = self.hold_out(images["train"], "test")
+        return Splits(**images)
+
+    def fit(self, train: Source) -> Self:
+        """Fills in `class_names`."""
+        return dataclasses.replace(self, class_names=self._names())
+
+    def encode(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Images to predict on: paths, Pillow images, or uint8 arrays [height, width, channels], brought to `size`."""
+        require(
+            isinstance(raw, Sequence | np.ndarray) and not isinstance(raw, str), "expected a list of images or paths"
+        )
+        require(len(raw) > 0, "expected at least one image, got none")
+        return {"image": np.stack([self._encode_one(x, f"image {i}") for i, x in enumerate(raw)])}
+
+    def check(self) -> None:
+        super().check()
+        good = len(self.size) == 2 and min(self.size) >= 1
+        require(good, f"size={self.size}: expected (height, width) in pixels, each at least 1")
+        require(self.channels in _MODES, f"channels={self.channels}: expected one of {', '.join(map(str, _MODES))}")
+        check_choice("resize", self.resize, Resize)
+        check_amount("test", self.test)
+
+    def _encode_one(self, image: Any, name: str) -> np.ndarray:
+        import PIL.Image
+
+        if isinstance(image, str) or hasattr(image, "__fspath__"):
+            return load_image(epath.Path(image), self)
+        if isinstance(image, PIL.Image.Image):
+            return to_shape(image, self, name)
+        x = np.asarray(image)
+        good = x.dtype == np.uint8 and x.ndim in (2, 3) and (x.ndim == 2 or x.shape[-1] in (1, *_MODES))
+        require(good, f"{name}: expected uint8 [height, width, {self.channels}], got {x.dtype} {list(x.shape)}")
+        return to_shape(PIL.Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x), self, name)
+
+    def _split_folders(self) -> dict[str, epath.Path]:
+        root = epath.Path(self.path)
+        require(root.exists(), f"path={self.path!r} does not exist; expected a folder of class folders")
+        require(root.is_dir(), f"path={self.path!r}: expected a folder of class folders, this is a file")
+        inside = {folder.name: folder for folder in _folders(root)}
+        found = {s: inside[n] for s, names in _SPLIT_FOLDERS.items() for n in names if n in inside}
+        if "train" not in found:
+            return {"train": root}
+        others = sorted(set(inside) - {folder.name for folder in found.values()})
+        require(not others, f"path={self.path!r}: {', '.join(others)} beside train; expected validation or test")
+        return found
+
+    def _names(self) -> tuple[str, ...]:
+        if self.class_names is not None:
+            return self.class_names
+        folder = self._split_folders()["train"]
+        names = tuple(f.name for f in _folders(folder))
+        require(bool(names), f"{folder} holds no class folders; expected {folder}/CLASS/IMAGE.png")
+        return names
+
+    def _images(self, folder: epath.Path, names: tuple[str, ...]) -> Images:
+        files, labels = [], []
+        for class_folder in _folders(folder):
+            name = class_folder.name
+            if name not in names:
+                raise RequestError(f"{class_folder} is not a class of the training split; {nearest(name, names)}")
+            found = sorted(f for f in class_folder.rglob("*") if _is_image(f, class_folder))
+            require(bool(found), f"{class_folder} holds no image ({', '.join(SUFFIXES)})")
+            files += found
+            labels += [names.index(name)] * len(found)
+        require(bool(files), f"{folder} holds no class folders; expected {folder}/CLASS/IMAGE.png")
+        return Images(tuple(files), np.array(labels, np.int32), self)
+
+
+class Images:
+    """A source that decodes an image file when asked for it."""
+
+    def __init__(self, files: tuple[epath.Path, ...], labels: np.ndarray, spec: ImageFolder):
+        self.files, self.labels, self.spec = files, labels, spec
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        return {"image": load_image(self.files[i], self.spec), "label": self.labels[i]}
+
+    def column(self, name: str) -> np.ndarray | None:
+        return self.labels if name == "label" else None
+
+    def where(self, i: int) -> str:
+        return str(self.files[i])
+
+
+def load_image(path: epath.Path, spec: ImageFolder) -> np.ndarray:
+    """The image in a file, uint8 [height, width, channels] of `spec`; a RequestError names the file that is none."""
+    import PIL.Image
+
+    try:
+        with path.open("rb") as f, PIL.Image.open(f) as image:
+            image.load()
+            return to_shape(image, spec, str(path))
+    except FileNotFoundError:
+        raise RequestError(f"{path} does not exist; expected an image") from None
+    except (OSError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
+        # Pillow's message for a file it cannot identify is about the open file; the path says it better.
+        reason = "" if isinstance(error, PIL.UnidentifiedImageError) else f": {error}"
+        raise RequestError(f"{path} is not an image that can be read{reason}") from None
+
+
+def to_shape(image: Any, spec: ImageFolder, name: str) -> np.ndarray:
+    """A Pillow image as uint8 [height, width, channels] of `spec`."""
+    from PIL import Image, ImageOps
+
+    channels = _CHANNELS.get(image.mode)
+    require(channels is not None, f"{name}: pixels of mode {image.mode!r}; expected 8 bits a channel")
+    if channels != spec.channels and not spec.convert:
+        raise RequestError(
+            f"{name} has {channels} channels (mode {image.mode!r}), expected channels={spec.channels}; "
+            "convert=True converts such images"
+        )
+    image = ImageOps.exif_transpose(image).convert(_MODES[spec.channels])
+    height, width = spec.size
+    if image.size != (width, height):
+        if spec.resize == "crop":
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+        elif spec.resize == "pad":
+            image = ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC)
+        else:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(height, width, spec.channels)
+
+
+def _folders(path: epath.Path) -> list[epath.Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _is_image(path: epath.Path, root: epath.Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()

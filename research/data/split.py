@@ -1,0 +1,49 @@
+"""Splitting a data set: seeded, stratified by label, disjoint, covering.
+
+Everything that divides examples (test, validation, a smaller training split) takes the first k of one order whose every
+prefix holds the classes in proportion.  So subsets are nested: the 100 examples of `train_examples=100` are among those
+of `train_examples=200`, and a validation split of another size does not reshuffle the rest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from research.errors import require
+
+
+def stratified_order(labels: np.ndarray | int, seed: int, purpose: int = 1) -> np.ndarray:
+    """A permutation of the examples, int64 [n], each prefix of which has the classes in proportion, within one example.
+
+    `labels` is an integer array [n], or just n where there are none.  The r-th example of a class of size m, in random
+    order, gets the place (r + ½) / m, and the order is that of the places.  `purpose` (1, 2, ...) tells several orders
+    of one seed apart; none of them is `order(seed, epoch)`, whose third word of entropy is 0.
+    """
+    n = labels if isinstance(labels, int) else len(labels)
+    shuffled = np.random.default_rng((seed, 0, purpose)).permutation(n)
+    if isinstance(labels, int):
+        return shuffled
+    _, group, sizes = np.unique(np.asarray(labels)[shuffled], return_inverse=True, return_counts=True)
+    by_class = np.argsort(group, kind="stable")
+    rank = np.empty(n)
+    rank[by_class] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return shuffled[np.argsort((rank + 0.5) / sizes[group], kind="stable")]
+
+
+def count(amount: float | int, n: int, name: str) -> int:
+    """How many of n examples `amount` asks for: a number of examples, or a fraction below 1 (at least one example)."""
+    if isinstance(amount, float) and 0 < amount < 1:
+        amount = max(1, round(amount * n))
+    require(
+        float(amount).is_integer() and 0 <= amount < n,
+        f"{name}={amount}: expected a fraction below 1, or a number of examples below the {n:,} there are",
+    )
+    return int(amount)
+
+
+def hold_out(labels: np.ndarray | int, amount: float | int, seed: int, purpose: int = 1, name: str = "validation"):
+    """Indices (rest, held), each ascending: `held` is `amount` of the examples, stratified by `labels`."""
+    n = labels if isinstance(labels, int) else len(labels)
+    chosen = stratified_order(labels, seed, purpose)
+    k = count(amount, n, name)
+    return np.sort(chosen[k:]), np.sort(chosen[:k])

@@ -1,0 +1,175 @@
+"""Preprocessing as values, applied inside the program to whole batches, in training, evaluation and prediction alike.
+
+    preprocess=(Scale("image", 1 / 255), Standardize("image"))
+
+What a transform leaves None is filled in from the training split, once: `fit_transforms`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.data.columns import Source, chunks
+from research.errors import RequestError, nearest, require
+
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform(abc.ABC):
+    """A deterministic function of one field of a batch."""
+
+    field: str
+
+    @abc.abstractmethod
+    def apply(self, x: jax.Array) -> jax.Array:
+        """The field's new value, from [batch, ...]."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        if self.field not in batch:
+            raise RequestError(
+                f"{type(self).__name__}: the batch has no field {self.field!r}; {nearest(self.field, batch)}"
+            )
+        return batch | {self.field: self.apply(batch[self.field])}
+
+    def fit(self, batches: Iterable[Batch]) -> Self:
+        """This transform with what is None filled in from the training split, given as batches already transformed by
+        those before it."""
+        return self
+
+    def check(self) -> None:
+        """Raises RequestError for a field that cannot be meant."""
+        require(bool(self.field), "field='': expected the name of a field of a batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale(Transform):
+    """x · factor, in float32 where x holds integers: `Scale("image", 1 / 255)`."""
+
+    factor: float = 1 / 255
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        return _floating(x) * self.factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardize(Transform):
+    """(x − mean) / std, of each entry of the last axis: channels of images, features of vectors; of [batch], one of
+    each.
+
+    None takes them from the training split (std of the population), where a constant entry gets std 1.
+    """
+
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        if self.mean is None or self.std is None:
+            raise RequestError(
+                f"Standardize({self.field!r}): mean and std are None; fit it to the training split first"
+            )
+        x = _floating(x)
+        return (x - jnp.asarray(self.mean, x.dtype)) / jnp.asarray(self.std, x.dtype)
+
+    def fit(self, batches: Iterable[Batch]) -> Self:
+        if self.mean is not None and self.std is not None:
+            return self
+        n, mean, squares, low, high = 0, 0.0, 0.0, np.inf, -np.inf
+        for batch in batches:  # Chan, Golub & LeVeque (1983): means and sums of squares of parts, combined
+            x = np.asarray(batch[self.field])
+            x = x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1).astype(np.float64)
+            part, total = x.mean(0), n + len(x)
+            squares = squares + np.square(x - part).sum(0) + np.square(part - mean) * (n * len(x) / total)
+            mean = mean + (part - mean) * (len(x) / total)
+            low, high, n, scalar = (
+                np.minimum(low, x.min(0)),
+                np.maximum(high, x.max(0)),
+                total,
+                batch[self.field].ndim == 1,
+            )
+        std = np.where(low == high, 1.0, np.sqrt(squares / n))
+        values = (tuple(float(v) for v in x) for x in (mean, std))
+        mean, std = (x[0] if scalar else x for x in values)
+        return dataclasses.replace(
+            self, mean=mean if self.mean is None else self.mean, std=std if self.std is None else self.std
+        )
+
+    def check(self) -> None:
+        super().check()
+        values = self.std if isinstance(self.std, tuple) else (self.std,)
+        require(all(v is None or v > 0 for v in values), f"std={self.std}: expected more than 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cast(Transform):
+    """x in another dtype."""
+
+    dtype: str = "float32"
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        return jnp.asarray(x, self.dtype)
+
+    def check(self) -> None:
+        super().check()
+        try:
+            jnp.dtype(self.dtype)
+        except TypeError:
+            names = ("float32", "bfloat16", "float16", "int32", "uint8", "bool")
+            raise RequestError(f"dtype={self.dtype!r}: {nearest(self.dtype, names)}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class OneHot(Transform):
+    """Integers as float32 indicators [..., classes]; zeros outside [0, classes).
+
+    None takes one more than the largest of the training split.
+    """
+
+    classes: int | None = None
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        if self.classes is None:
+            raise RequestError(f"OneHot({self.field!r}): classes is None; fit it to the training split first")
+        return jax.nn.one_hot(x, self.classes, dtype=jnp.float32)
+
+    def fit(self, batches: Iterable[Batch]) -> Self:
+        if self.classes is not None:
+            return self
+        return dataclasses.replace(self, classes=1 + max(int(np.max(batch[self.field])) for batch in batches))
+
+    def check(self) -> None:
+        super().check()
+        require(self.classes is None or self.classes >= 1, f"classes={self.classes}: expected at least 1")
+
+
+def preprocess(transforms: tuple[Transform, ...], batch: Batch, *, partial: bool = False) -> Batch:
+    """The batch after all transforms, in order.
+
+    `partial` leaves out those of fields that are not there: a user who wants a prediction brings no label.
+    """
+    for transform in transforms:
+        if not partial or transform.field in batch:
+            batch = transform(batch)
+    return batch
+
+
+def fit_transforms(
+    transforms: tuple[Transform, ...], train: Source | Mapping[str, np.ndarray]
+) -> tuple[Transform, ...]:
+    """The transforms, each fitted to the training split as those before it leave it."""
+    fitted: tuple[Transform, ...] = ()
+    for transform in transforms:
+        before = fitted
+        fitted = (*fitted, transform.fit(preprocess(before, batch) for batch in chunks(train)))
+    return fitted
+
+
+def _floating(x: jax.Array) -> jax.Array:
+    return x if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x, jnp.float32)

@@ -1,0 +1,128 @@
+"""What a run is: an `Experiment`, a frozen value that can be printed, compared, hashed, changed and written to JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+
+from research.checkpoints import Checkpoints
+from research.data.augment import Augmentation
+from research.data.spec import Data, Splits
+from research.data.transforms import Transform, fit_transforms
+from research.errors import RequestError
+from research.hparams import hparam
+from research.optimizers import Optimizer
+from research.parallel import Parallel
+from research.tasks.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A model learning a task from data: everything that decides the result, and nothing else.
+
+    Attributes:
+      model: a Linen module; computes in its own `dtype`, keeps parameters in float32.
+      task: what is learned: the loss, the metrics, and how a batch becomes the model's arguments.
+      data: where the examples come from and how they are split.
+      optimizer: the update rule, its learning-rate schedule and weight decay.
+      steps: optimizer steps to train for.
+      batch_size: examples per optimizer step, over all devices and micro-batches.
+      seed: of the initial parameters, the order of examples, dropout and augmentation; never of the split.
+      preprocess: applied to every batch inside the program: in training, in evaluation and in `predict`.
+      augment: random changes to training examples, keyed per example, inside the program.
+      accumulation: micro-batches per step; gradients equal those of the whole batch (batch norm apart, which then
+        normalises each micro-batch by itself).
+      clip_norm: gradients are scaled down to this global L2 norm.
+      ema_decay: keeps an exponential moving average of the parameters, which evaluation and inference then use.
+      log_every: steps between lines of training metrics.
+      eval_every: steps between evaluations on the validation split; None evaluates at the end only.
+      eval_batch_size: examples per evaluation call; it changes no metric.
+      checkpoints: when state is saved and which states are kept.
+      parallel: how the step is laid out over devices; changes nothing but rounding.
+      init_from: the folder of a finished trial or run to take parameters from.
+      init_skip: patterns of parameter paths that keep their fresh values, such as "head/*".
+    """
+
+    model: nn.Module
+    task: Task
+    data: Data
+    optimizer: Optimizer
+    steps: int
+    batch_size: int
+    seed: int = 0
+    preprocess: tuple[Transform, ...] = ()
+    augment: tuple[Augmentation, ...] = ()
+    accumulation: int = 1
+    clip_norm: float | None = hparam(None)
+    ema_decay: float | None = hparam(None)
+    log_every: int = 20
+    eval_every: int | None = None
+    eval_batch_size: int = 512
+    checkpoints: Checkpoints = Checkpoints()
+    parallel: Parallel = Parallel()
+    init_from: str | None = None
+    init_skip: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuses values that cannot be trained, before anything is compiled.
+
+        Raises:
+          RequestError: one line, the dotted path first.
+        """
+        for name in ("steps", "batch_size", "accumulation", "log_every", "eval_batch_size", "eval_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"{name}={value}: expected at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise RequestError(f"seed={self.seed}: expected 0 to 4294967295")
+        if self.batch_size % self.accumulation:
+            raise RequestError(f"accumulation={self.accumulation}: expected a divisor of batch_size={self.batch_size}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise RequestError(f"clip_norm={self.clip_norm}: expected a number above 0, or none")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise RequestError(f"ema_decay={self.ema_decay}: expected 0 <= ema_decay < 1, or none")
+        _check_part("model", self.model)
+        _check_part("task", self.task)
+        _check_part("data", self.data)
+        _check_part("optimizer", self.optimizer, self.steps)
+        _check_part("checkpoints", self.checkpoints)
+        _check_part("parallel", self.parallel)
+        for name in ("preprocess", "augment"):
+            for i, part in enumerate(getattr(self, name)):
+                _check_part(f"{name}.{i}", part)
+
+    def fit(self, splits: Splits) -> Experiment:
+        """The resolved experiment: what was left None for the training split to say (means, categories) filled in.
+
+        Args:
+          splits: as `data.load()` gives them.
+
+        Raises:
+          RequestError: the data do not suit the experiment: fewer examples than `batch_size`, a label outside the
+            classes.
+        """
+        if self.batch_size > len(splits.train):
+            raise RequestError(f"batch_size={self.batch_size}: there are {len(splits.train)} training examples")
+        for name, source in splits._asdict().items():
+            if source is not None:
+                self.task.check_examples(source, name)
+        return dataclasses.replace(
+            self,
+            data=_fitted(self.data, splits.train),
+            task=_fitted(self.task, splits.train),
+            preprocess=fit_transforms(self.preprocess, splits.train),
+        )
+
+
+def _check_part(path: str, part: Any, *context: Any) -> None:
+    if hasattr(part, "check"):
+        try:
+            part.check(*context)
+        except RequestError as error:
+            raise RequestError(f"{path}.{error}") from None
+
+
+def _fitted(part: Any, train: Any) -> Any:
+    return part.fit(train) if hasattr(part, "fit") else part

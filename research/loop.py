@@ -1,0 +1,466 @@
+"""The host's side of training: batches in, metrics out; evaluation, checkpoints, resuming, stopping.
+
+`train` takes trials that share a program and trains them stacked, or one after another, in their own folders.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from research.checkpoints import CorruptCheckpoint, Store
+from research.data.feed import Feed, evaluation_batches, make_feed, take
+from research.data.spec import Data, Splits
+from research.errors import RequestError
+from research.experiment import Experiment
+from research.hparams import hparams
+from research.parallel import Programs
+from research.progress import Progress
+from research.records import MetricsLog, finite, read_json, write_json
+from research.train_state import TrainState, is_key, stack, unstack
+from research.train_step import make_init, make_train_step
+from research.transfer import initial_parameters
+
+SECONDS_PER_CALL = 0.25
+"""About how long one call may train for, where one call takes several steps: the progress and a SIGTERM wait for it."""
+
+MAX_IN_FLIGHT = 8
+"""Calls whose metrics have not been read yet; the device is never waited for while there are fewer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """An experiment with its name and the folder that it writes to; resolved (`Experiment.fit`)."""
+
+    name: str
+    experiment: Experiment
+    folder: epath.Path
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; everything up to `step` is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+@dataclasses.dataclass(frozen=True)
+class Feeds:
+    """The splits of a data set, ready to be fed to programs."""
+
+    train: Feed
+    evaluation: dict[str, Feed]
+
+
+def make_feeds(data: Data) -> tuple[Splits, Feeds]:
+    """Loads a data set and decides where its examples live: on the device, in memory, or behind workers."""
+    splits = data.load()
+    feeds = {name: make_feed(source, data.storage, data.workers) for name, source in splits._asdict().items() if source}
+    decoded = Splits(**{name: feed.source for name, feed in feeds.items()})
+    return decoded, Feeds(feeds.pop("train"), feeds)
+
+
+def train(
+    trials: Sequence[Trial],
+    feeds: Feeds,
+    *,
+    stacked: bool,
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+    programs: Programs | None = None,
+    until: int | None = None,
+) -> None:
+    """Trains each trial to its end and writes its result.json; continues from its checkpoints where there are any.
+
+    Args:
+      trials: alike but for seed, hparams and what the loop itself reads of them.
+      stacked: all at once under vmap, or one after another through the same program.
+      progress: told of steps, losses and evaluations.
+      stop: asked between calls; once true, everything is saved and `Interrupted` raised.
+      programs: compiled ones to use again.
+      until: a step to stop at, evaluated and saved but without a result: for those who decide who trains on.
+
+    Raises:
+      Interrupted: after saving, when `stop` said so.
+    """
+    experiment = trials[0].experiment
+    if programs is None:
+        programs = Programs(experiment, feeds.train.resident, trials=len(trials) if stacked else None)
+    for group in [trials] if stacked else [[trial] for trial in trials]:
+        _Group(group, feeds, programs, progress, stop, min(until or experiment.steps, experiment.steps)).run()
+
+
+class _Record:
+    """What the loop keeps of one trial: its files, and how it stands."""
+
+    def __init__(self, trial: Trial):
+        self.trial = trial
+        self.store = Store(trial.folder / "checkpoints", trial.experiment.checkpoints)
+        self.log: MetricsLog | None = None
+        self.status: str | None = None
+        self.metrics: dict[str, float | None] = {}
+
+    @property
+    def active(self) -> bool:
+        return self.status is None
+
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Runs what touches only this trial's files: an error fails this trial and leaves the others alone."""
+        try:
+            action()
+        except (OSError, ValueError) as error:
+            self.end("failed", error=one_line(error))
+
+    def end(self, status: str, **facts: Any) -> None:
+        """Closes the trial's files and writes result.json.  Where even that fails, the missing file says it."""
+        self.status = status
+        for close in (self.log.close if self.log else lambda: None, self.store.close):
+            try:
+                close()
+            except (OSError, ValueError) as error:
+                self.status, facts["error"] = "failed", one_line(error)
+        try:
+            write_json(self.trial.folder / "result.json", {"status": self.status, "metrics": self.metrics, **facts})
+        except OSError as error:
+            self.status, self.error = "failed", one_line(error)
+
+
+class _Group:
+    """Trials that go through one program together: a stack of them, or one."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        feeds: Feeds,
+        programs: Programs,
+        progress: Progress,
+        stop: Callable[[], bool],
+        until: int,
+    ):
+        self.until = until
+        self.records = [_Record(trial) for trial in trials]
+        self.experiment = trials[0].experiment
+        self.feeds = feeds
+        self.programs = programs
+        self.progress = progress
+        self.stop = stop
+        self.stacked = programs.trials is not None
+        batches = [feeds.train.batches(t.experiment.seed, t.experiment.batch_size) for t in trials]
+        self.batches = batches if self.stacked else batches[0]
+        self.seconds = 0.0
+        self.trained = 0
+
+    # -- the course of training ----------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        try:
+            self._train()
+        finally:
+            for batches in self.batches if self.stacked else [self.batches]:
+                batches.close()
+
+    def _train(self) -> None:
+        state, step = self._start()
+        total = self.until
+        pending: collections.deque[tuple[int, int, Any]] = collections.deque()
+        self.clock = self.saved = time.perf_counter()
+        capacity = self.programs.steps_per_call(state, self._fed(0))
+        take, evaluated = min(4, capacity), None
+        while step < total and any(record.active for record in self.records):
+            if self.stop():
+                self._drain(pending)
+                self._save(state, step, evaluated)
+                self._close_all()
+                raise Interrupted(step)
+            steps = min(take, self._next_event(step) - step)
+            state, metrics = self.programs.train(state, [self._fed(step + i) for i in range(steps)])
+            if not self.trained and not pending:
+                self.clock = time.perf_counter()  # the first call compiled
+            pending.append((step, steps, metrics))
+            step += steps
+            while len(pending) > MAX_IN_FLIGHT or (len(pending) > 1 and capacity > 1):
+                self._consume(*pending.popleft())
+            if self.rate and capacity > 1:
+                take = max(1, min(capacity, round(self.rate * SECONDS_PER_CALL)))
+            if self._due(step, self.experiment.eval_every) and step < total:
+                self._drain(pending)
+                evaluated = self._evaluate(state, "validation", step)
+                if self.experiment.checkpoints.best is not None:
+                    self._save(state, step, evaluated)
+            if self._save_due(step) and step < total:
+                self._drain(pending)
+                self._save(state, step, evaluated if self._due(step, self.experiment.eval_every) else None)
+        self._drain(pending)
+        if not any(record.active for record in self.records):
+            return
+        evaluated = self._evaluate(state, "validation", step)
+        self._save(state, step, evaluated)
+        if step == self.experiment.steps:
+            self._finish(state, step)
+        else:
+            self._close_all()
+
+    def _next_event(self, step: int) -> int:
+        """The next step at which something other than training happens."""
+        events = [self.until]
+        for every in (self.experiment.eval_every, self.experiment.checkpoints.every_steps):
+            if every is not None:
+                events.append((step // every + 1) * every)
+        return min(events)
+
+    @staticmethod
+    def _due(step: int, every: int | None) -> bool:
+        return every is not None and step % every == 0
+
+    def _save_due(self, step: int) -> bool:
+        policy = self.experiment.checkpoints
+        elapsed = policy.every_seconds is not None and time.perf_counter() - self.saved >= policy.every_seconds
+        return self._due(step, policy.every_steps) or (elapsed and jax.process_count() == 1)
+
+    def _fed(self, step: int) -> Mapping[str, np.ndarray]:
+        if not self.stacked:
+            return self.batches.fed(step)
+        feds = [batches.fed(step) for batches in self.batches]
+        return {name: np.stack([fed[name] for fed in feds]) for name in feds[0]}
+
+    def _start(self) -> tuple[TrainState, int]:
+        """The state to train from: of the latest checkpoint that every unfinished trial has, or a fresh one."""
+        experiments = [record.trial.experiment for record in self.records]
+        fed = self.feeds.train.batches(experiments[0].seed, experiments[0].batch_size).fed(0)
+        values = [hparams(experiment) for experiment in experiments]
+        state = self.programs.init([e.seed for e in experiments], values, fed)
+        sizes = [math.prod(x.shape) for x in jax.tree.leaves(self.programs.fetch(state).params)]
+        self.parameters = sum(sizes) // len(self.records)
+        for record in self.records:
+            record.status = finished_status(record.trial.folder)
+        waiting = [i for i, record in enumerate(self.records) if record.active]
+        step, restored = self._restore(state, waiting)
+        if step:
+            state = self.programs.place(self._with_slots(self.programs.fetch(state), restored))
+        elif self.experiment.init_from is not None:
+            fresh = self.programs.fetch(state)
+            state = self.programs.place(initial_parameters(self.experiment, fresh, stacked=self.stacked))
+        for i in waiting:
+            record = self.records[i]
+            record.guarded(lambda record=record: self._open(record, step))
+        self.progress.start(step, self.experiment.steps, len(waiting))
+        return state, step
+
+    def _open(self, record: _Record, step: int) -> None:
+        record.log = MetricsLog(record.trial.folder, resume_from=step)
+        record.store.delete_after(step)
+
+    def _restore(self, state: TrainState, waiting: Sequence[int]) -> tuple[int, dict[int, TrainState]]:
+        """(step, {slot: state}) of the latest step that reads back whole for every waiting trial; (0, {}) if none."""
+        stores = {i: self.records[i].store for i in waiting}
+        common = set.intersection(*(set(store.steps()) for store in stores.values())) if stores else set()
+        like = self._slot(self.programs.fetch(state), 0)
+        for step in sorted(common, reverse=True):
+            try:
+                return step, {i: store.restore(step, like) for i, store in stores.items()}
+            except CorruptCheckpoint as error:
+                self.progress.note(f"checkpoint unreadable, falling back to the one before it: {error}")
+        return 0, {}
+
+    def _slot(self, state: TrainState, i: int) -> TrainState:
+        """One trial's part of the state."""
+        return unstack(state, i) if self.stacked else state
+
+    def _with_slots(self, state: TrainState, slots: Mapping[int, TrainState]) -> TrainState:
+        if not self.stacked:
+            return slots[0]
+        return stack([slots.get(i) or self._slot(state, i) for i in range(len(self.records))])
+
+    # -- metrics -------------------------------------------------------------------------------------------------------
+
+    rate: float | None = None
+    """Steps per second of late."""
+
+    def _drain(self, pending: collections.deque) -> None:
+        while pending:
+            self._consume(*pending.popleft())
+
+    def _consume(self, start: int, steps: int, metrics: Any) -> None:
+        """Reads the metrics of one call, waiting for it if need be, and writes those that are due."""
+        values = {name: np.asarray(x)[:steps].reshape(steps, -1) for name, x in jax.device_get(metrics).items()}
+        now = time.perf_counter()
+        took, self.clock = now - self.clock, now
+        self.seconds, self.trained = self.seconds + took, self.trained + steps
+        latest = steps / max(took, 1e-9)
+        self.rate = latest if self.rate is None else 0.7 * self.rate + 0.3 * latest
+        bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"]))
+        last = self.until
+        for i, record in enumerate(self.records):
+            if not record.active:
+                continue
+            diverged = int(np.argmax(bad[:, i])) if bad[:, i].any() else None
+            for k in range(steps if diverged is None else diverged + 1):
+                step = start + k + 1
+                if self._due(step, self.experiment.log_every) or step == last or k == diverged:
+                    line = {name: float(x[k, i]) for name, x in values.items()}
+                    record.guarded(lambda record=record, step=step, line=line: record.log.write(step, "train", line))
+                    record.metrics["train/loss"] = finite(line["loss"])
+            if diverged is not None and record.active:
+                step = start + diverged + 1
+                self.progress.note(f"{record.trial.name}: loss or gradient is not finite at step {step}: diverged")
+                record.end("diverged", **self._facts(step), error=f"loss or gradient is not finite at step {step}")
+            elif record.active:
+                record.guarded(record.log.flush)
+        active = [i for i, record in enumerate(self.records) if record.active]
+        if active:
+            self.progress.update(start + steps, values["loss"][-1, active], self.rate)
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        return {
+            "steps": step,
+            "seconds": round(self.seconds, 3),
+            "steps_per_second": round(self.trained / self.seconds, 3) if self.seconds else None,
+            "stacked": self.programs.trials or 1,
+            "parameters": self.parameters,
+            "storage": self.feeds.train.reason,
+            "platform": jax.devices()[0].platform,
+            "devices": int(self.programs.mesh.size),
+        }
+
+    def _evaluate(self, state: TrainState, split: str, step: int) -> list[dict[str, float]] | None:
+        """Each trial's metrics on a split, written to its log; None where there is no such split."""
+        if split not in self.feeds.evaluation:
+            return None
+        started = time.perf_counter()
+        metrics = evaluate(self.programs, state, self.feeds.evaluation[split], self.experiment)
+        for record, values in zip(self.records, metrics, strict=True):
+            if record.active:
+                record.guarded(lambda record=record, values=values: self._log(record, step, split, values))
+        self.progress.evaluated(step, split, [m for m, r in zip(metrics, self.records, strict=True) if r.active])
+        self.clock += time.perf_counter() - started  # evaluation is no training time
+        return metrics
+
+    @staticmethod
+    def _log(record: _Record, step: int, split: str, values: Mapping[str, float]) -> None:
+        record.log.write(step, split, values)
+        record.log.flush()
+        record.metrics |= {f"{split}/{name}": finite(value) for name, value in values.items()}
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def _save(self, state: TrainState, step: int, evaluated: Sequence[Mapping[str, float]] | None) -> None:
+        started = time.perf_counter()
+        host = _host_copy(self.programs.fetch(state))
+        for i, record in enumerate(self.records):
+            if record.active and step not in record.store.steps():
+                metrics = {f"validation/{name}": finite(x) for name, x in evaluated[i].items()} if evaluated else None
+                record.guarded(lambda i=i, r=record, m=metrics: r.store.save(step, self._slot(host, i), m))
+        self.saved = time.perf_counter()
+        self.clock += self.saved - started
+
+    def _close_all(self) -> None:
+        for record in self.records:
+            if record.active:
+                record.guarded(record.store.close)
+            if record.active:
+                record.guarded(record.log.close)
+
+    def _finish(self, state: TrainState, step: int) -> None:
+        """The one look at the test split, and the results."""
+        scored = self._best(state) if self.experiment.checkpoints.best is not None else state
+        self._evaluate(scored, "test", step)
+        for record in self.records:
+            if record.active:
+                record.guarded(record.store.wait)
+            if record.active:
+                best = record.store.best_step() if self.experiment.checkpoints.best is not None else None
+                record.end("finished", **self._facts(step), **({} if best is None else {"best_step": best}))
+
+    def _best(self, state: TrainState) -> TrainState:
+        """Each trial's state at its best evaluation on the validation split."""
+        whole = self.programs.fetch(state)
+        slots = {}
+        for i, record in enumerate(self.records):
+            like = self._slot(whole, i)
+            record.guarded(record.store.wait)
+            best = record.store.best_step() if record.active else None
+            if best is None and record.active:
+                known = sorted(name for name in record.metrics if name.startswith("validation/"))
+                record.end(
+                    "failed", error=f"checkpoints.best={self.experiment.checkpoints.best}: the metrics are {known}"
+                )
+            slots[i] = record.store.restore(best, like) if record.active else like
+        return self.programs.place(self._with_slots(whole, slots))
+
+
+def evaluate(programs: Programs, state: TrainState, feed: Feed, experiment: Experiment) -> list[dict[str, float]]:
+    """Each trial's metrics over a whole split: every example once, padding left out."""
+    size = min(experiment.eval_batch_size, feed.examples)
+    size += -size % programs.shards
+    resident = programs.hold(feed)
+    batches = [programs.evaluate(state, resident, fed) for fed in evaluation_batches(feed, size)]
+    results = []
+    for i in range(programs.trials or 1):
+        own = [{k: x[i] for k, x in batch.items()} if programs.trials else batch for batch in batches]
+        outputs = {name: np.concatenate([batch[name] for batch in own]) for name in own[0]}
+        counted = outputs.pop("weight") > 0
+        results.append(experiment.task.finalize({name: x[counted] for name, x in outputs.items()}))
+    return results
+
+
+def check_trainable(experiment: Experiment, feeds: Feeds) -> None:
+    """Holds model, task, data, optimizer and devices against each other by tracing one step; nothing is compiled.
+
+    Args:
+      experiment: resolved (`Experiment.fit`).
+
+    Raises:
+      RequestError: what does not fit.
+    """
+    fed = feeds.train.batches(experiment.seed, experiment.batch_size)
+    with contextlib.closing(fed):
+        batch = take(feeds.train.resident, fed.fed(0))
+    Programs(experiment, {})  # refuses devices that the batch does not divide over
+    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
+    try:
+        state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
+        experiment.optimizer.check_paths(state.params)
+        jax.eval_shape(make_train_step(experiment), state, batch)
+    except RequestError:
+        raise
+    except (TypeError, ValueError, KeyError, flax.errors.FlaxError) as error:
+        raise RequestError(f"model, task and data do not fit together: {one_line(error)}") from error
+    if experiment.init_from is not None:
+        initial_parameters(experiment, state, stacked=False)
+
+
+def finished_status(folder: epath.Path) -> str | None:
+    """ "finished" or "diverged" where a trial has ended and is kept; None where it is to be (re)run."""
+    status = (read_json(folder / "result.json") or {}).get("status")
+    return status if status in ("finished", "diverged") else None
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: what kind, and what it says first."""
+    if isinstance(error, RequestError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _host_copy(state: TrainState) -> TrainState:
+    """Copies that training, which reuses its buffers, cannot change under a writer's hands."""
+    if jax.process_count() > 1:
+        return state  # every process writes its own shards; Orbax copies them before it returns
+
+    def copy(x: Any) -> Any:
+        return x if is_key(x) else np.array(x)
+
+    return jax.tree.map(copy, state.replace(rng=jax.random.clone(state.rng)))

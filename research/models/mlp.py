@@ -1,0 +1,61 @@
+"""The multilayer perceptron: affine maps with a non-linearity between them (Rumelhart, Hinton & Williams, 1986)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+from flax import linen as nn
+
+from research.errors import RequestError
+from research.layers.activations import Activation, activation
+from research.layers.dtypes import DType, param_dtype
+from research.layers.norms import batch_norm, layer_norm
+
+
+class MLP(nn.Module):
+    """Dense layers of the given widths, then `classes` outputs.
+
+    Each hidden layer is dense → norm → activation → dropout; with `residual`, its input is added to what it gives
+    wherever the widths agree.
+
+    Attributes:
+      widths: features of each hidden layer; () is a linear model.
+      classes: outputs: the classes of a classifier, 1 for a regression on one number.
+      axis_name: mapped axis over which batch norm averages; set where the step is pmapped.
+    """
+
+    widths: tuple[int, ...]
+    classes: int
+    activation: Activation = "relu"
+    dropout: float = 0.0
+    norm: Literal["none", "batch", "layer"] = "none"
+    residual: bool = False
+    dtype: DType = "float32"
+    axis_name: str | None = None
+
+    def check(self) -> None:
+        for width in (*self.widths, self.classes):
+            if width < 1:
+                name = "classes" if width == self.classes else "widths"
+                raise RequestError(f"{name}={width}: expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise RequestError(f"dropout={self.dropout}: expected 0 <= dropout < 1")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[batch, ...] → [batch, classes]; what follows the first axis is flattened."""
+        x = x.reshape(len(x), -1)
+        for width in self.widths:
+            y = self._dense(width)(x)
+            if self.norm == "batch":
+                y = batch_norm(train, axis_name=self.axis_name, dtype=self.dtype)(y)
+            elif self.norm == "layer":
+                y = layer_norm(dtype=self.dtype)(y)
+            y = activation(self.activation)(y)
+            y = nn.Dropout(self.dropout, deterministic=not train)(y)
+            x = x + y if self.residual and x.shape == y.shape else y
+        return self._dense(self.classes)(x)
+
+    def _dense(self, features: int) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, param_dtype=param_dtype(self.dtype))

@@ -1,0 +1,96 @@
+"""Telling a person how training goes: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+PLAIN_LINE_EVERY = 5.0
+"""Seconds between lines where there is no terminal to redraw."""
+
+
+class Progress:
+    """Silent: what a notebook or a test that does not want to be told passes."""
+
+    def start(self, step: int, total: int, trials: int) -> None:
+        """Training of `trials` begins at `step` of `total`."""
+
+    def update(self, step: int, losses: np.ndarray, rate: float | None) -> None:
+        """`losses` [trials] of the last step read; `rate` in steps per second."""
+
+    def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
+        """An evaluation; metrics of each trial."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line of its own."""
+
+    def close(self) -> None:
+        """The program is done."""
+
+
+class TextProgress(Progress):
+    """Plain lines, not more than one every few seconds, or a live line where the stream is a terminal.
+
+    Args:
+      name: of the program: a trial, or a group of them.
+    """
+
+    def __init__(self, name: str, stream=None):
+        from rich.console import Console
+
+        self.name = name
+        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._bar = self._task = None
+        self._said = 0.0
+        self._scores = ""
+
+    def start(self, step: int, total: int, trials: int) -> None:
+        self.total = total
+        label = self.name if trials == 1 else f"{self.name} ({trials} trials)"
+        self.label = label
+        if step:
+            self.note(f"{label}: continues at step {step}")
+        if self.console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.close()
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[loss]}"),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[scores]}"),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(label, total=total, completed=step, loss="", rate="", scores="")
+            self._bar.start()
+
+    def update(self, step: int, losses: np.ndarray, rate: float | None) -> None:
+        finite = losses[np.isfinite(losses)]
+        loss = f"loss {finite.mean():.4g}" if finite.size else "loss not finite"
+        speed = f"{rate:,.0f} steps/s" if rate and rate >= 10 else f"{rate:.2g} steps/s" if rate else ""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, loss=loss, rate=speed, scores=self._scores)
+        elif time.monotonic() - self._said > PLAIN_LINE_EVERY or step == self.total:
+            self._said = time.monotonic()
+            left = f", {(self.total - step) / rate:.0f} s left" if rate and step < self.total else ""
+            self.console.print(f"{self.label}: step {step}/{self.total}, {loss}, {speed}{left}{self._scores}")
+
+    def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
+        if metrics:
+            means = {name: np.mean([m[name] for m in metrics]) for name in metrics[0]}
+            self._scores = f"; {split} " + ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+
+    def note(self, text: str) -> None:
+        self.console.print(text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

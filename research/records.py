@@ -1,0 +1,123 @@
+"""What a trial writes of its course: metrics.jsonl, TensorBoard event files, result.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+
+def is_local(path: epath.PathLike) -> bool:
+    """Whether a path is on a file system, where files can be appended to, rather than in an object store."""
+    return "://" not in os.fspath(path)
+
+
+def write_json(path: epath.PathLike, record: Any) -> None:
+    """Writes a whole file or nothing: a reader never sees half of it, nor does a kill leave half."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    if not is_local(path):
+        path.write_text(text)  # an object store puts whole objects
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: epath.PathLike) -> Any | None:
+    """The record, or None where there is no file or it is no JSON."""
+    path = epath.Path(path)
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN: what is not finite is null."""
+    return float(value) if math.isfinite(value) else None
+
+
+class MetricsLog:
+    """A trial's metrics, a line per log step and evaluation, and the same as TensorBoard scalars.
+
+    A trial that continues from step `resume_from` loses the lines after it: they are written again.  Where files cannot
+    be appended to, each flush is a numbered part (metrics.00001.jsonl, ...).
+    """
+
+    def __init__(self, folder: epath.PathLike, *, resume_from: int = 0, tensorboard: bool = True):
+        self.folder = epath.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lines: list[str] = []
+        self._resume_from = resume_from
+        self._tensorboard = tensorboard and is_local(folder)
+        self._events = None
+        if is_local(folder):
+            self._truncate(resume_from)
+
+    def _truncate(self, step: int) -> None:
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return
+        kept = [record for record in read_lines(path) if record["step"] <= step] if step else []
+        temporary = self.folder / f".metrics.{os.getpid()}.tmp"
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        os.replace(temporary, path)
+
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Adds a line; it reaches the file at the next `flush`."""
+        values = {name: finite(value) for name, value in metrics.items()}
+        self._lines.append(json.dumps({"step": step, "split": split, **values}) + "\n")
+        if self._tensorboard:
+            for name, value in metrics.items():
+                self._writer().add_scalar(f"{split}/{name}", value, step)
+
+    def _writer(self) -> Any:
+        if self._events is None:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(
+                str(self.folder / "tensorboard"), purge_step=self._resume_from + 1, flush_secs=10, write_to_disk=True
+            )
+        return self._events
+
+    def flush(self) -> None:
+        """Hands the lines over to the file system."""
+        if not self._lines:
+            return
+        text = "".join(self._lines)
+        if is_local(self.folder):
+            with open(self.folder / "metrics.jsonl", "a") as file:
+                file.write(text)
+        else:
+            part = len(list(self.folder.glob("metrics.*.jsonl"))) + 1
+            (self.folder / f"metrics.{part:05d}.jsonl").write_text(text)
+        self._lines.clear()
+
+    def close(self) -> None:
+        """Flushes and ends the event writer's thread."""
+        self.flush()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The records of a JSONL file; a last line cut off by a kill is left out."""
+    records = []
+    for line in epath.Path(path).read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records

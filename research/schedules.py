@@ -1,0 +1,285 @@
+"""Learning-rate schedules: what the learning rate is multiplied by at step 0, 1, ..., total_steps - 1.
+
+    Cosine(warmup_steps=1000, final=0.1)     0 at step 0, 1 at step 1000, towards 0.1 at step total_steps
+
+A schedule is a value; the same steps are those of PyTorch's and Hugging Face's schedules of that name.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.errors import require
+from research.hparams import concrete, hparam
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule(abc.ABC):
+    """A multiple of the learning rate at every step."""
+
+    @abc.abstractmethod
+    def factor(self, step: jax.Array | int, total_steps: int) -> jax.Array:
+        """The multiple at `step` (counted from 0, may be traced) of a training of `total_steps`: a scalar."""
+
+    def check(self, total_steps: int) -> None:
+        """Raises RequestError, the field's name first, if the values make no schedule of `total_steps` steps."""
+        require(total_steps >= 1, f"total_steps={total_steps}: must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Warmup(Schedule):
+    """A linear rise from 0 over `warmup_steps`, then a curve."""
+
+    warmup_steps: int = 0
+
+    @abc.abstractmethod
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        """The factor from step `warmup_steps` on."""
+
+    def factor(self, step: jax.Array | int, total_steps: int) -> jax.Array:
+        step = jnp.asarray(step)
+        rise = _ratio(step, self.warmup_steps)
+        return jnp.where(step < self.warmup_steps, rise, self.curve(jnp.maximum(step, self.warmup_steps), total_steps))
+
+    def progress(self, step: jax.Array, total_steps: int) -> jax.Array:
+        """From 0 at the end of the warm-up to 1 at `total_steps`, and after it."""
+        return jnp.minimum(_ratio(step - self.warmup_steps, total_steps - self.warmup_steps), 1.0)
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        require(
+            _whole(self.warmup_steps) and 0 <= self.warmup_steps <= total_steps,
+            f"warmup_steps={self.warmup_steps}: must be a whole number from 0 to total_steps={total_steps}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(_Warmup):
+    """1, after the warm-up."""
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        return jnp.ones_like(step, dtype=float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(_Warmup):
+    """Half a cosine from 1 down to `final` (Loshchilov & Hutter, 2017, without restarts)."""
+
+    final: float = hparam(0.0)
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        return _cosine(1.0, self.final, self.progress(step, total_steps))
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        _check_final(self.final)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(_Warmup):
+    """A straight line from 1 down to `final`."""
+
+    final: float = hparam(0.0)
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        return 1.0 - (1.0 - self.final) * self.progress(step, total_steps)
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        _check_final(self.final)
+
+
+@dataclasses.dataclass(frozen=True)
+class Polynomial(_Warmup):
+    """final + (1 - final) (1 - progress)^power."""
+
+    final: float = hparam(0.0)
+    power: float = hparam(2.0)
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        return self.final + (1.0 - self.final) * (1.0 - self.progress(step, total_steps)) ** self.power
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        _check_final(self.final)
+        require(_positive(self.power), f"power={self.power}: must be a finite number > 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class InverseSqrt(_Warmup):
+    """sqrt(timescale / (timescale + steps since the warm-up)) (Vaswani et al., 2017).
+
+    `timescale` None is `warmup_steps`, as there, or 10 000 without warm-up.
+    """
+
+    timescale: int | None = None
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        timescale = self.timescale or self.warmup_steps or 10_000
+        return (1.0 + _ratio(step - self.warmup_steps, timescale)) ** -0.5
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        require(
+            self.timescale is None or (_whole(self.timescale) and self.timescale > 0),
+            f"timescale={self.timescale}: must be None or a whole number of steps > 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Step(_Warmup):
+    """Multiplied by `decay` at every milestone, or `every` so many steps; both are counted from step 0."""
+
+    milestones: tuple[int, ...] = ()
+    every: int | None = None
+    decay: float = hparam(0.1)
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        passed = step // self.every if self.every else jnp.sum(step >= np.asarray(self.milestones, int))
+        return self.decay ** passed.astype(float)
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        require(
+            bool(self.milestones) != bool(self.every),
+            f"milestones={self.milestones}, every={self.every}: give one of the two, as in every=30",
+        )
+        require(
+            self.every is None or (_whole(self.every) and 0 < self.every < total_steps),
+            f"every={self.every}: must be a whole number of steps from 1 to below total_steps={total_steps}",
+        )
+        require(
+            all(_whole(x) for x in self.milestones)
+            and all(a < b for a, b in zip((0, *self.milestones), (*self.milestones, total_steps), strict=True)),
+            f"milestones={self.milestones}: must be rising steps from 1 to below total_steps={total_steps}",
+        )
+        _check_decay(self.decay)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exponential(_Warmup):
+    """decay^(steps since the warm-up / every): a factor of `decay` per `every` steps, smoothly."""
+
+    decay: float = hparam(0.99)
+    every: int = 1
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        return self.decay ** _ratio(step - self.warmup_steps, self.every)
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        _check_decay(self.decay)
+        require(_whole(self.every) and self.every > 0, f"every={self.every}: must be a whole number of steps > 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmupStableDecay(_Warmup):
+    """1 until the last `decay_steps`, then down to `final` (Hu et al., 2024).
+
+    `shape` is that of the way down; "sqrt" is 1 - sqrt(progress) (Hägele et al., 2024).
+    """
+
+    decay_steps: int = 0
+    final: float = hparam(0.0)
+    shape: Literal["linear", "cosine", "sqrt"] = "linear"
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        progress = jnp.clip(_ratio(step - (total_steps - self.decay_steps), self.decay_steps), 0.0, 1.0)
+        fallen = {"linear": progress, "cosine": 1.0 - _cosine(1.0, 0.0, progress), "sqrt": jnp.sqrt(progress)}
+        return 1.0 - (1.0 - self.final) * fallen[self.shape]
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        require(
+            _whole(self.decay_steps) and 1 <= self.decay_steps <= total_steps - self.warmup_steps,
+            f"decay_steps={self.decay_steps}: must be at least 1 and fit after "
+            f"warmup_steps={self.warmup_steps} into total_steps={total_steps}",
+        )
+        require(self.shape in ("linear", "cosine", "sqrt"), f"shape={self.shape!r}: must be linear, cosine or sqrt")
+        _check_final(self.final)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Cosines from 1 / div_factor up to 1, then down to 1 / (div_factor final_div_factor) (Smith & Topin, 2018).
+
+    The peak is after the share `pct_start` of the steps, the lowest rate at the last one, as PyTorch counts them.
+    """
+
+    pct_start: float = 0.3
+    div_factor: float = hparam(25.0)
+    final_div_factor: float = hparam(1e4)
+
+    def factor(self, step: jax.Array | int, total_steps: int) -> jax.Array:
+        step = jnp.asarray(step)
+        peak, last = self.pct_start * total_steps - 1, total_steps - 1
+        start = 1.0 / self.div_factor
+        rise = _cosine(start, 1.0, _ratio(step, peak))
+        fall = _cosine(1.0, start / self.final_div_factor, jnp.minimum(_ratio(step - peak, last - peak), 1.0))
+        return jnp.where(step <= peak, rise, fall)
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        require(
+            _positive(self.pct_start) and self.pct_start < 1 < self.pct_start * total_steps,
+            f"pct_start={self.pct_start}: must be between 0 and 1, and more than one of total_steps={total_steps}",
+        )
+        for name in ("div_factor", "final_div_factor"):
+            value = getattr(self, name)
+            require(_positive(value) and value >= 1, f"{name}={value}: must be a finite number >= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineRestarts(_Warmup):
+    """Cosines from 1 to `final`, the first `period` steps long, each `growth` times the one before (SGDR, 2017)."""
+
+    period: int = 1000
+    growth: int = 1
+    final: float = hparam(0.0)
+
+    def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
+        starts = [self.warmup_steps]
+        while starts[-1] < total_steps:
+            starts.append(starts[-1] + self.period * self.growth ** (len(starts) - 1))
+        cycle = jnp.sum(step >= np.asarray(starts[1:], int))
+        length = jnp.asarray(np.diff(starts, append=np.inf), dtype=float)[cycle]
+        return _cosine(1.0, self.final, (step - jnp.asarray(starts)[cycle]) / length)
+
+    def check(self, total_steps: int) -> None:
+        super().check(total_steps)
+        for name in ("period", "growth"):
+            value = getattr(self, name)
+            require(_whole(value) and value > 0, f"{name}={value}: must be a whole number > 0")
+        _check_final(self.final)
+
+
+def _ratio(steps: jax.Array, of: float) -> jax.Array:
+    return jnp.asarray(steps, dtype=float) / (of or 1)  # over none, the ratio is not used
+
+
+def _cosine(start, end, progress: jax.Array) -> jax.Array:
+    """From `start` to `end` along half a cosine as `progress` goes from 0 to 1."""
+    return end + (start - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+
+
+def _whole(x) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _positive(x) -> bool:
+    return concrete(x) and 0 < x < math.inf
+
+
+def _check_final(final: float) -> None:
+    require(concrete(final) and 0 <= final <= 1, f"final={final}: must be from 0 to 1, a share of the learning rate")
+
+
+def _check_decay(decay: float) -> None:
+    require(concrete(decay) and 0 < decay <= 1, f"decay={decay}: must be above 0 and at most 1")

@@ -1,0 +1,270 @@
+"""Sweeps: lists of named overrides.
+
+    grid("optimizer.learning_rate", 1e-3, 1e-2)                      a variant per value
+    product(grid(...), grid(...))                                    every pair
+    zipped(grid("model.widths", ...), grid("steps", ...))            the first with the first, ...
+    chain(grid(...), grid(...))                                      one after the other
+    random(20, {"optimizer.learning_rate": log_uniform(1e-4, 1)})    drawn, seeded
+    ablation(baseline={}, variants={"no dropout": {"model.dropout": 0.0}})
+    seeds(5), or --seeds 5 on the command line, with any of them
+
+A sweep is a value; `launch` runs it, and `trials(experiment, sweep, ...)` gives its experiments to anyone else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from research.errors import RequestError, nearest, require
+from research.override import override
+
+if TYPE_CHECKING:
+    from research.experiment import Experiment
+
+Overrides = dict[str, Any]
+"""{dotted path in the experiment: value}, as `research.override` takes them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A name and what it changes."""
+
+    name: str
+    overrides: Overrides
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Variants of an experiment, in order; `baseline` names the one that the others are compared with."""
+
+    variants: tuple[Variant, ...]
+    baseline: str | None = None
+
+    def __iter__(self) -> Iterator[Variant]:
+        return iter(self.variants)
+
+    def __len__(self) -> int:
+        return len(self.variants)
+
+    def check(self) -> None:
+        """Refuses an empty sweep and two variants of one name."""
+        require(len(self) > 0, "the sweep has no variant")
+        names = [variant.name for variant in self]
+        for name in names:
+            require(names.count(name) == 1, f"the sweep has two variants named {name!r}; names must differ")
+
+
+def grid(path: str, *values: Any) -> Sweep:
+    """A variant for each value of one field.
+
+    >>> [v.name for v in grid("optimizer.learning_rate", 0.1, 0.2)]
+    ['learning_rate=0.1', 'learning_rate=0.2']
+    """
+    leaf = path.rpartition(".")[2]
+    return Sweep(tuple(Variant(f"{leaf}={short(value)}", {path: value}) for value in values))
+
+
+def seeds(number: int, first: int = 0) -> Sweep:
+    """Variants that differ in the seed alone: first, first + 1, ..."""
+    return grid("seed", *range(first, first + number))
+
+
+def product(*sweeps: Sweep) -> Sweep:
+    """Every combination of a variant of each; the last sweep varies fastest."""
+    combined = [Variant("", {})]
+    for sweep in sweeps:
+        combined = [_merged(a, b) for a in combined for b in sweep]
+    baselines = [sweep.baseline for sweep in sweeps]
+    whole = _join(*baselines) if all(baselines) and baselines else None
+    return Sweep(tuple(combined), whole)
+
+
+def zipped(*sweeps: Sweep) -> Sweep:
+    """The first variants of all together, the second ones, and so on.
+
+    Raises:
+      RequestError: the sweeps differ in length.
+    """
+    lengths = [len(sweep) for sweep in sweeps]
+    require(len(set(lengths)) <= 1, f"zipped: the sweeps have {lengths} variants; expected as many of each")
+    combined = []
+    for variants in zip(*sweeps, strict=True):
+        merged = Variant("", {})
+        for variant in variants:
+            merged = _merged(merged, variant)
+        combined.append(merged)
+    return Sweep(tuple(combined))
+
+
+def chain(*sweeps: Sweep) -> Sweep:
+    """One sweep after another; the first baseline stands."""
+    baselines = [sweep.baseline for sweep in sweeps if sweep.baseline]
+    return Sweep(tuple(variant for sweep in sweeps for variant in sweep), baselines[0] if baselines else None)
+
+
+def ablation(baseline: Overrides, variants: Mapping[str, Overrides], *, name: str = "baseline") -> Sweep:
+    """A baseline, and named variants that each change it: their overrides come on top of its own."""
+    changed = [Variant(key, {**baseline, **overrides}) for key, overrides in variants.items()]
+    return Sweep((Variant(name, dict(baseline)), *changed), name)
+
+
+# -- drawn at random ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """Where `random` draws the values of a field from: a kind and its parameters."""
+
+    kind: str
+    parameters: tuple[Any, ...]
+
+    def draw(self, generator: np.random.Generator) -> Any:
+        """One value."""
+        if self.kind == "choice":
+            return self.parameters[int(generator.integers(len(self.parameters)))]
+        low, high = self.parameters
+        if self.kind == "integers":
+            return int(generator.integers(low, high, endpoint=True))
+        if self.kind == "log_uniform":
+            return float(math.exp(generator.uniform(math.log(low), math.log(high))))
+        return float(generator.uniform(low, high))
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """Between two bounds, evenly."""
+    return _between("uniform", low, high)
+
+
+def log_uniform(low: float, high: float) -> Distribution:
+    """Between two positive bounds, evenly in the logarithm: for learning rates and the like."""
+    require(low > 0, f"log_uniform({low}, {high}): expected bounds above 0")
+    return _between("log_uniform", low, high)
+
+
+def integers(low: int, high: int) -> Distribution:
+    """Whole numbers from low to high, both included."""
+    return _between("integers", low, high)
+
+
+def choice(*values: Any) -> Distribution:
+    """One of the values."""
+    require(len(values) > 0, "choice(): expected at least one value")
+    return Distribution("choice", values)
+
+
+def _between(kind: str, low: float, high: float) -> Distribution:
+    require(low <= high, f"{kind}({low}, {high}): the first bound is the lower one")
+    return Distribution(kind, (low, high))
+
+
+def random(number: int, space: Mapping[str, Distribution], *, seed: int = 0) -> Sweep:
+    """`number` variants with every field of `space` drawn anew; the same seed draws the same.
+
+    A field's draws depend on the seed and its path alone, so that adding a field leaves the others as they are.
+    """
+    columns = {}
+    for path, distribution in space.items():
+        generator = np.random.default_rng([seed, *path.encode()])
+        columns[path] = [distribution.draw(generator) for _ in range(number)]
+    width = len(str(number - 1))
+    return Sweep(
+        tuple(Variant(f"random-{i:0{width}d}", {path: x[i] for path, x in columns.items()}) for i in range(number))
+    )
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def short(value: Any) -> str:
+    """A value as it stands in a variant's name.
+
+    >>> short((128, 128)), short(3e-4), short(None)
+    ('128-128', '0.0003', 'none')
+    """
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple | list):
+        return "-".join(short(child) for child in value) or "empty"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if dataclasses.is_dataclass(value):
+        return type(value).__name__
+    return str(value)
+
+
+def folder_name(variant: str, seed: int) -> str:
+    """The name of a trial's folder: <variant>-s<seed>, with characters that every file system and store takes."""
+    return f"{re.sub(r'[^A-Za-z0-9_.=+-]+', '-', variant).strip('-.') or 'variant'}-s{seed}"
+
+
+def _join(*names: str) -> str:
+    return ",".join(name for name in names if name)
+
+
+def _merged(a: Variant, b: Variant) -> Variant:
+    for path in a.overrides.keys() & b.overrides.keys():
+        if a.overrides[path] != b.overrides[path]:
+            raise RequestError(f"{_join(a.name, b.name)}: {path} is set twice, by {a.name!r} and by {b.name!r}")
+    return Variant(_join(a.name, b.name), {**a.overrides, **b.overrides})
+
+
+# -- trials ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialSpec:
+    """One training of a sweep: its folder's name, variant, seed, all its overrides and the experiment they give."""
+
+    name: str
+    variant: str
+    seed: int
+    overrides: Overrides
+    experiment: Experiment
+
+
+def trials(
+    experiment: Experiment, sweep: Sweep | None = None, *, seeds: int | Sequence[int] | None = None, base: str = "base"
+) -> list[TrialSpec]:
+    """The trials of a sweep over an experiment, checked: variants first, seeds within them.
+
+    Args:
+      experiment: an `Experiment`.
+      sweep: None is one variant, `base`, that changes nothing.
+      seeds: how many, counted from the experiment's own, or which; None keeps each variant's own seed.
+
+    Raises:
+      RequestError: an override or the experiment that it gives is wrong; the line names the variant.
+    """
+    sweep = sweep if sweep is not None else Sweep((Variant(base, {}),))
+    sweep.check()
+    found: dict[str, TrialSpec] = {}
+    for variant in sweep:
+        own = variant.overrides.get("seed", experiment.seed)
+        # A sweep over seeds is a variant with several seeds, not several variants.
+        name = _join(*(part for part in variant.name.split(",") if not re.fullmatch(r"seed=\d+", part))) or base
+        chosen = [own] if seeds is None else range(own, own + seeds) if isinstance(seeds, int) else seeds
+        for seed in chosen:
+            overrides = {**variant.overrides, "seed": int(seed)}
+            try:
+                changed = override(experiment, overrides)
+                changed.check()
+            except RequestError as error:
+                raise RequestError(f"{variant.name}: {error}" if len(sweep) > 1 else str(error)) from None
+            folder = folder_name(name, seed)
+            if folder in found:
+                raise RequestError(f"two trials would share the folder {folder}; name the variants apart")
+            found[folder] = TrialSpec(folder, name, int(seed), overrides, changed)
+    return list(found.values())
+
+
+def require_sweep(sweeps: Mapping[str, Sweep], name: str) -> Sweep:
+    """The sweep of that name, or an error that names the nearest."""
+    if name not in sweeps:
+        raise RequestError(f"--sweep {name}: no such sweep; {nearest(name, sweeps)}")
+    return sweeps[name]

@@ -1,0 +1,96 @@
+"""Numbers per example: squared, absolute or Huber error on standardised targets; metrics in the target's own units."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.data.columns import Source
+from research.errors import RequestError
+from research.hparams import hparam
+from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regression(Task):
+    """Regression of one target from one input array.
+
+    The model learns (target - shift) / scale.  `shift` and `scale` left None are the mean and standard deviation of the
+    training targets; predictions and metrics are in the target's own units.
+
+    Attributes:
+      input, target: the batch's columns; targets are float32 [batch] or [batch, outputs].
+      objective: "mse", "mae", or "huber": quadratic up to `huber_delta` standard deviations, linear beyond.
+    """
+
+    input: str = "features"
+    target: str = "target"
+    objective: Literal["mse", "mae", "huber"] = "mse"
+    huber_delta: float = hparam(1.0)
+    shift: float | None = None
+    scale: float | None = None
+
+    def check(self) -> None:
+        if not self.huber_delta > 0:
+            raise RequestError(f"huber_delta={self.huber_delta}: expected a number above 0")
+        if self.scale is not None and not self.scale > 0:
+            raise RequestError(f"scale={self.scale}: expected a number above 0, or none for the training targets' own")
+
+    def check_examples(self, source: Source, split: str) -> None:
+        require_columns(source, split, input=self.input, target=self.target)
+
+    def fit(self, train: Source) -> Self:
+        """Takes `shift` and `scale` from the training targets where they are None."""
+        targets = whole_column(train, self.target).astype(np.float64)
+        return dataclasses.replace(
+            self,
+            shift=float(targets.mean()) if self.shift is None else self.shift,
+            scale=float(targets.std() or 1.0) if self.scale is None else self.scale,
+        )
+
+    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
+        return (batch[self.input],)
+
+    def _scaled(self, batch: Batch, like: jax.Array) -> jax.Array:
+        target = batch[self.target].reshape(like.shape).astype(like.dtype)
+        return (target - self.shift) / self.scale
+
+    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
+        outputs = apply(*self.init_inputs(batch), train=True, rngs=rngs)
+        outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+        error = outputs - self._scaled(batch, outputs)
+        losses = {
+            "mse": lambda: error**2,
+            "mae": lambda: jnp.abs(error),
+            "huber": lambda: optax.huber_loss(error, delta=self.huber_delta),
+        }[self.objective]()
+        weight = batch["weight"]
+        return {"loss": ((losses.reshape(len(weight), -1).mean(-1) * weight).sum(), weight.sum())}
+
+    def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        predicted = self.predict(apply, batch)["target"]
+        return {"predicted": predicted, "target": batch[self.target].reshape(predicted.shape)}
+
+    def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """mse, rmse, mae in the target's units (squared for mse), and r2, the share of variance explained."""
+        predicted, target = (np.asarray(outputs[key], np.float64) for key in ("predicted", "target"))
+        mse = float(np.mean((predicted - target) ** 2))
+        variance = float(np.mean((target - target.mean(0)) ** 2))
+        return {
+            "mse": mse,
+            "rmse": mse**0.5,
+            "mae": float(np.abs(predicted - target).mean()),
+            "r2": 1 - mse / variance if variance else 0.0,
+        }
+
+    def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """{"target": [batch, outputs]} in the target's own units."""
+        outputs = apply(*self.init_inputs(batch), train=False)
+        outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+        return {"target": outputs * self.scale + self.shift}

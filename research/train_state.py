@@ -1,0 +1,56 @@
+"""What training carries from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+
+@struct.dataclass
+class TrainState:
+    """All that changes during training, or may differ between trials that share a program.
+
+    Attributes:
+      step: int32 [], optimizer steps taken.
+      params: the "params" collection, a nested dict of arrays.
+      collections: every other collection that persists between steps, such as "batch_stats".
+      opt_state: the optimizer's state.
+      ema: moving average of the parameters, or None.
+      rng: the trial's key, from its seed; it never changes, and each step folds its number into it.
+      hparams: {dotted path in the experiment: scalar}, the floats a sweep may vary without a new compilation.
+    """
+
+    step: jax.Array
+    params: Any
+    collections: Any
+    opt_state: Any
+    ema: Any
+    rng: jax.Array
+    hparams: dict[str, jax.Array]
+
+    def variables(self, *, averaged: bool = False) -> dict[str, Any]:
+        """The model's variables; with `averaged`, the moving average stands for the parameters where one is kept."""
+        params = self.ema if averaged and self.ema is not None else self.params
+        return {"params": params, **self.collections}
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array, or its shape, is one of typed random keys."""
+    return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def stack(states: Sequence[TrainState]) -> TrainState:
+    """States of several trials as one, every array with a leading axis of trials; on the host."""
+    return jax.tree.map(
+        lambda *x: jnp.stack(x) if is_key(x[0]) else np.stack([np.asarray(leaf) for leaf in x]), *states
+    )
+
+
+def unstack(state: TrainState, i: int) -> TrainState:
+    """The state of trial i of several."""
+    return jax.tree.map(lambda x: x[i], state)

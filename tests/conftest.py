@@ -1,0 +1,22 @@
+"""Eight virtual devices for every test in this process, and where the real data lie."""
+
+import os
+import pathlib
+
+# XLA on a CPU runs a collective by blocking a thread for each device: with fewer threads than devices it deadlocks.
+os.environ.setdefault("NPROC", "32")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile many small programs and run each for a moment: optimising them is most of what they would wait for.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> pathlib.Path:
+    """The folder of real data sets (`ESPALIER_DATA`); a test that needs it skips where there is none."""
+    path = os.environ.get("ESPALIER_DATA")
+    if not path or not pathlib.Path(path).is_dir():
+        pytest.skip("needs real data: set ESPALIER_DATA to the folder that holds it")
+    return pathlib.Path(path)

@@ -1,0 +1,54 @@
+"""Small experiments on data made up here, for tests that look at the machinery rather than at the learning."""
+
+import dataclasses
+
+import numpy as np
+
+from research.data.columns import Columns
+from research.data.spec import Data, Splits
+from research.experiment import Experiment
+from research.models.mlp import MLP
+from research.optimizers import AdamW
+from research.parallel import Parallel
+from research.schedules import Cosine
+from research.tasks.classification import Classification
+
+ONE_DEVICE = Parallel(mesh=(("data", 1),))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blobs(Data):
+    """Classes as noisy points around random centres: image float32 [4, 3], label int32."""
+
+    examples: int = 160
+    classes: int = 3
+    weighted: bool = False
+
+    def read(self) -> Splits:
+        generator = np.random.default_rng(0)
+        centres = generator.normal(size=(self.classes, 4, 3))
+
+        def part(n: int) -> Columns:
+            labels = np.arange(n, dtype=np.int32) % self.classes
+            columns = {"image": centres[labels] + generator.normal(size=(n, 4, 3)), "label": labels}
+            if self.weighted:
+                columns["weight"] = generator.integers(0, 4, n).astype(np.float32)
+            return Columns(columns)
+
+        return Splits(train=part(self.examples), test=part(50))
+
+
+def experiment(**changes) -> Experiment:
+    """A two-layer perceptron on blobs, on one device."""
+    base = Experiment(
+        model=MLP(widths=(16, 8), classes=3),
+        task=Classification(classes=3),
+        data=Blobs(validation=40),
+        optimizer=AdamW(learning_rate=1e-2, schedule=Cosine(warmup_steps=5), weight_decay=0.1),
+        steps=40,
+        batch_size=24,
+        eval_every=20,
+        parallel=ONE_DEVICE,
+        log_every=1,
+    )
+    return dataclasses.replace(base, **changes)
