@@ -1,15 +1,16 @@
 """Depth and activation on handwritten digits: without a non-linearity, depth buys nothing.
 
-    python -m launch run experiments.digits_mlp --sweep activation --seeds 3
+python -m launch run experiments.digits_mlp --sweep activation --seeds 3
 """
 
+from research.data.augment import Noise
 from research.data.scikit import Sklearn
 from research.data.transforms import Scale
 from research.experiment import Experiment
 from research.models.mlp import MLP
 from research.optimizers import AdamW
 from research.schedules import Cosine
-from research.sweep import Sweep, ablation, grid, product
+from research.sweep import Sweep, ablation, grid, product, repeats
 from research.tasks.classification import Classification
 
 
@@ -18,20 +19,28 @@ def experiment() -> Experiment:
         model=MLP(widths=(128, 128), classes=10),
         task=Classification(classes=10),
         data=Sklearn(name="digits", test=0.2),
+        augment=(Noise(field="image", std=3.0),),  # pixels are 0 to 16
         preprocess=(Scale("image", 1 / 16),),
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(), weight_decay=0.1),
-        steps=600,
+        steps=1200,
         batch_size=128,
         eval_every=200,
     )
 
 
 def sweeps() -> dict[str, Sweep]:
+    relu_or_not = {name: {"model.activation": name} for name in ("gelu", "tanh", "sigmoid", "identity")}
+    depths = {
+        f"{name} {depth}x128": {"model.activation": name, "model.widths": (128,) * depth}
+        for name in ("relu", "identity")
+        for depth in (1, 2, 3, 4)
+    }
+    splits = repeats(grid("data.split_seed", *range(10)))
     return {
-        "activation": ablation(
-            baseline={},
-            variants={name: {"model.activation": name} for name in ("gelu", "tanh", "sigmoid", "identity")},
-            name="relu",
+        "activation": ablation(baseline={}, variants=relu_or_not, name="relu"),
+        "depth": product(ablation(baseline={"model.widths": ()}, variants=depths, name="no hidden layer"), splits),
+        "claim": product(
+            ablation(baseline={}, variants={"identity": {"model.activation": "identity"}}, name="relu"), splits
         ),
         "lr_wd": product(
             grid("optimizer.learning_rate", 1e-3, 3e-3, 1e-2, 3e-2),

@@ -15,9 +15,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse that says what is wrong in one line."""
 
     def error(self, message: str) -> None:
-        raise RequestError(
-            f"{message} (python -m launch {'--help' if self.prog == 'launch' else self.prog + ' --help'})"
-        )
+        raise RequestError(f"{message} ({self.prog} --help tells more)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,7 +65,7 @@ def _experiment(command: argparse.ArgumentParser) -> None:
 
 def _sweep(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sweep", metavar="NAME", help="one of the experiment's sweeps (default: itself alone)")
-    command.add_argument("--seeds", type=_count, metavar="N", help="train each variant with N seeds")
+    command.add_argument("--seeds", metavar="N", help="train each variant with N seeds")
     command.add_argument(
         "--stack",
         default="auto",
@@ -76,10 +74,10 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+def _count(text: str | None) -> int | None:
+    if text is not None and (not text.isdigit() or int(text) < 1):
         raise RequestError(f"--seeds {text}: expected a whole number, at least 1")
-    return int(text)
+    return None if text is None else int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +116,7 @@ def _dispatch(asked: argparse.Namespace) -> int:
         from launch.show import show
 
         return show(read_request(asked.experiment, settings=asked.settings))
-    request = read_request(asked.experiment, sweep=asked.sweep, settings=asked.settings, seeds=asked.seeds)
+    request = read_request(asked.experiment, sweep=asked.sweep, settings=asked.settings, seeds=_count(asked.seeds))
     if asked.command == "plan":
         from launch.show import show_plan
 

@@ -45,14 +45,21 @@ class RunFolder:
         """The groups that were decided on, in order."""
         return [Group.from_record(record) for record in (read_json(self.sweep_file) or {}).get("groups", [])]
 
-    def check_same(self, request: Request) -> None:
+    def check_same(self, request: Request, prune: str | None) -> None:
         """Refuses a folder that holds something else; the line names the first difference."""
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if is_local(self.path):
+            there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+            if not there.is_dir():
+                raise RequestError(f"{there}: a file, not a folder; choose another --out")
+        if not self.path.exists():
+            return
+        # What a launcher that was killed before it wrote sweep.json leaves.
+        if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in self.path.iterdir()):
             return
         held = read_json(self.sweep_file)
-        if held is None:
+        if not _is_record(held):
             raise RequestError(f"{self.path}: not empty and no run (no readable sweep.json); choose another --out")
-        asked = json.loads(json.dumps(request.record()))
+        asked = json.loads(json.dumps(request.record() | {"prune": prune}))
         for key, value in asked.items():
             if key != "trials" and held.get(key) != value and key != "hash":
                 raise RequestError(
@@ -84,11 +91,41 @@ class RunFolder:
         """Adds what was decided on to sweep.json."""
         write_json(self.sweep_file, read_json(self.sweep_file) | {"groups": [group.record() for group in groups]})
 
+    def check_configs(self, experiments: dict[str, Experiment]) -> None:
+        """Refuses to continue trials on data that have changed, by what the experiments resolve to."""
+        for name, experiment in experiments.items():
+            held = read_json(self.trial(name) / "config.json")
+            if isinstance(held, dict) and held.get("hash") != stable_hash(experiment):
+                difference = _first_difference(held.get("experiment"), to_json(experiment), "")
+                raise RequestError(f"{self.path}: trial {name} has changed since ({difference}); choose another --out")
+
     def write_config(self, name: str, experiment: Experiment) -> None:
         """A trial's config.json: its resolved experiment, from which it can be rebuilt, and the hash of that."""
         path = self.trial(name) / "config.json"
-        if not path.exists():
+        if read_json(path) is None:
             write_json(path, {"trial": name, "hash": stable_hash(experiment), "experiment": to_json(experiment)})
+
+
+def _is_record(held: Any) -> bool:
+    """Whether what sweep.json holds was written here: trials, and groups of them."""
+    try:
+        names = {trial["name"] for trial in held["trials"]}
+        return all(names.issuperset(Group.from_record(record).trials) for record in held["groups"])
+    except (TypeError, KeyError, AttributeError):
+        return False
+
+
+def _first_difference(held: Any, now: Any, path: str) -> str:
+    """Where two JSON values differ first, and how."""
+    if isinstance(held, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*held, *now]):
+            if held.get(key) != now.get(key):
+                return _first_difference(held.get(key), now.get(key), f"{path}.{key}" if path else key)
+    if isinstance(held, list) and isinstance(now, list) and len(held) == len(now):
+        for i, (a, b) in enumerate(zip(held, now, strict=True)):
+            if a != b:
+                return _first_difference(a, b, f"{path}.{i}")
+    return f"{path} {held!r:.60} became {now!r:.60}"
 
 
 def _difference(folder: RunFolder, request: Request) -> str:
@@ -113,7 +150,7 @@ class Lease:
     def __enter__(self) -> Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         held = read_json(self.path)
-        if held is not None and self._alive(held):
+        if isinstance(held, dict) and self._alive(held):
             raise RequestError(
                 f"{self.path.parent} is being trained by process {held['pid']} on {held['host']}; "
                 f"wait for it, or choose another --out"
@@ -136,7 +173,7 @@ class Lease:
 
     @staticmethod
     def _alive(held: dict[str, Any]) -> bool:
-        if time.time() - held["time"] > LEASE_SECONDS:
+        if not {"time", "host", "pid"} <= held.keys() or time.time() - held["time"] > LEASE_SECONDS:
             return False
         if held["host"] != socket.gethostname():
             return True

@@ -9,7 +9,7 @@ from launch.folder import RunFolder
 from launch.request import Request
 from research.errors import RequestError
 from research.loop import finished_status
-from research.records import read_json, read_lines, write_json
+from research.records import read_lines, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,30 +46,30 @@ class Halving:
         return Halving(metric.removeprefix("validation/"), mode, rungs, eta)
 
     def prune(self, folder: RunFolder, rung: int, names: list[str]) -> None:
-        """Ends the trials that are not among the best at `rung`; their results say at which step and of how many."""
-        alive = [name for name in names if not finished_status(folder.trial(name))]
-        scores = {name: self._score(folder, name, rung) for name in alive}
-        scored = sorted((name for name in alive if scores[name] is not None), key=lambda name: self._key(scores[name]))
-        for rank, name in enumerate(scored):
-            if rank >= max(1, math.ceil(len(scored) / self.eta)):
+        """Ends the trials that are not among the best at `rung`; their results say at which step and of how many.
+
+        All that came to the rung are ranked, those that have ended since too: a run that is continued prunes alike.
+        """
+        scores = {}
+        for name in names:
+            path = folder.trial(name) / "metrics.jsonl"
+            for record in read_lines(path) if path.exists() else ():
+                if (record["split"], record["step"]) == ("validation", rung):
+                    scores[name] = record[self.metric]
+        ranked = sorted(scores, key=lambda name: self._key(scores[name]))
+        for rank, name in enumerate(ranked):
+            if rank >= math.ceil(len(ranked) / self.eta) and not finished_status(folder.trial(name)):
                 result = {
                     "status": "finished",
                     "metrics": {f"validation/{self.metric}": scores[name]},
                     "steps": rung,
                     "pruned_at_step": rung,
-                    "error": f"pruned at step {rung}: place {rank + 1} of {len(scored)} by validation/{self.metric}",
+                    "error": f"pruned at step {rung}: place {rank + 1} of {len(ranked)} by validation/{self.metric}",
                 }
                 write_json(folder.trial(name) / "result.json", result)
 
-    def _key(self, score: float) -> float:
+    def _key(self, score: float | None) -> float:
+        """What is smaller is better; what is not finite is worst."""
+        if score is None:
+            return math.inf
         return -score if self.mode == "max" else score
-
-    def _score(self, folder: RunFolder, name: str, rung: int) -> float | None:
-        if (read_json(folder.trial(name) / "result.json") or {}).get("status") == "failed":
-            return None
-        path = folder.trial(name) / "metrics.jsonl"
-        lines = read_lines(path) if path.exists() else []
-        found = [r for r in lines if r["split"] == "validation" and r["step"] == rung]
-        if found and self.metric not in found[-1]:
-            raise RequestError(f"--prune: no metric {self.metric!r}; one of {', '.join(sorted(found[-1]))}")
-        return found[-1][self.metric] if found else None

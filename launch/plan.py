@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from research.data.feed import available_memory
 from research.experiment import Experiment
-from research.hparams import bind, hparams
+from research.hparams import blank, hparams
 from research.loop import Feeds
 from research.parallel import Programs
 from research.serialization import stable_hash
@@ -51,8 +52,7 @@ class Group:
 
 def signature(experiment: Experiment) -> str:
     """What two experiments have in common when they differ in nothing but seed and hparams: one program serves both."""
-    blank = bind(experiment, dict.fromkeys(hparams(experiment), 0.0))
-    return stable_hash(dataclasses.replace(blank, seed=0))
+    return stable_hash(dataclasses.replace(blank(experiment), seed=0))
 
 
 def group(experiments: dict[str, Experiment], until: int) -> list[Group]:
@@ -78,40 +78,61 @@ def device_memory() -> int:
 
 @dataclasses.dataclass
 class Candidate:
-    """Programs to train a group with, and what is known of them."""
+    """Programs to train a group with, the bytes they need on a device, and how fast they were seen to be."""
 
     programs: Programs
     memory: int
     trial_steps_per_second: float | None = None
 
 
-def build(
-    experiments: Sequence[Experiment], feeds: Feeds, *, stacked: bool, like: Programs | None = None
-) -> tuple[Candidate, TrainState]:
-    """Compiles the programs of a group, and gives the state before the first step."""
-    trials = len(experiments) if stacked else None
-    programs = Programs(experiments[0], feeds.train.resident, trials=trials, like=like)
-    own = experiments if stacked else experiments[:1]
-    fed = feeds.train.batches(experiments[0].seed, experiments[0].batch_size).fed(0)
-    state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
-    memory = programs.train_memory(state, _stack(fed, len(experiments) if stacked else None))
-    return Candidate(programs, memory), state
+class ProgramCache:
+    """What was compiled and timed in this run: groups on other data of the same shapes use it again."""
+
+    def __init__(self):
+        self._candidates: dict[tuple, Candidate] = {}
+
+    def get(
+        self, experiments: Sequence[Experiment], feeds: Feeds, *, stacked: bool, measured: bool = False
+    ) -> Candidate:
+        """The compiled programs of a group, on its data; timed, if `measured` says so."""
+        trials = len(experiments) if stacked else None
+        key = _program_key(experiments[0], feeds, trials)
+        own = experiments if stacked else experiments[:1]
+        batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size)
+        with contextlib.closing(batches):
+            fed = batches.fed(0)
+        if key not in self._candidates:
+            like = self._candidates.get(_program_key(experiments[0], feeds, None))
+            programs = Programs(
+                experiments[0], feeds.train.resident, trials=trials, like=like.programs.on({}) if like else None
+            ).on(feeds.train.resident)
+            state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
+            self._candidates[key] = Candidate(programs, programs.train_memory(state, _stack(fed, trials)))
+        found = self._candidates[key]
+        programs = found.programs.on(feeds.train.resident)
+        if measured and found.trial_steps_per_second is None:
+            state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
+            found.trial_steps_per_second = _time_steps(programs, state, _stack(fed, trials))
+        return dataclasses.replace(found, programs=programs)
 
 
-def measure(candidate: Candidate, state: TrainState, experiment: Experiment, feeds: Feeds) -> None:
-    """Times a few calls on a state that is thrown away."""
-    programs = candidate.programs
-    batches = feeds.train.batches(experiment.seed, experiment.batch_size)
-    fed = _stack(batches.fed(0), programs.trials)
-    capacity = min(programs.steps_per_call(state, fed), 8)
+def _program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:
+    """What decides a program: everything but seed, hparams and the values of the data."""
+    shapes = tuple((name, x.shape, str(x.dtype)) for name, x in sorted(feeds.train.resident.items()))
+    return signature(dataclasses.replace(experiment, data=None)), shapes, trials
+
+
+def _time_steps(programs: Programs, state: TrainState, fed: dict[str, np.ndarray]) -> float:
+    """Trial steps per second of a few calls on a state that is thrown away."""
+    steps_per_call = min(programs.steps_per_call(state, fed), 8)
     state, _ = programs.train(state, [fed])
     jax.block_until_ready(state)
     started, steps = time.perf_counter(), 0
     while steps == 0 or time.perf_counter() - started < MEASURED_SECONDS:
-        state, _ = programs.train(state, [fed] * capacity)
+        state, _ = programs.train(state, [fed] * steps_per_call)
         jax.block_until_ready(state)
-        steps += capacity
-    candidate.trial_steps_per_second = steps * (programs.trials or 1) / (time.perf_counter() - started)
+        steps += steps_per_call
+    return steps * (programs.trials or 1) / (time.perf_counter() - started)
 
 
 def largest_stack(single: Candidate) -> int:
@@ -120,8 +141,8 @@ def largest_stack(single: Candidate) -> int:
 
 
 def decide(
-    undecided: Group, experiments: dict[str, Experiment], feeds: Feeds, stack: str
-) -> list[tuple[Group, Programs | None]]:
+    undecided: Group, experiments: dict[str, Experiment], feeds: Feeds, stack: str, cache: ProgramCache
+) -> list[Group]:
     """The group with its way of training, in chunks where it does not fit the device at once.
 
     Args:
@@ -129,35 +150,29 @@ def decide(
       experiments: by trial name, resolved.
       feeds: of their data.
       stack: "on", "off", or "auto": both are compiled and timed on this device.
-
-    Returns:
-      Groups to train in order, each with its compiled programs where they are at hand.
+      cache: keeps what is compiled for the training to come.
     """
     own = [experiments[name] for name in undecided.trials]
     if len(own) == 1 or stack == "off":
-        return [(dataclasses.replace(undecided, stacked=False), None)]
-    single, state = build(own, feeds, stacked=False)
-    if stack == "auto":
-        measure(single, state, own[0], feeds)
-    del state
+        return [dataclasses.replace(undecided, stacked=False)]
+    if stack == "on":
+        chunks = [undecided.trials]
+        while len(chunks[0]) > 1:
+            together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True)
+            if together.memory <= MEMORY_SHARE * device_memory():
+                break
+            chunks = split_evenly(undecided.trials, len(chunks[0]) // 2)
+        return [dataclasses.replace(undecided, trials=chunk, stacked=True) for chunk in chunks]
+    single = cache.get(own, feeds, stacked=False, measured=True)
     chunks = split_evenly(undecided.trials, largest_stack(single))
     if len(chunks[0]) == 1:
-        return [(dataclasses.replace(undecided, stacked=False), single.programs)]
-    together, state = build([experiments[name] for name in chunks[0]], feeds, stacked=True, like=single.programs)
-    measured = None
-    if stack == "auto":
-        measure(together, state, own[0], feeds)
-        one, all_ = single.trial_steps_per_second, together.trial_steps_per_second
-        measured = {"one_after_another": round(one, 3), "stacked": round(all_, 3)}
-        if one >= all_:
-            return [(dataclasses.replace(undecided, stacked=False, measured=measured), single.programs)]
-    return [
-        (
-            dataclasses.replace(undecided, trials=chunk, stacked=True, measured=measured),
-            together.programs if len(chunk) == len(chunks[0]) else None,
-        )
-        for chunk in chunks
-    ]
+        return [dataclasses.replace(undecided, stacked=False)]
+    together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, measured=True)
+    one, side_by_side = single.trial_steps_per_second, together.trial_steps_per_second
+    measured = {"one_after_another": round(one, 3), "stacked": round(side_by_side, 3)}
+    if one >= side_by_side:
+        return [dataclasses.replace(undecided, stacked=False, measured=measured)]
+    return [dataclasses.replace(undecided, trials=chunk, stacked=True, measured=measured) for chunk in chunks]
 
 
 def _stack(fed: dict[str, np.ndarray], trials: int | None) -> dict[str, np.ndarray]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from launch.catalog import module_name, short_name
 from research import sweep as sweeping
-from research.errors import RequestError, require
+from research.errors import RequestError, in_one_line, require
 from research.experiment import Experiment
-from research.override import override, parse_assignment
+from research.override import leaf_paths, override, parse_assignment
 from research.serialization import load_module, stable_hash, to_json
 
 
@@ -67,15 +69,41 @@ def read_request(
     """
     module = module_name(experiment)
     source = load_module(module)
-    require(hasattr(source, "experiment"), f"{experiment}: it defines no function experiment()")
+    require(callable(getattr(source, "experiment", None)), f"{experiment}: it defines no function experiment()")
     require(seeds is None or seeds >= 1, f"--seeds {seeds}: expected at least 1")
-    base = source.experiment()
+    with in_one_line():
+        base = source.experiment()
     if not isinstance(base, Experiment):
         raise RequestError(f"{experiment}: experiment() gives a {type(base).__name__}, not an Experiment")
     texts = dict(parse_assignment(text) for text in settings)
-    base = override(base, texts, parse=True)
-    sweeps = source.sweeps() if hasattr(source, "sweeps") else {}
-    chosen = None if sweep is None else sweeping.require_sweep(sweeps, sweep)
-    trials = sweeping.trials(base, chosen, seeds=seeds)
+    base = _typed(override(_typed(base), texts, parse=True))
+    chosen = None if sweep is None else _sweep(source, experiment, sweep)
+    with in_one_line():
+        specs = sweeping.trials(base, chosen, seeds=seeds)
+    for trial in specs:
+        with in_one_line(f"{trial.name}: " if len(specs) > 1 else ""):
+            _typed(trial.experiment)
     baseline = chosen.baseline if chosen is not None else None
-    return Request(module, sweep, texts, seeds, base, baseline, tuple(trials))
+    return Request(module, sweep, texts, seeds, base, baseline, tuple(specs))
+
+
+def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
+    """The sweep of that name that a module defines."""
+    with in_one_line():
+        sweeps = source.sweeps() if hasattr(source, "sweeps") else {}
+    if not isinstance(sweeps, Mapping):
+        raise RequestError(f"{experiment}: sweeps() gives a {type(sweeps).__name__}, not a dict of sweeps")
+    chosen = sweeping.require_sweep(sweeps, name)
+    if not isinstance(chosen, sweeping.Sweep):
+        kind = type(chosen).__name__
+        raise RequestError(f"--sweep {name}: {name!r} is a {kind}, not a Sweep; grid, product, ablation, ... make one")
+    return chosen
+
+
+def _typed(experiment: Experiment) -> Experiment:
+    """The experiment, every field of it held against its type: Python does not, and a file may say steps="600"."""
+    leaves = dict(leaf_paths(experiment))
+    for path, value in leaves.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RequestError(f"{path}={value}: expected a finite number")
+    return override(experiment, leaves)

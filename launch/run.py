@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from launch import plan
 from launch.backends import local
@@ -13,10 +13,19 @@ from launch.folder import Lease, RunFolder
 from launch.halving import Halving
 from launch.plan import Group
 from launch.request import Request
-from research.errors import RequestError
+from research.errors import RequestError, in_one_line, one_line
 from research.experiment import Experiment
-from research.loop import Feeds, Interrupted, check_trainable, finished_status, make_feeds, one_line
-from research.records import read_json, write_json
+from research.loop import (
+    Feeds,
+    Interrupted,
+    Trial,
+    check_trainable,
+    finished_status,
+    make_feeds,
+    record_failure,
+    standing,
+)
+from research.records import read_json
 from research.serialization import canonical
 
 
@@ -32,8 +41,10 @@ class Prepared:
         return self.feeds[next(iter(names))]
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request, prune: str | None = None) -> Prepared:
     """Loads the data, resolves every trial's experiment and holds model, task, data and optimizer against each other.
+
+    `prune` is a metric of the validation split that there has to be.
 
     Raises:
       RequestError: something does not fit; nothing has been compiled or written.
@@ -41,17 +52,16 @@ def prepare(request: Request) -> Prepared:
     loaded: dict[str, tuple] = {}
     experiments, feeds, seen = {}, {}, set()
     for trial in request.trials:
-        key = canonical(trial.experiment.data)
-        if key not in loaded:
-            loaded[key] = make_feeds(trial.experiment.data)
-        splits, own = loaded[key]
-        try:
-            experiment = trial.experiment.fit(splits)
+        with in_one_line(f"{trial.name}: " if len(request.trials) > 1 else ""):
+            key = canonical(trial.experiment.data)
+            if key not in loaded:
+                splits = trial.experiment.data.load()
+                loaded[key] = splits, make_feeds(splits, trial.experiment.data)
+            splits, own = loaded[key]
+            experiment = trial.experiment.fit(splits, own.decoded)
             if (sign := plan.signature(experiment)) not in seen:
-                check_trainable(experiment, own)
+                check_trainable(experiment, own, prune)
                 seen.add(sign)
-        except RequestError as error:
-            raise RequestError(f"{trial.name}: {error}" if len(request.trials) > 1 else str(error)) from None
         experiments[trial.name], feeds[trial.name] = experiment, own
     return Prepared(experiments, feeds)
 
@@ -69,13 +79,18 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
       RequestError: the request is wrong; nothing has been trained.
     """
     folder = RunFolder(out or request.default_folder)
-    folder.check_same(request)
+    folder.check_same(request, prune)
     halving = Halving.parse(prune, request) if prune else None
-    prepared = prepare(request)
-    with Lease(folder):
-        folder.write_request(request, stack, prune)
-        for name, experiment in prepared.experiments.items():
-            folder.write_config(name, experiment)
+    prepared = prepare(request, halving and f"validation/{halving.metric}")
+    folder.check_configs(prepared.experiments)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(Lease(folder))
+            folder.write_request(request, stack, prune)
+            for name, experiment in prepared.experiments.items():
+                folder.write_config(name, experiment)
+        except OSError as error:
+            raise RequestError(f"{folder.path}: cannot be written to: {one_line(error)}") from error
         print(f"{len(prepared.experiments)} trials in {folder.path}; data: {_where(prepared)}", file=sys.stderr)
         with local.stopping_signals() as stop:
             try:
@@ -94,13 +109,14 @@ def _train_all(
     stack: str,
     stop: Callable[[], bool],
 ) -> None:
+    cache = plan.ProgramCache()
     rungs = [*(halving.rungs if halving else ()), request.experiment.steps]
     for rung in rungs:
         if halving is not None and rung != rungs[0]:
             halving.prune(folder, rungs[rungs.index(rung) - 1], list(prepared.experiments))
-        decided = [group for group in folder.groups() if group.until == rung]
+        decided = [group for group in folder.groups() if halving is None or group.until == rung]
         for group in decided:
-            _train_group(group, None, folder, prepared, stop)
+            _train_group(group, cache, folder, prepared, stop)
         placed = {name for group in decided for name in group.trials}
         left = {
             name: experiment
@@ -113,34 +129,40 @@ def _train_all(
             for undecided in plan.group(some, step):
                 if stop():
                     raise Interrupted(0)
-                feeds = prepared.of(undecided.trials)
-                for group, programs in plan.decide(undecided, prepared.experiments, feeds, stack):
+                feeds, groups = prepared.of(undecided.trials), []
+                with _failing(folder, undecided.trials):
+                    groups = plan.decide(undecided, prepared.experiments, feeds, stack, cache)
+                for group in groups:
                     folder.write_groups([*folder.groups(), group])
-                    _train_group(group, programs, folder, prepared, stop)
+                    _train_group(group, cache, folder, prepared, stop)
 
 
-def _train_group(group: Group, programs, folder: RunFolder, prepared: Prepared, stop: Callable[[], bool]) -> None:
-    """Trains a group; what goes wrong fails its unfinished trials and leaves the other groups alone."""
-    names = [name for name in group.trials if not finished_status(folder.trial(name))]
+def _train_group(
+    group: Group, cache: plan.ProgramCache, folder: RunFolder, prepared: Prepared, stop: Callable[[], bool]
+) -> None:
+    """Trains those of a group that have not come as far yet."""
+    trials = [Trial(name, prepared.experiments[name], folder.trial(name)) for name in group.trials]
+    names = [trial.name for trial in trials if standing(trial, group.until) is None]
     if not names:
         return
+    with _failing(folder, names):
+        own, feeds = [trial.experiment for trial in trials], prepared.of(group.trials)
+        programs = cache.get(own, feeds, stacked=bool(group.stacked)).programs
+        local.train_group(group, prepared.experiments, feeds, folder, programs, stop)
+
+
+@contextlib.contextmanager
+def _failing(folder: RunFolder, names: Iterable[str]) -> Iterator[None]:
+    """What goes wrong inside (a compiler, a device) fails these trials and leaves the others alone."""
     try:
-        local.train_group(group, prepared.experiments, prepared.of(group.trials), folder, programs, stop)
-    except (Interrupted, KeyboardInterrupt):
+        yield
+    except Interrupted:
         raise
-    except Exception as error:  # whatever a model, an XLA program or a disk can raise
-        print(f"{names[0]}: {one_line(error)}", file=sys.stderr)
+    except Exception as error:
         for name in names:
-            if not finished_status(folder.trial(name)):
-                _record_failure(folder, name, error)
-
-
-def _record_failure(folder: RunFolder, name: str, error: Exception) -> None:
-    try:
-        write_json(folder.trial(name) / "result.json", {"status": "failed", "metrics": {}, "error": one_line(error)})
-        (folder.trial(name) / "error.txt").write_text("".join(traceback.format_exception(error)))
-    except OSError as second:
-        print(f"{name}: its result could not be written: {one_line(second)}", file=sys.stderr)
+            print(f"{name}: failed: {one_line(error)}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # a full disk: the missing result says it
+                record_failure(folder.trial(name), error)
 
 
 def _where(prepared: Prepared) -> str:
@@ -151,15 +173,16 @@ def _report(folder: RunFolder) -> int:
     """Prints the table and where the report is; 0 if every trial ended, 1 if some failed."""
     from launch.report import report, terminal_table
 
-    made = report([folder.path])
     terminal_table([folder.path])
-    print(made.html)
-    sweep = read_json(folder.sweep_file)
-    statuses = {
-        trial["name"]: read_json(folder.trial(trial["name"]) / "result.json") or {} for trial in sweep["trials"]
-    }
-    for name, result in statuses.items():
-        if result.get("status") in ("failed", "diverged", None):
-            print(f"{name}: {result.get('status', 'missing')}: {result.get('error', 'no result')}", file=sys.stderr)
-    ended = all(result.get("status") in ("finished", "diverged") for result in statuses.values())
+    try:
+        print(report([folder.path]).html)
+    except OSError as error:
+        print(f"{folder.path / 'report'}: cannot be written: {one_line(error)}", file=sys.stderr)
+    ended = True
+    for trial in read_json(folder.sweep_file)["trials"]:
+        result = read_json(folder.trial(trial["name"]) / "result.json")
+        result = result if isinstance(result, dict) else {}
+        if result.get("status") != "finished":
+            print(f"{trial['name']}: {result.get('status')}: {result.get('error', 'no result')}", file=sys.stderr)
+        ended = ended and result.get("status") in ("finished", "diverged")
     return 0 if ended else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 
@@ -59,9 +58,9 @@ def show_plan(request: Request, stack: str) -> int:
     """Prints groups, programs, memory and time, from a few throw-away steps; trains and writes nothing."""
     prepared = prepare(request)
     table = Table("program", "trials", "first", "way", "memory", "steps", "time")
-    programs, seconds = 0, 0.0
+    programs, seconds, cache = 0, 0.0, plan.ProgramCache()
     for undecided in plan.group(prepared.experiments, request.experiment.steps):
-        for group, needed, rate in _estimates(undecided, prepared, stack):
+        for group, needed, rate in _estimates(undecided, prepared, stack, cache):
             steps = prepared.experiments[group.trials[0]].steps
             took = steps * len(group.trials) / rate
             programs, seconds = programs + 1, seconds + took
@@ -81,14 +80,13 @@ def show_plan(request: Request, stack: str) -> int:
     return 0
 
 
-def _estimates(undecided: plan.Group, prepared: Prepared, stack: str):
+def _estimates(undecided: plan.Group, prepared: Prepared, stack: str, cache: plan.ProgramCache):
     """(group, bytes that its program needs, trial steps per second) of each chunk."""
     feeds = prepared.of(undecided.trials)
-    for group, _ in plan.decide(undecided, prepared.experiments, feeds, stack):
+    for group in plan.decide(undecided, prepared.experiments, feeds, stack, cache):
         own = [prepared.experiments[name] for name in group.trials]
-        candidate, state = plan.build(own, feeds, stacked=bool(group.stacked))
-        plan.measure(candidate, state, own[0], feeds)
-        yield dataclasses.replace(group), candidate.memory, candidate.trial_steps_per_second
+        candidate = cache.get(own, feeds, stacked=bool(group.stacked), measured=True)
+        yield group, candidate.memory, candidate.trial_steps_per_second
 
 
 def _time(seconds: float) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 from etils import epath
 
-from research.errors import RequestError
+from research.errors import RequestError, one_line
+from research.records import is_local, read_json
 from research.train_state import is_key
+
+KEPT_WHILE_TRAINING = 2
+"""A kill between the saves of two stacked trials leaves them a step in common; so does one corrupt checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +28,7 @@ class Checkpoints:
       every_steps: save at multiples of this many steps; None leaves it to the clock alone.
       every_seconds: save when this long has passed since the last save; None leaves it to the steps alone.  A program
         over several hosts follows the steps only.
-      keep: how many of the latest are kept.
+      keep: how many of the latest are kept; two at least until training ends, so that there is one to fall back to.
       best: a validation metric, such as "validation/accuracy"; the state with its best value is kept beside the latest,
         and the test split is scored with it.  None scores the last state.
       mode: whether the best value is the largest or the smallest.
@@ -47,61 +52,77 @@ class Checkpoints:
 
 
 class Store:
-    """The checkpoints of one trial: a folder with a numbered folder per saved step."""
+    """The checkpoints of one trial: a folder with a numbered folder per saved step.
 
-    def __init__(self, folder: epath.PathLike, policy: Checkpoints = Checkpoints()):
-        self.folder = epath.Path(folder)
+    Without a policy it is only read, and may be another process's that is training.
+    """
+
+    def __init__(self, folder: epath.PathLike, policy: Checkpoints | None = None):
+        # Orbax takes whole paths only.
+        self.folder = epath.Path(os.path.abspath(folder) if is_local(folder) else folder)
         self.policy = policy
+        self._scores: dict[int, float | None] = {}
         self._manager = None
 
     def _open(self) -> Any:
         if self._manager is None:
             import orbax.checkpoint as ocp
-            from orbax.checkpoint import checkpoint_managers as policies
 
-            kept = [policies.LatestN(self.policy.keep)]
-            if self.policy.best is not None:
-                sign = 1.0 if self.policy.mode == "max" else -1.0
-                kept.append(policies.BestN(get_metric_fn=lambda metrics: sign * metrics[self.policy.best], n=1))
-            self._manager = ocp.CheckpointManager(
-                self.folder,
-                options=ocp.CheckpointManagerOptions(
+            if self.policy is None:
+                options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+            else:
+                options = ocp.CheckpointManagerOptions(
                     enable_async_checkpointing=True,
                     cleanup_tmp_directories=True,  # what a kill in the middle of a save left behind
-                    preservation_policy=policies.AnyPreservationPolicy(kept),
-                ),
-            )
+                    preservation_policy=_Keep(self),
+                )
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
     def steps(self) -> list[int]:
         """The saved steps, latest first."""
         return sorted(self._open().all_steps(), reverse=True) if self.folder.exists() else []
 
-    def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
+    def save(self, step: int, state: Any, metrics: Mapping[str, float | None] | None = None) -> None:
         """Starts saving a pytree of arrays; the writing goes on in the background.
+
+        Args:
+          step: not saved yet.
+          state: the arrays.
+          metrics: of the evaluation at this step, if there was one; `policy.best` is among them.
 
         Raises:
           OSError and others: what went wrong in this save or in the one before it.
         """
         import orbax.checkpoint as ocp
 
+        storable = _storable(state)
+        self._scores[step] = self._score(metrics or {})
         items = {
-            "state": ocp.args.StandardSave(_storable(state)),
-            "checksums": ocp.args.JsonSave(_checksums(_storable(state))),
+            "state": ocp.args.StandardSave(storable),
+            "checksums": ocp.args.JsonSave(_checksums(storable)),
+            "scores": ocp.args.JsonSave(dict(metrics or {})),
         }
-        self._open().save(
-            step, args=ocp.args.Composite(**items), metrics=dict(metrics) if metrics else None, force=True
-        )
+        self._open().save(step, args=ocp.args.Composite(**items), force=True)
 
     def best_step(self) -> int | None:
         """The kept step with the best value of `policy.best`, the earliest of equals; None where none was evaluated."""
-        found = []
-        for step in self.steps():
-            metrics = self._open().metrics(step) or {}
-            if metrics.get(self.policy.best) is not None:
-                value = metrics[self.policy.best]
-                found.append((value if self.policy.mode == "max" else -value, -step))
-        return -max(found)[1] if found else None
+        return self._best_of(self.steps())
+
+    def _best_of(self, steps: Sequence[int]) -> int | None:
+        if self.policy.best is None:
+            return None
+        for step in steps:
+            if step not in self._scores:
+                saved = read_json(self.folder / str(step) / "scores" / "metadata")
+                self._scores[step] = self._score(saved if isinstance(saved, dict) else {})
+        scored = [step for step in steps if self._scores[step] is not None]
+        return max(scored, key=lambda step: (self._scores[step], -step), default=None)
+
+    def _score(self, metrics: Mapping[str, float | None]) -> float | None:
+        """Larger is better; None where `policy.best` is not among the metrics, or is not finite."""
+        value = metrics.get(self.policy.best)
+        return value if value is None or self.policy.mode == "max" else -value
 
     def restore(self, step: int, like: Any = None) -> Any:
         """The state saved at `step`.
@@ -120,17 +141,29 @@ class Store:
             restored = self._open().restore(
                 step, args=ocp.args.Composite(state=saved, checksums=ocp.args.JsonRestore())
             )
-            state, checksums = restored["state"], restored["checksums"]
+            state, sums = restored["state"], _checksums(restored["state"])
+            intact = all(sums.get(path, crc) == crc for path, crc in restored["checksums"].items())
         except Exception as error:  # Orbax and its stores raise of every kind
-            raise CorruptCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
-        if checksums and checksums != _checksums(state):
+            raise CorruptCheckpoint(f"{self.folder / str(step)}: {one_line(error)}") from error
+        if not intact:
             raise CorruptCheckpoint(f"{self.folder / str(step)}: its contents are not what was written")
         return jax.tree.map(np.asarray, state) if like is None else _rewrap(state, like)
 
     def delete_after(self, step: int) -> None:
         """Removes checkpoints later than `step`, so that training again from there can save them anew."""
         for later in [s for s in self.steps() if s > step]:
-            self._open().delete(later)
+            self._delete(later)
+
+    def delete_surplus(self) -> None:
+        """Removes what is kept only while training goes on; raises what went wrong with a save."""
+        self.wait()
+        steps = self.steps()
+        for step in set(steps[self.policy.keep :]) - {self._best_of(steps)}:
+            self._delete(step)
+
+    def _delete(self, step: int) -> None:
+        self._open().delete(step)
+        self._scores.pop(step, None)
 
     def wait(self) -> None:
         """Returns when what was started is written; raises what went wrong with it."""
@@ -142,6 +175,19 @@ class Store:
         if self._manager is not None:
             manager, self._manager = self._manager, None
             manager.close()
+
+
+class _Keep:
+    """Orbax's preservation policy: the latest, and the best beside them."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        policy = self.store.policy
+        kept = {*steps[-max(policy.keep, KEPT_WHILE_TRAINING) :], self.store._best_of(steps)}
+        return [step in kept for step in steps]
 
 
 class CorruptCheckpoint(RuntimeError):
@@ -181,8 +227,3 @@ def _checksums(stored: Any) -> dict[str, int]:
         if getattr(x, "is_fully_addressable", True):
             sums[jax.tree_util.keystr(path)] = zlib.crc32(np.ascontiguousarray(np.asarray(x)))
     return sums
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

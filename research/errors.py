@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import os
+import traceback
+from collections.abc import Iterable, Iterator
 
 
 class RequestError(ValueError):
@@ -23,11 +26,43 @@ def nearest(name: str, options: Iterable[str]) -> str:
     if not options:
         return "there is none to choose from"
     listed = f"one of: {', '.join(options)}"
-    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}? ({listed})" if close else listed
+    spelled = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
+    return f"did you mean {spelled[close[0]]!r}? ({listed})" if close else listed
 
 
 def require(condition: bool, message: str) -> None:
     """Raises `RequestError(message)` unless `condition` holds."""
     if not condition:
         raise RequestError(message)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: what kind, and what it says first."""
+    if isinstance(error, RequestError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def located(error: BaseException) -> str:
+    """An error as one line, after the file and line of it that are nearest to it and not a library's."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: SyntaxError: {error.msg}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_library(frame.filename)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: {one_line(error)}" if frames else one_line(error)
+
+
+@contextlib.contextmanager
+def in_one_line(prefix: str = "") -> Iterator[None]:
+    """Makes a RequestError of whatever a person's own code raises: one line that says where, after `prefix`."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{prefix}{error}") from error
+    except Exception as error:
+        raise RequestError(f"{prefix}{located(error)}") from error
+
+
+def _is_library(file: str) -> bool:
+    return "site-packages" in file or file.startswith(("<", os.path.dirname(os.__file__)))

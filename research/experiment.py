@@ -73,8 +73,8 @@ class Experiment:
         """
         for name in ("steps", "batch_size", "accumulation", "log_every", "eval_batch_size", "eval_every"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RequestError(f"{name}={value}: expected at least 1")
+            if value is not None and not 1 <= value < 2**31:
+                raise RequestError(f"{name}={value}: expected at least 1" + (", below 2**31" if value > 1 else ""))
         if not 0 <= self.seed < 2**32:
             raise RequestError(f"seed={self.seed}: expected 0 to 4294967295")
         if self.batch_size % self.accumulation:
@@ -93,11 +93,12 @@ class Experiment:
             for i, part in enumerate(getattr(self, name)):
                 _check_part(f"{name}.{i}", part)
 
-    def fit(self, splits: Splits) -> Experiment:
+    def fit(self, splits: Splits, decoded: Splits | None = None) -> Experiment:
         """The resolved experiment: what was left None for the training split to say (means, categories) filled in.
 
         Args:
           splits: as `data.load()` gives them.
+          decoded: the same examples where they are in memory already, so that they are not decoded twice.
 
         Raises:
           RequestError: the data do not suit the experiment: fewer examples than `batch_size`, a label outside the
@@ -105,14 +106,15 @@ class Experiment:
         """
         if self.batch_size > len(splits.train):
             raise RequestError(f"batch_size={self.batch_size}: there are {len(splits.train)} training examples")
-        for name, source in splits._asdict().items():
+        decoded = splits if decoded is None else decoded
+        for name, source in decoded._asdict().items():
             if source is not None:
                 self.task.check_examples(source, name)
         return dataclasses.replace(
             self,
             data=_fitted(self.data, splits.train),
-            task=_fitted(self.task, splits.train),
-            preprocess=fit_transforms(self.preprocess, splits.train),
+            task=_fitted(self.task, decoded.train),
+            preprocess=fit_transforms(self.preprocess, decoded.train),
         )
 
 

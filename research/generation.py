@@ -218,7 +218,7 @@ def _check_prompt(prompt, mask, how, vocab_size, context):
             check_tokens(np.where(valid, tokens, 0), vocab_size, "prompt")
         longest = int(valid.sum(axis=1).max())
     if vocab_size is not None:
-        for name in ("stop_tokens", "suppress", "suppress_first", "last_token"):
+        for name in ("stop_tokens", "pad_token", "suppress", "suppress_first", "last_token"):
             value = getattr(how, name)
             tokens = value if isinstance(value, tuple) else () if value is None else (value,)
             check_tokens(np.asarray(tokens, np.int64), vocab_size, name)
@@ -235,9 +235,10 @@ def _check_prompt(prompt, mask, how, vocab_size, context):
 
 
 def _to_the_right(prompt: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Padding to the left, the order of the tokens kept."""
-    order = jnp.argsort(mask.astype(bool), axis=1, stable=True)
-    return jnp.take_along_axis(prompt, order, axis=1), jnp.take_along_axis(mask.astype(bool), order, axis=1)
+    """Padding to the left, whatever it holds turned to 0, and the order of the tokens kept."""
+    mask = mask.astype(bool)
+    order = jnp.argsort(mask, axis=1, stable=True)
+    return jnp.take_along_axis(jnp.where(mask, prompt, 0), order, axis=1), jnp.take_along_axis(mask, order, axis=1)
 
 
 def _slide(run, prompt, mask, rng, how, context):

@@ -7,7 +7,8 @@ A dataclass marks such a field with `hparam`:
         learning_rate: float = hparam(1e-3)
 
 `hparams(value)` reads them all by dotted path; `bind(value, {path: x})` puts others, traced ones too, in their place.
-A field that is None is structure, not a number: None and 0.1 are two programs.
+A field that is None is structure, not a number: None and 0.1 are two programs.  A tuple of floats, such as the means of
+the features, is one array.
 """
 
 from __future__ import annotations
@@ -28,16 +29,22 @@ def is_hparam(field: dataclasses.Field) -> bool:
     return bool(field.metadata.get("hparam", False))
 
 
-def hparams(value: Any, prefix: str = "") -> dict[str, float]:
-    """The marked fields of a dataclass, nested ones and tuples included, as {dotted path: float}; None is left out."""
-    found: dict[str, float] = {}
+def hparams(value: Any, prefix: str = "") -> dict[str, float | tuple[float, ...]]:
+    """The marked fields of a dataclass, nested ones and tuples included, by dotted path; None is left out."""
+    found: dict[str, float | tuple[float, ...]] = {}
     for name, child, marked in _children(value):
         path = f"{prefix}{name}"
-        if marked and child is not None:
-            found[path] = float(child)
-        elif not marked:
+        if not marked:
             found |= hparams(child, f"{path}.")
+        elif child is not None:
+            found[path] = tuple(float(x) for x in child) if isinstance(child, tuple) else float(child)
     return found
+
+
+def blank(value: Any) -> Any:
+    """`value` with every marked field 0: equal for two that differ in those fields alone."""
+    zeros = {path: (0.0,) * len(x) if isinstance(x, tuple) else 0.0 for path, x in hparams(value).items()}
+    return bind(value, zeros)
 
 
 def bind(value: Any, values: dict[str, Any]) -> Any:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,14 +24,14 @@ from etils import epath
 from research.checkpoints import CorruptCheckpoint, Store
 from research.data.feed import Feed, evaluation_batches, make_feed, take
 from research.data.spec import Data, Splits
-from research.errors import RequestError
+from research.errors import RequestError, located, nearest, one_line
 from research.experiment import Experiment
 from research.hparams import hparams
 from research.parallel import Programs
 from research.progress import Progress
 from research.records import MetricsLog, finite, read_json, write_json
 from research.train_state import TrainState, is_key, stack, unstack
-from research.train_step import make_init, make_train_step
+from research.train_step import make_eval_step, make_init, make_train_step
 from research.transfer import initial_parameters
 
 SECONDS_PER_CALL = 0.25
@@ -63,13 +65,16 @@ class Feeds:
     train: Feed
     evaluation: dict[str, Feed]
 
+    @property
+    def decoded(self) -> Splits:
+        """The same examples, in memory where the feeds keep them there."""
+        return Splits(self.train.source, **{name: feed.source for name, feed in self.evaluation.items()})
 
-def make_feeds(data: Data) -> tuple[Splits, Feeds]:
-    """Loads a data set and decides where its examples live: on the device, in memory, or behind workers."""
-    splits = data.load()
-    feeds = {name: make_feed(source, data.storage, data.workers) for name, source in splits._asdict().items() if source}
-    decoded = Splits(**{name: feed.source for name, feed in feeds.items()})
-    return decoded, Feeds(feeds.pop("train"), feeds)
+
+def make_feeds(splits: Splits, data: Data) -> Feeds:
+    """Decides where the examples live: on the device, in memory, or behind workers; decodes what is kept."""
+    train, *others = (source and make_feed(source, data.storage, data.workers) for source in splits)
+    return Feeds(train, {name: feed for name, feed in zip(Splits._fields[1:], others, strict=True) if feed})
 
 
 def train(
@@ -105,11 +110,12 @@ def train(
 class _Record:
     """What the loop keeps of one trial: its files, and how it stands."""
 
-    def __init__(self, trial: Trial):
+    def __init__(self, trial: Trial, until: int, note: Callable[[str], None]):
         self.trial = trial
+        self.note = note
         self.store = Store(trial.folder / "checkpoints", trial.experiment.checkpoints)
         self.log: MetricsLog | None = None
-        self.status: str | None = None
+        self.status = standing(trial, until)
         self.metrics: dict[str, float | None] = {}
 
     @property
@@ -117,11 +123,19 @@ class _Record:
         return self.status is None
 
     def guarded(self, action: Callable[[], None]) -> None:
-        """Runs what touches only this trial's files: an error fails this trial and leaves the others alone."""
+        """Runs what concerns only this trial, if it is active: an error fails it and leaves the others alone."""
+        if not self.active:
+            return
         try:
             action()
-        except (OSError, ValueError) as error:
-            self.end("failed", error=one_line(error))
+        except Exception as error:  # of files, of Orbax, of a task's metrics
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the trial as failed."""
+        with contextlib.suppress(OSError):
+            record_failure(self.trial.folder, error)
+        self.end("failed", error=one_line(error))
 
     def end(self, status: str, **facts: Any) -> None:
         """Closes the trial's files and writes result.json.  Where even that fails, the missing file says it."""
@@ -129,12 +143,14 @@ class _Record:
         for close in (self.log.close if self.log else lambda: None, self.store.close):
             try:
                 close()
-            except (OSError, ValueError) as error:
-                self.status, facts["error"] = "failed", one_line(error)
-        try:
+            except Exception as error:
+                self.status, facts["error"] = "failed", facts.get("error", one_line(error))
+        if self.status == "failed":
+            self.note(f"{self.trial.name}: failed: {facts['error']}")
+        with contextlib.suppress(OSError):
             write_json(self.trial.folder / "result.json", {"status": self.status, "metrics": self.metrics, **facts})
-        except OSError as error:
-            self.status, self.error = "failed", one_line(error)
+            if self.status != "failed":
+                (self.trial.folder / "error.txt").unlink(missing_ok=True)
 
 
 class _Group:
@@ -150,7 +166,7 @@ class _Group:
         until: int,
     ):
         self.until = until
-        self.records = [_Record(trial) for trial in trials]
+        self.records = [_Record(trial, until, progress.note) for trial in trials]
         self.experiment = trials[0].experiment
         self.feeds = feeds
         self.programs = programs
@@ -166,7 +182,14 @@ class _Group:
 
     def run(self) -> None:
         try:
-            self._train()
+            if any(record.active for record in self.records):
+                self._train()
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever a model, a program or a device can raise
+            for record in self.records:
+                if record.active:
+                    record.fail(error)
         finally:
             for batches in self.batches if self.stacked else [self.batches]:
                 batches.close()
@@ -177,11 +200,11 @@ class _Group:
         pending: collections.deque[tuple[int, int, Any]] = collections.deque()
         self.clock = self.saved = time.perf_counter()
         capacity = self.programs.steps_per_call(state, self._fed(0))
-        take, evaluated = min(4, capacity), None
+        take = min(4, capacity)
         while step < total and any(record.active for record in self.records):
             if self.stop():
                 self._drain(pending)
-                self._save(state, step, evaluated)
+                self._save(state, step)
                 self._close_all()
                 raise Interrupted(step)
             steps = min(take, self._next_event(step) - step)
@@ -194,19 +217,18 @@ class _Group:
                 self._consume(*pending.popleft())
             if self.rate and capacity > 1:
                 take = max(1, min(capacity, round(self.rate * SECONDS_PER_CALL)))
-            if self._due(step, self.experiment.eval_every) and step < total:
+            evaluate = self._due(step, self.experiment.eval_every) and step < total
+            if evaluate:
                 self._drain(pending)
-                evaluated = self._evaluate(state, "validation", step)
-                if self.experiment.checkpoints.best is not None:
-                    self._save(state, step, evaluated)
-            if self._save_due(step) and step < total:
+                self._evaluate(state, "validation", step)
+            if (self._save_due(step) or (evaluate and self.experiment.checkpoints.best is not None)) and step < total:
                 self._drain(pending)
-                self._save(state, step, evaluated if self._due(step, self.experiment.eval_every) else None)
+                self._save(state, step)
         self._drain(pending)
         if not any(record.active for record in self.records):
             return
-        evaluated = self._evaluate(state, "validation", step)
-        self._save(state, step, evaluated)
+        self._evaluate(state, "validation", step)
+        self._save(state, step)
         if step == self.experiment.steps:
             self._finish(state, step)
         else:
@@ -238,13 +260,12 @@ class _Group:
     def _start(self) -> tuple[TrainState, int]:
         """The state to train from: of the latest checkpoint that every unfinished trial has, or a fresh one."""
         experiments = [record.trial.experiment for record in self.records]
-        fed = self.feeds.train.batches(experiments[0].seed, experiments[0].batch_size).fed(0)
+        with self.feeds.train.batches(experiments[0].seed, experiments[0].batch_size) as batches:
+            fed = batches.fed(0)
         values = [hparams(experiment) for experiment in experiments]
         state = self.programs.init([e.seed for e in experiments], values, fed)
         sizes = [math.prod(x.shape) for x in jax.tree.leaves(self.programs.fetch(state).params)]
         self.parameters = sum(sizes) // len(self.records)
-        for record in self.records:
-            record.status = finished_status(record.trial.folder)
         waiting = [i for i, record in enumerate(self.records) if record.active]
         step, restored = self._restore(state, waiting)
         if step:
@@ -259,7 +280,9 @@ class _Group:
         return state, step
 
     def _open(self, record: _Record, step: int) -> None:
-        record.log = MetricsLog(record.trial.folder, resume_from=step)
+        record.log = MetricsLog(record.trial.folder, resume_from=step, evaluated_again=step == self.until)
+        for line in record.log.kept:
+            self._remember(record, line["split"], line)
         record.store.delete_after(step)
 
     def _restore(self, state: TrainState, waiting: Sequence[int]) -> tuple[int, dict[int, TrainState]]:
@@ -272,6 +295,9 @@ class _Group:
                 return step, {i: store.restore(step, like) for i, store in stores.items()}
             except CorruptCheckpoint as error:
                 self.progress.note(f"checkpoint unreadable, falling back to the one before it: {error}")
+        for i, store in stores.items():
+            if store.steps():
+                self.progress.note(f"{self.records[i].trial.name}: no checkpoint to continue from, starting at step 0")
         return 0, {}
 
     def _slot(self, state: TrainState, i: int) -> TrainState:
@@ -311,7 +337,7 @@ class _Group:
                 if self._due(step, self.experiment.log_every) or step == last or k == diverged:
                     line = {name: float(x[k, i]) for name, x in values.items()}
                     record.guarded(lambda record=record, step=step, line=line: record.log.write(step, "train", line))
-                    record.metrics["train/loss"] = finite(line["loss"])
+                    self._remember(record, "train", line)
             if diverged is not None and record.active:
                 step = start + diverged + 1
                 self.progress.note(f"{record.trial.name}: loss or gradient is not finite at step {step}: diverged")
@@ -334,74 +360,100 @@ class _Group:
             "devices": int(self.programs.mesh.size),
         }
 
-    def _evaluate(self, state: TrainState, split: str, step: int) -> list[dict[str, float]] | None:
-        """Each trial's metrics on a split, written to its log; None where there is no such split."""
+    evaluated: tuple[int, dict[int, dict[str, float]]] = (-1, {})
+    """The step of the latest evaluation on the validation split, and the metrics of each active trial, by slot."""
+
+    def _evaluate(self, state: TrainState, split: str, step: int) -> None:
+        """Scores each trial on a split, if there is such a split, and writes that to its log."""
         if split not in self.feeds.evaluation:
-            return None
+            return
         started = time.perf_counter()
-        metrics = evaluate(self.programs, state, self.feeds.evaluation[split], self.experiment)
-        for record, values in zip(self.records, metrics, strict=True):
-            if record.active:
-                record.guarded(lambda record=record, values=values: self._log(record, step, split, values))
-        self.progress.evaluated(step, split, [m for m, r in zip(metrics, self.records, strict=True) if r.active])
+        outputs = split_outputs(self.programs, state, self.feeds.evaluation[split], self.experiment)
+        metrics: dict[int, dict[str, float]] = {}
+
+        def score(i: int, record: _Record) -> None:
+            metrics[i] = record.trial.experiment.task.finalize(outputs[i])
+            record.log.write(step, split, metrics[i])
+            record.log.flush()
+            self._remember(record, split, metrics[i])
+
+        for i, record in enumerate(self.records):
+            record.guarded(functools.partial(score, i, record))
+        if split == "validation":
+            self.evaluated = (step, metrics)
+        self.progress.evaluated(step, split, list(metrics.values()))
         self.clock += time.perf_counter() - started  # evaluation is no training time
-        return metrics
 
     @staticmethod
-    def _log(record: _Record, step: int, split: str, values: Mapping[str, float]) -> None:
-        record.log.write(step, split, values)
-        record.log.flush()
-        record.metrics |= {f"{split}/{name}": finite(value) for name, value in values.items()}
+    def _remember(record: _Record, split: str, line: Mapping[str, Any]) -> None:
+        """Keeps for result.json what a line of the log says: of training the loss alone."""
+        names = ("loss",) if split == "train" else (name for name in line if name not in ("step", "split"))
+        record.metrics |= {f"{split}/{name}": None if line[name] is None else finite(line[name]) for name in names}
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def _save(self, state: TrainState, step: int, evaluated: Sequence[Mapping[str, float]] | None) -> None:
+    def _save(self, state: TrainState, step: int) -> None:
         started = time.perf_counter()
+        for record in self.records:  # all have the last checkpoint before one has the next
+            record.guarded(record.store.wait)
         host = _host_copy(self.programs.fetch(state))
         for i, record in enumerate(self.records):
-            if record.active and step not in record.store.steps():
-                metrics = {f"validation/{name}": finite(x) for name, x in evaluated[i].items()} if evaluated else None
-                record.guarded(lambda i=i, r=record, m=metrics: r.store.save(step, self._slot(host, i), m))
+            record.guarded(functools.partial(self._save_one, i, record, host, step))
         self.saved = time.perf_counter()
         self.clock += self.saved - started
 
+    def _save_one(self, i: int, record: _Record, host: TrainState, step: int) -> None:
+        if step in record.store.steps():
+            return
+        when, metrics = self.evaluated
+        scores = {f"validation/{name}": finite(x) for name, x in metrics[i].items()} if when == step else {}
+        best = self.experiment.checkpoints.best
+        if best is not None and scores and best not in scores:
+            raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, scores)}")
+        record.store.save(step, self._slot(host, i), scores)
+
     def _close_all(self) -> None:
         for record in self.records:
-            if record.active:
-                record.guarded(record.store.close)
+            record.guarded(record.store.close)
             if record.active:
                 record.guarded(record.log.close)
 
     def _finish(self, state: TrainState, step: int) -> None:
         """The one look at the test split, and the results."""
-        scored = self._best(state) if self.experiment.checkpoints.best is not None else state
-        self._evaluate(scored, "test", step)
+        choosing = self.experiment.checkpoints.best is not None
+        self._evaluate(self._best(state) if choosing else state, "test", step)
         for record in self.records:
+            record.guarded(record.store.delete_surplus)
             if record.active:
-                record.guarded(record.store.wait)
-            if record.active:
-                best = record.store.best_step() if self.experiment.checkpoints.best is not None else None
-                record.end("finished", **self._facts(step), **({} if best is None else {"best_step": best}))
+                facts = self._facts(step) | ({"best_step": record.store.best_step()} if choosing else {})
+                record.end("finished", **facts)
 
     def _best(self, state: TrainState) -> TrainState:
         """Each trial's state at its best evaluation on the validation split."""
         whole = self.programs.fetch(state)
-        slots = {}
+        slots = {i: self._slot(whole, i) for i in range(len(self.records))}
+
+        def restore(i: int, record: _Record) -> None:
+            record.store.wait()
+            best = record.store.best_step()
+            if best is None:
+                raise RequestError(f"checkpoints.best={self.experiment.checkpoints.best}: it was never finite")
+            slots[i] = record.store.restore(best, slots[i])
+
         for i, record in enumerate(self.records):
-            like = self._slot(whole, i)
-            record.guarded(record.store.wait)
-            best = record.store.best_step() if record.active else None
-            if best is None and record.active:
-                known = sorted(name for name in record.metrics if name.startswith("validation/"))
-                record.end(
-                    "failed", error=f"checkpoints.best={self.experiment.checkpoints.best}: the metrics are {known}"
-                )
-            slots[i] = record.store.restore(best, like) if record.active else like
+            record.guarded(functools.partial(restore, i, record))
         return self.programs.place(self._with_slots(whole, slots))
 
 
 def evaluate(programs: Programs, state: TrainState, feed: Feed, experiment: Experiment) -> list[dict[str, float]]:
     """Each trial's metrics over a whole split: every example once, padding left out."""
+    return [experiment.task.finalize(outputs) for outputs in split_outputs(programs, state, feed, experiment)]
+
+
+def split_outputs(
+    programs: Programs, state: TrainState, feed: Feed, experiment: Experiment
+) -> list[dict[str, np.ndarray]]:
+    """Of each trial, what the task asks for of every example of a split, in order."""
     size = min(experiment.eval_batch_size, feed.examples)
     size += -size % programs.shards
     resident = programs.hold(feed)
@@ -411,48 +463,80 @@ def evaluate(programs: Programs, state: TrainState, feed: Feed, experiment: Expe
         own = [{k: x[i] for k, x in batch.items()} if programs.trials else batch for batch in batches]
         outputs = {name: np.concatenate([batch[name] for batch in own]) for name in own[0]}
         counted = outputs.pop("weight") > 0
-        results.append(experiment.task.finalize({name: x[counted] for name, x in outputs.items()}))
+        results.append({name: x[counted] for name, x in outputs.items()})
     return results
 
 
-def check_trainable(experiment: Experiment, feeds: Feeds) -> None:
+def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = None) -> None:
     """Holds model, task, data, optimizer and devices against each other by tracing one step; nothing is compiled.
 
     Args:
       experiment: resolved (`Experiment.fit`).
+      prune: a metric of the validation split that trials are to be pruned by.
 
     Raises:
       RequestError: what does not fit.
     """
-    fed = feeds.train.batches(experiment.seed, experiment.batch_size)
-    with contextlib.closing(fed):
-        batch = take(feeds.train.resident, fed.fed(0))
-    Programs(experiment, {})  # refuses devices that the batch does not divide over
+    with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
+        batch = take(feeds.train.resident, batches.fed(0))
+    programs = Programs(experiment, {})  # refuses devices that the batch does not divide over
     values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
     try:
         state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
-        experiment.optimizer.check_paths(state.params)
         jax.eval_shape(make_train_step(experiment), state, batch)
+        outputs = jax.eval_shape(make_eval_step(experiment), state, batch)
     except RequestError:
         raise
-    except (TypeError, ValueError, KeyError, flax.errors.FlaxError) as error:
-        raise RequestError(f"model, task and data do not fit together: {one_line(error)}") from error
+    except Exception as error:  # whatever a model or a task can raise
+        raise RequestError(f"model, task and data do not fit together: {located(error)}") from error
+    for name, x in outputs.items():
+        if x.shape[:1] != (experiment.batch_size,):
+            raise RequestError(f"task: eval_outputs gives {name} {x.shape} for a batch of {experiment.batch_size}")
+    for asked, metric in (("checkpoints.best=", experiment.checkpoints.best), ("--prune ", prune)):
+        if metric is not None:
+            _check_metric(f"{asked}{metric}", metric, experiment, feeds, outputs)
+    experiment.optimizer.check_paths(state.params)
+    programs.state_shardings(state)
     if experiment.init_from is not None:
         initial_parameters(experiment, state, stacked=False)
 
 
+def _check_metric(asked: str, metric: str, experiment: Experiment, feeds: Feeds, outputs: Mapping[str, Any]) -> None:
+    """Refuses a metric of the validation split that the task, asked for those of zeros, does not give."""
+    if "validation" not in feeds.evaluation:
+        raise RequestError(f"{asked}: the data have no validation split")
+    zeros = {name: np.zeros(x.shape, x.dtype) for name, x in outputs.items() if name != "weight"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            names = [f"validation/{name}" for name in experiment.task.finalize(zeros)]
+    except Exception:  # zeros may be none of the task's outputs: the first evaluation will tell
+        return
+    if metric not in names:
+        raise RequestError(f"{asked}: no such metric; {nearest(metric, names)}")
+
+
+def standing(trial: Trial, until: int) -> str | None:
+    """None where a trial has something to train until that step; else "finished", "diverged", or "paused" there."""
+    status = finished_status(trial.folder)
+    if status is None and until < trial.experiment.steps:
+        store = Store(trial.folder / "checkpoints")
+        status = "paused" if max(store.steps(), default=0) >= until else None
+        store.close()
+    return status
+
+
+def record_failure(folder: epath.Path, error: Exception) -> None:
+    """A result.json that says why a trial failed, in a line, and an error.txt with the whole story."""
+    write_json(folder / "result.json", {"status": "failed", "metrics": {}, "error": one_line(error)})
+    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+
+
 def finished_status(folder: epath.Path) -> str | None:
     """ "finished" or "diverged" where a trial has ended and is kept; None where it is to be (re)run."""
-    status = (read_json(folder / "result.json") or {}).get("status")
+    result = read_json(folder / "result.json")
+    status = result.get("status") if isinstance(result, dict) else None
     return status if status in ("finished", "diverged") else None
-
-
-def one_line(error: BaseException) -> str:
-    """An error as one line: what kind, and what it says first."""
-    if isinstance(error, RequestError):
-        return str(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def _host_copy(state: TrainState) -> TrainState:

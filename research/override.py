@@ -232,7 +232,7 @@ def _read(text: str, arm: Any, path: str) -> Any:
 
 def _whole(number: float) -> int:
     """1e4 is a whole number; 1.5 is not."""
-    if number != int(number):
+    if not number.is_integer():
         raise ValueError
     return int(number)
 

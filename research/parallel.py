@@ -6,6 +6,7 @@ The step of `research/train_step.py` is mapped, never changed.  From the inside 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +132,12 @@ class Programs:
         self.resident = like.resident if like is not None else jax.device_put(dict(resident), self._sharding())
         self._calls: dict[str, Any] = {"init": like._calls["init"]} if like is not None else {}
         self._held: dict[int, tuple[Feed, dict[str, jax.Array]]] = {}
+
+    def on(self, resident: Mapping[str, Any]) -> Programs:
+        """The same compiled programs on other data of the same shapes."""
+        other = copy.copy(self)
+        other.resident, other._held = jax.device_put(dict(resident), self._sharding()), {}
+        return other
 
     # -- programs ------------------------------------------------------------------------------------------------------
 

@@ -52,28 +52,34 @@ def finite(value: float) -> float | None:
 class MetricsLog:
     """A trial's metrics, a line per log step and evaluation, and the same as TensorBoard scalars.
 
-    A trial that continues from step `resume_from` loses the lines after it: they are written again.  Where files cannot
-    be appended to, each flush is a numbered part (metrics.00001.jsonl, ...).
+    A trial that continues from step `resume_from` loses the lines after it, and with `evaluated_again` the evaluations
+    at it: they are written again.  `kept` are the records that stay.  Where files cannot be appended to, nothing is
+    lost, and each flush is a numbered part (metrics.00001.jsonl, ...).
     """
 
-    def __init__(self, folder: epath.PathLike, *, resume_from: int = 0, tensorboard: bool = True):
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        *,
+        resume_from: int = 0,
+        evaluated_again: bool = False,
+        tensorboard: bool = True,
+    ):
         self.folder = epath.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lines: list[str] = []
         self._resume_from = resume_from
         self._tensorboard = tensorboard and is_local(folder)
         self._events = None
-        if is_local(folder):
-            self._truncate(resume_from)
-
-    def _truncate(self, step: int) -> None:
+        self.kept: list[dict[str, Any]] = []
         path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return
-        kept = [record for record in read_lines(path) if record["step"] <= step] if step else []
-        temporary = self.folder / f".metrics.{os.getpid()}.tmp"
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        os.replace(temporary, path)
+        if is_local(folder) and path.exists():
+            last = {"train": resume_from, "validation": resume_from - evaluated_again}
+            if resume_from:
+                self.kept = [record for record in read_lines(path) if record["step"] <= last.get(record["split"], 0)]
+            temporary = self.folder / f".metrics.{os.getpid()}.tmp"
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in self.kept))
+            os.replace(temporary, path)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """Adds a line; it reaches the file at the next `flush`."""
@@ -113,11 +119,13 @@ class MetricsLog:
 
 
 def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
-    """The records of a JSONL file; a last line cut off by a kill is left out."""
+    """The records of a metrics.jsonl; a last line cut off by a kill is left out."""
     records = []
     for line in epath.Path(path).read_text().splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(record, dict) and {"step", "split"} <= record.keys():
+            records.append(record)
     return records

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from research.errors import RequestError, nearest
+from research.errors import RequestError, located, nearest
 
 FILE_PREFIX = "file:"
 
@@ -117,8 +117,10 @@ def load_module(name: str) -> ModuleType:
     if not name.startswith(FILE_PREFIX):
         try:
             return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise RequestError(f"no module {name!r} ({error})") from None
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+                raise RequestError(f"no module {name!r}") from None
+            raise RequestError(located(error)) from error
     path = pathlib.Path(name.removeprefix(FILE_PREFIX))
     if not path.is_file():
         raise RequestError(f"{path}: no such file")
@@ -129,13 +131,14 @@ def load_module(name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise RequestError(f"{path}{where}: {type(error).__name__}: {error}") from error
+        raise RequestError(located(error)) from error
     return module
 
 
 def _find_class(name: str, sha256: str | None) -> type:
-    module_name, _, class_name = name.rpartition(":")
+    module_name, _, class_name = name.rpartition(":") if isinstance(name, str) else ("", "", "")
+    if not (module_name and class_name):
+        raise RequestError(f"_type={name!r}: expected 'module:Class'")
     module = load_module(module_name)
     if sha256 and file_hash(module_name.removeprefix(FILE_PREFIX)) != sha256:
         raise RequestError(f"{module_name.removeprefix(FILE_PREFIX)} has changed since this record was written")

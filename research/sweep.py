@@ -6,7 +6,8 @@
     chain(grid(...), grid(...))                                      one after the other
     random(20, {"optimizer.learning_rate": log_uniform(1e-4, 1)})    drawn, seeded
     ablation(baseline={}, variants={"no dropout": {"model.dropout": 0.0}})
-    seeds(5), or --seeds 5 on the command line, with any of them
+    product(..., seeds(5)), or --seeds 5 on the command line         repeats with other seeds
+    product(..., repeats(grid("data.split_seed", 0, 1, 2)))          repeats with other splits, averaged over as seeds are
 
 A sweep is a value; `launch` runs it, and `trials(experiment, sweep, ...)` gives its experiments to anyone else.
 """
@@ -33,10 +34,11 @@ Overrides = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A name and what it changes."""
+    """A name and what it changes.  Variants of one name are one row of the table; `repeat` and the seed tell them apart."""
 
     name: str
     overrides: Overrides
+    repeat: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +55,13 @@ class Sweep:
         return len(self.variants)
 
     def check(self) -> None:
-        """Refuses an empty sweep and two variants of one name."""
+        """Refuses an empty sweep and two variants that nothing tells apart."""
         require(len(self) > 0, "the sweep has no variant")
-        names = [variant.name for variant in self]
-        for name in names:
-            require(names.count(name) == 1, f"the sweep has two variants named {name!r}; names must differ")
+        seen = set()
+        for variant in self:
+            own = (variant.name, variant.repeat, variant.overrides.get("seed"))
+            require(own not in seen, f"the sweep has two variants named {variant.name!r}; names must differ")
+            seen.add(own)
 
 
 def grid(path: str, *values: Any) -> Sweep:
@@ -71,8 +75,13 @@ def grid(path: str, *values: Any) -> Sweep:
 
 
 def seeds(number: int, first: int = 0) -> Sweep:
-    """Variants that differ in the seed alone: first, first + 1, ..."""
-    return grid("seed", *range(first, first + number))
+    """The same with the seeds first, first + 1, ...: rows of the table average over them."""
+    return Sweep(tuple(Variant("", {"seed": seed}) for seed in range(first, first + number)))
+
+
+def repeats(sweep: Sweep) -> Sweep:
+    """The sweep's variants as repeats of one: rows of the table average over them and pair them, as they do seeds."""
+    return Sweep(tuple(Variant("", variant.overrides, variant.name) for variant in sweep))
 
 
 def product(*sweeps: Sweep) -> Sweep:
@@ -80,9 +89,8 @@ def product(*sweeps: Sweep) -> Sweep:
     combined = [Variant("", {})]
     for sweep in sweeps:
         combined = [_merged(a, b) for a in combined for b in sweep]
-    baselines = [sweep.baseline for sweep in sweeps]
-    whole = _join(*baselines) if all(baselines) and baselines else None
-    return Sweep(tuple(combined), whole)
+    baselines = ["" if all(not variant.name for variant in sweep) else sweep.baseline for sweep in sweeps]
+    return Sweep(tuple(combined), None if None in baselines else _join(*baselines) or None)
 
 
 def zipped(*sweeps: Sweep) -> Sweep:
@@ -198,9 +206,10 @@ def short(value: Any) -> str:
     return str(value)
 
 
-def folder_name(variant: str, seed: int) -> str:
+def folder_name(variant: str, seed: int, repeat: str = "") -> str:
     """The name of a trial's folder: <variant>-s<seed>, with characters that every file system and store takes."""
-    return f"{re.sub(r'[^A-Za-z0-9_.=+-]+', '-', variant).strip('-.') or 'variant'}-s{seed}"
+    parts = [re.sub(r"[^A-Za-z0-9_.=+-]+", "-", part).strip("-.") for part in (variant or "variant", repeat)]
+    return "-".join([*(part for part in parts if part), f"s{seed}"])
 
 
 def _join(*names: str) -> str:
@@ -211,7 +220,7 @@ def _merged(a: Variant, b: Variant) -> Variant:
     for path in a.overrides.keys() & b.overrides.keys():
         if a.overrides[path] != b.overrides[path]:
             raise RequestError(f"{_join(a.name, b.name)}: {path} is set twice, by {a.name!r} and by {b.name!r}")
-    return Variant(_join(a.name, b.name), {**a.overrides, **b.overrides})
+    return Variant(_join(a.name, b.name), {**a.overrides, **b.overrides}, _join(a.repeat, b.repeat))
 
 
 # -- trials ------------------------------------------------------------------------------------------------------------
@@ -246,8 +255,7 @@ def trials(
     found: dict[str, TrialSpec] = {}
     for variant in sweep:
         own = variant.overrides.get("seed", experiment.seed)
-        # A sweep over seeds is a variant with several seeds, not several variants.
-        name = _join(*(part for part in variant.name.split(",") if not re.fullmatch(r"seed=\d+", part))) or base
+        name = variant.name or base
         chosen = [own] if seeds is None else range(own, own + seeds) if isinstance(seeds, int) else seeds
         for seed in chosen:
             overrides = {**variant.overrides, "seed": int(seed)}
@@ -255,8 +263,8 @@ def trials(
                 changed = override(experiment, overrides)
                 changed.check()
             except RequestError as error:
-                raise RequestError(f"{variant.name}: {error}" if len(sweep) > 1 else str(error)) from None
-            folder = folder_name(name, seed)
+                raise RequestError(f"{name}: {error}" if len(sweep) > 1 else str(error)) from None
+            folder = folder_name(name, seed, variant.repeat)
             if folder in found:
                 raise RequestError(f"two trials would share the folder {folder}; name the variants apart")
             found[folder] = TrialSpec(folder, name, int(seed), overrides, changed)

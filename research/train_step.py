@@ -210,7 +210,7 @@ def _total_weights(experiment: Experiment, state: TrainState, split: Batch, keys
 
 
 def _trained_part(gradient: jax.Array, trained: np.ndarray) -> jax.Array:
-    """The gradient, 0 where a parameter (or some layers of it) is frozen: it counts in no norm, and need not be found."""
+    """The gradient, 0 where a parameter, or some layers of it, is frozen: it counts in no norm."""
     return gradient if trained.all() else jnp.where(trained > 0, gradient, 0)
 
 

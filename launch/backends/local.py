@@ -37,7 +37,7 @@ def train_group(
     experiments: dict[str, Experiment],
     feeds: Feeds,
     folder: RunFolder,
-    programs: Programs | None,
+    programs: Programs,
     stop: Callable[[], bool],
 ) -> None:
     """Trains a group to its step, each trial in its own folder.

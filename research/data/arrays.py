@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 from etils import epath
 
-from research.data.columns import Columns, Source, column, same_length
-from research.data.spec import Data, Splits, check_amount, check_labels
-from research.errors import RequestError, nearest, require
+from research.data.columns import Columns, Source, canonical, column, same_length
+from research.data.spec import Data, Splits, check_amount, check_file, check_labels
+from research.errors import RequestError, require
 
 _SPLITS = Splits._fields
 
@@ -101,9 +101,8 @@ class InMemory(Data):
         digest = hashlib.sha256()
         for split, columns in self._given().items():
             for name, x in sorted((columns or {}).items()):
-                x = np.ascontiguousarray(x)
-                digest.update(f"{split} {name} {x.dtype} {x.shape}\n".encode())
-                digest.update(x.tobytes() if x.dtype.hasobject else memoryview(x.reshape(-1).view(np.uint8)))
+                digest.update(f"{split} {name} {np.asarray(x).dtype} {np.shape(x)}\n".encode())
+                digest.update(np.ascontiguousarray(canonical(x, repr(name))).reshape(-1).view(np.uint8))
         return digest.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -124,23 +123,13 @@ class InMemory(Data):
 
 def _load_npz(path: str) -> dict[str, np.ndarray]:
     file = epath.Path(path)
-    require_file(file)
+    check_file(file)
     try:
         with file.open("rb") as f, np.load(f, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, ValueError, AttributeError, OSError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(f"path={path!r}: expected an .npz archive of numeric arrays ({reason})") from None
-
-
-def require_file(path: epath.Path) -> None:
-    """Raises RequestError, with the name nearest in its folder, unless `path` is a file."""
-    if path.is_dir():
-        raise RequestError(f"path={str(path)!r}: expected a file, this is a folder")
-    if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.exists() else []
-        hint = nearest(path.name, siblings) if siblings and len(siblings) <= 20 else "no such file"
-        raise RequestError(f"path={str(path)!r} does not exist; {hint}")
 
 
 def _given_splits(columns: dict[str, Mapping[str, np.ndarray] | None], what: str) -> Splits:

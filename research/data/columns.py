@@ -161,7 +161,7 @@ def read(source: Source, indices: np.ndarray, first: Mapping[str, np.ndarray]) -
 
 
 def materialize(source: Source, threads: int | None = None) -> dict[str, np.ndarray]:
-    """All columns of a source, decoded once by `threads` threads (one per core by default).  Raises as `read` does."""
+    """All columns of a source, decoded once by `threads` threads (one per core, up to 16).  Raises as `read` does."""
     if hasattr(source, "arrays"):
         require(len(source) > 0, "the data set is empty: expected at least one example")
         columns = source.arrays()
@@ -175,7 +175,7 @@ def materialize(source: Source, threads: int | None = None) -> dict[str, np.ndar
         for name, x in read(source, indices, first).items():
             columns[name][start : start + len(indices)] = x
 
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
         list(pool.map(decode, range(0, len(source), _CHUNK)))
     return columns
 

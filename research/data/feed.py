@@ -36,10 +36,7 @@ def take(resident: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
     """
     if not resident:
         return fed
-    index = fed["index"]
-    batch = {name: x[index] for name, x in resident.items()}
-    weight = batch.get("weight", np.ones(index.shape, np.float32))
-    return batch | {"weight": weight * fed["weight"] if "weight" in fed else weight}
+    return _weighted({name: x[fed["index"]] for name, x in resident.items()}, fed)
 
 
 class Batches:
@@ -203,10 +200,14 @@ class _Read:
     plan: Plan
     rows: slice
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Opens the source as a worker starts: two of its threads, importing what that needs at once, can deadlock."""
+        self.__dict__.update(state)
+        like(self.source)
+
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         fed = _rows(self.plan[step], self.rows)
-        columns = read(self.source, fed["index"], self.first)
-        return take(columns, fed | {"index": np.arange(len(fed["index"]))})
+        return _weighted(read(self.source, fed["index"], self.first), fed)
 
 
 def _start(batch_at: _Read, step: int, workers: int):
@@ -220,6 +221,11 @@ def _start(batch_at: _Read, step: int, workers: int):
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
     batches = grain.MapDataset.range(step, stop).map(batch_at).to_iter_dataset(ahead)
     return iter(batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)))
+
+
+def _weighted(batch: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
+    weight = batch.get("weight", np.ones(fed["index"].shape, np.float32))
+    return batch | {"weight": weight * fed["weight"] if "weight" in fed else weight}
 
 
 def _rows(fed: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -108,7 +108,7 @@ class ImageFolder(Data):
             name = class_folder.name
             if name not in names:
                 raise RequestError(f"{class_folder} is not a class of the training split; {nearest(name, names)}")
-            found = sorted(f for f in class_folder.rglob("*") if _is_image(f, class_folder))
+            found = sorted(_image_files(class_folder))
             require(bool(found), f"{class_folder} holds no image ({', '.join(SUFFIXES)})")
             files += found
             labels += [names.index(name)] * len(found)
@@ -178,6 +178,11 @@ def _folders(path: epath.Path) -> list[epath.Path]:
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _is_image(path: epath.Path, root: epath.Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()
+def _image_files(folder: epath.Path) -> Iterator[epath.Path]:
+    """The images below a folder, however deep (etils has no `**`); hidden ones are left out."""
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            if path.is_dir():
+                yield from _image_files(path)
+            elif path.suffix.lower() in SUFFIXES and path.is_file():
+                yield path

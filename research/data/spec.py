@@ -19,6 +19,7 @@ import dataclasses
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+from etils import epath
 
 from research.data.columns import Source, canonical, column, same_length, subset
 from research.data.split import count, hold_out, stratified_order
@@ -112,6 +113,16 @@ def check_choice(name: str, value: str, choices: Any) -> None:
     """Raises RequestError unless `value` is one of the names in the Literal `choices`."""
     if value not in choices.__args__:
         raise RequestError(f"{name}={value!r}: {nearest(value, choices.__args__)}")
+
+
+def check_file(path: epath.Path) -> None:
+    """Raises RequestError, with the name nearest in its folder, unless `path` is a file."""
+    if path.is_dir():
+        raise RequestError(f"path={str(path)!r}: expected a file, this is a folder")
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.exists() else []
+        hint = nearest(path.name, siblings) if siblings and len(siblings) <= 20 else "no such file"
+        raise RequestError(f"path={str(path)!r} does not exist; {hint}")
 
 
 def check_labels(splits: Splits, classes: int, field: str = "label") -> None:

@@ -32,13 +32,10 @@ def stratified_order(labels: np.ndarray | int, seed: int, purpose: int = 1) -> n
 
 def count(amount: float | int, n: int, name: str) -> int:
     """How many of n examples `amount` asks for: a number of examples, or a fraction below 1 (at least one example)."""
-    if isinstance(amount, float) and 0 < amount < 1:
-        amount = max(1, round(amount * n))
-    require(
-        float(amount).is_integer() and 0 <= amount < n,
-        f"{name}={amount}: expected a fraction below 1, or a number of examples below the {n:,} there are",
-    )
-    return int(amount)
+    k = max(1, round(amount * n)) if isinstance(amount, float) and 0 < amount < 1 else amount
+    good = 0 <= k < n and (isinstance(amount, int) or amount < 1)
+    require(good, f"{name}={amount}: expected a fraction below 1, or a number of examples below the {n:,} there are")
+    return int(k)
 
 
 def hold_out(labels: np.ndarray | int, amount: float | int, seed: int, purpose: int = 1, name: str = "validation"):

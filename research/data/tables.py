@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from etils import epath
 
-from research.data.arrays import require_file
 from research.data.columns import Columns, Source
-from research.data.spec import Data, Splits, check_amount, check_choice
+from research.data.spec import Data, Splits, check_amount, check_choice, check_file
 from research.errors import RequestError, nearest, require
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class Table(Data):
         """Fills in `columns` with their categories and means, `target_type` and `class_names`."""
         rows = train.rows
         columns = self._inferred(rows) if self.columns is None else self.columns
-        target_type, class_names, values = self.target_type, self.class_names, rows.values(self.target)
+        target_type, class_names, values = self.target_type, self.class_names, self._target(rows)
         if target_type == "auto":
             target_type = "number" if _is_numeric(values) else "class"
         if target_type == "class" and class_names is None:
@@ -206,7 +205,7 @@ class Table(Data):
         from pyarrow import csv as arrow_csv
 
         file = epath.Path(path)
-        require_file(file)
+        check_file(file)
         try:
             content = file.read_bytes()
             text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
@@ -239,9 +238,7 @@ class Table(Data):
 
     def _encode(self, rows: _Rows) -> dict[str, np.ndarray]:
         """The fitted table's columns for `rows`."""
-        features, values = self._features(rows), rows.values(self.target)
-        for i in np.flatnonzero(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))[:1]:
-            raise RequestError(f"{rows.where(i)}: the target {self.target!r} is missing")
+        features, values = self._features(rows), self._target(rows)
         if self.target_type == "number":
             return {"features": features, "target": _numbers(values, self.target, rows.where).astype(np.float32)}
         labels = _codes(values, self.class_names)
@@ -250,6 +247,12 @@ class Table(Data):
             hint = nearest(value, self.class_names)
             raise RequestError(f"{rows.where(i)}: {self.target} {value!r} is no class of the training split; {hint}")
         return {"features": features, "label": labels}
+
+    def _target(self, rows: _Rows) -> pa.Array:
+        values = rows.values(self.target)
+        for i in np.flatnonzero(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))[:1]:
+            raise RequestError(f"{rows.where(i)}: the target {self.target!r} is missing")
+        return values
 
     def _features(self, rows: _Rows) -> np.ndarray:
         parts = [column.encode(rows.values(column.name), rows.where) for column in self.columns]
@@ -330,7 +333,7 @@ def _read_parquet(path: str) -> pa.Table:
     from pyarrow import parquet
 
     file = epath.Path(path)
-    require_file(file)
+    check_file(file)
     try:
         table = parquet.read_table(pa.BufferReader(file.read_bytes()))
     except (pa.ArrowInvalid, OSError) as error:

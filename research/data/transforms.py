@@ -18,6 +18,7 @@ import numpy as np
 
 from research.data.columns import Source, chunks
 from research.errors import RequestError, nearest, require
+from research.hparams import hparam
 
 Batch = dict[str, Any]
 
@@ -67,8 +68,8 @@ class Standardize(Transform):
     None takes them from the training split (std of the population), where a constant entry gets std 1.
     """
 
-    mean: float | tuple[float, ...] | None = None
-    std: float | tuple[float, ...] | None = None
+    mean: float | tuple[float, ...] | None = hparam(None)
+    std: float | tuple[float, ...] | None = hparam(None)
 
     def apply(self, x: jax.Array) -> jax.Array:
         if self.mean is None or self.std is None:

@@ -33,8 +33,8 @@ class Regression(Task):
     target: str = "target"
     objective: Literal["mse", "mae", "huber"] = "mse"
     huber_delta: float = hparam(1.0)
-    shift: float | None = None
-    scale: float | None = None
+    shift: float | None = hparam(None)
+    scale: float | None = hparam(None)
 
     def check(self) -> None:
         if not self.huber_delta > 0:

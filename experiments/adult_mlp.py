@@ -1,0 +1,61 @@
+"""Income above 50,000 dollars from a census form (UCI Adult, CSV): what a perceptron adds to a linear model.
+
+    ESPALIER_DATA=... python -m launch run experiments.adult_mlp --sweep model --seeds 5
+
+Needs adult.data.gz and adult.test.gz of the UCI repository in $ESPALIER_DATA/adult.
+"""
+
+import os
+
+from research.data.tables import Table
+from research.data.transforms import Standardize
+from research.experiment import Experiment
+from research.models.mlp import MLP
+from research.optimizers import AdamW
+from research.schedules import Cosine
+from research.sweep import Sweep, ablation
+from research.tasks.classification import Classification
+
+COLUMNS = (
+    "age", "workclass", "fnlwgt", "education", "education_years", "marital_status", "occupation", "relationship",
+    "race", "sex", "capital_gain", "capital_loss", "hours_per_week", "native_country", "income",
+)  # fmt: skip
+
+
+def experiment() -> Experiment:
+    folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "adult")
+    return Experiment(
+        model=MLP(widths=(128, 64), classes=2, dropout=0.3),
+        task=Classification(classes=2, input="features"),
+        data=Table(
+            path=f"{folder}/adult.data.gz",
+            test_path=f"{folder}/adult.test.gz",
+            target="income",
+            column_names=COLUMNS,
+            ignore=("fnlwgt",),  # the census' sampling weight says nothing of the person
+            missing=("?",),
+            comment="|",
+            target_suffix=".",
+        ),
+        preprocess=(Standardize("features"),),
+        optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(), weight_decay=0.1),
+        steps=2000,
+        batch_size=256,
+        eval_every=250,
+        eval_batch_size=2048,
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    return {
+        "model": ablation(
+            baseline={"model.widths": (), "model.dropout": 0.0},
+            variants={
+                "no dropout": {"model.widths": (128, 64)},
+                "dropout": {"model.widths": (128, 64), "model.dropout": 0.3},
+                "batch norm": {"model.widths": (128, 64), "model.dropout": 0.3, "model.norm": "batch"},
+                "residual": {"model.widths": (128, 128, 128), "model.dropout": 0.3, "model.residual": True},
+            },
+            name="linear",
+        ),
+    }

@@ -1,0 +1,44 @@
+"""Disease progression from ten measurements: on 442 patients, how much capacity and how much restraint?
+
+python -m launch run experiments.diabetes_mlp --sweep capacity --seeds 5
+"""
+
+from research.data.scikit import Sklearn
+from research.data.transforms import Standardize
+from research.experiment import Experiment
+from research.models.mlp import MLP
+from research.optimizers import AdamW
+from research.schedules import Cosine
+from research.sweep import Sweep, ablation, grid, product, repeats
+from research.tasks.regression import Regression
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        model=MLP(widths=(64,), classes=1, dropout=0.2),
+        task=Regression(),
+        data=Sklearn(name="diabetes", test=0.2, validation=0.2),
+        preprocess=(Standardize("features"),),
+        optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(), weight_decay=1.0),
+        steps=300,
+        batch_size=64,
+        eval_every=50,
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    splits = repeats(grid("data.split_seed", *range(10)))
+    sizes = {"64": (64,), "64-64": (64, 64), "512-512": (512, 512)}
+    return {
+        "capacity": product(
+            ablation(
+                baseline={"model.widths": ()},
+                variants={name: {"model.widths": widths} for name, widths in sizes.items()},
+                name="linear",
+            ),
+            splits,
+        ),
+        "objective": ablation(
+            baseline={}, variants={name: {"task.objective": name} for name in ("mae", "huber")}, name="mse"
+        ),
+    }

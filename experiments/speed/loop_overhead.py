@@ -1,0 +1,70 @@
+"""What the training loop costs: its steps/s against a bare Python loop around the same jitted step.
+
+    python -m experiments.speed.loop_overhead
+
+The loop writes metrics of every 20th step, TensorBoard events and progress, and checks every loss for NaN.  Its rate is
+that of result.json; the bare loop gathers its batches from the same resident data and waits once, at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+
+import jax
+from etils import epath
+
+from experiments.speed.mlp_against_torch import experiment
+from experiments.speed.side_by_side import in_turns, report
+from research.data.feed import take
+from research.hparams import hparams
+from research.loop import Trial, make_feeds, train
+from research.parallel import Programs
+from research.progress import TextProgress
+from research.records import read_json
+from research.train_step import make_train_step
+
+STEPS = 600
+
+
+def main() -> None:
+    own = dataclasses.replace(experiment(), steps=STEPS)
+    feeds = make_feeds(own.data.load(), own.data)
+    batches = feeds.train.batches(0, own.batch_size)
+    step = make_train_step(own)
+    bare_step = jax.jit(lambda state, resident, fed: step(state, take(resident, fed)), donate_argnums=0)
+
+    def loop(steps_per_call: int | None):
+        changed = dataclasses.replace(own, parallel=dataclasses.replace(own.parallel, steps_per_call=steps_per_call))
+        programs = Programs(changed, feeds.train.resident)
+
+        def run() -> float:
+            with tempfile.TemporaryDirectory() as folder:
+                trial = Trial("trial", changed, epath.Path(folder) / "trial")
+                train([trial], feeds, stacked=False, progress=TextProgress("trial"), programs=programs)
+                return read_json(trial.folder / "result.json")["steps_per_second"]
+
+        run()
+        return run
+
+    programs = Programs(own, feeds.train.resident)
+
+    def bare() -> float:
+        state = programs.init([0], [hparams(own)], batches.fed(0))
+        state, _ = bare_step(state, programs.resident, batches.fed(0))
+        jax.block_until_ready(state)
+        started = time.perf_counter()
+        for i in range(STEPS):
+            state, _ = bare_step(state, programs.resident, batches.fed(i))
+        jax.block_until_ready(state)
+        return STEPS / (time.perf_counter() - started)
+
+    bare()
+    found = in_turns({"bare Python loop": bare, "loop, a step per call": loop(1), "loop, as it chooses": loop(None)})
+    print(f"a step takes {1000 / sorted(found['bare Python loop'])[len(found['bare Python loop']) // 2]:.2f} ms")
+    report(found, "steps/s", "bare Python loop")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What every data set shares: carving, subsampling, encoding, and its own seed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from research.data.columns import Columns
+from research.data.spec import Data, Splits, check_labels
+from research.errors import RequestError
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy(Data):
+    """100 examples of four unequal classes, 20 more to test on."""
+
+    own_validation: bool = False
+
+    def read(self) -> Splits:
+        label = np.repeat([0, 1, 2, 3], [40, 30, 20, 10])
+        train = Columns({"id": np.arange(100), "label": label})
+        test = Columns({"id": np.arange(100, 120), "label": label[::5]})
+        return Splits(train, test if self.own_validation else None, test)
+
+
+def ids(source):
+    return source.arrays()["id"].tolist()
+
+
+def test_validation_is_carved_from_train():
+    train, validation, test = Toy(validation=0.2).load()
+    assert sorted(ids(train) + ids(validation)) == list(range(100))
+    assert np.bincount(validation.arrays()["label"]).tolist() == [8, 6, 4, 2]
+    assert ids(test) == list(range(100, 120))
+
+
+def test_a_validation_split_of_its_own_is_kept():
+    train, validation, _ = Toy(own_validation=True, validation=0.2).load()
+    assert len(train) == 100 and len(validation) == 20
+
+
+def test_no_validation():
+    assert Toy(validation=0).load().validation is None
+
+
+def test_train_examples_are_stratified_and_leave_validation_alone():
+    whole, part = Toy(validation=10).load(), Toy(validation=10, train_examples=9).load()
+    assert ids(whole.validation) == ids(part.validation)
+    assert set(ids(part.train)) < set(ids(whole.train))
+    assert np.bincount(part.train.arrays()["label"]).tolist() in ([4, 3, 2, 0], [3, 3, 2, 1], [4, 2, 2, 1])
+
+
+def test_split_seed_moves_the_splits():
+    assert ids(Toy().load().validation) == ids(Toy().load().validation)
+    assert ids(Toy().load().validation) != ids(Toy(split_seed=1).load().validation)
+
+
+def test_fit_without_anything_to_fill():
+    data = Toy()
+    assert data.fit(data.load().train) is data
+
+
+def test_encode_takes_arrays():
+    encoded = Toy().encode({"features": [[0.5, 1], [2, 3]], "label": [1, 2]})
+    assert encoded["features"].dtype == np.float32 and encoded["label"].dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ([1, 2], "expected a dict of arrays"),
+        ({"x": np.zeros(2), "y": np.zeros(3)}, "the input: the numbers of examples differ"),
+        ({"x": ["a"]}, "'x' is text"),
+        ({}, "the input: there are none"),
+    ],
+)
+def test_encode_refuses(raw, message):
+    with pytest.raises(RequestError, match=f"^{message}"):
+        Toy().encode(raw)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"validation": 1.0}, "validation=1.0: expected a fraction below 1"),
+        ({"validation": -1}, "validation=-1"),
+        ({"split_seed": -1}, "split_seed=-1: expected at least 0"),
+        ({"train_examples": 0}, "train_examples=0: expected at least 1"),
+        ({"workers": -1}, "workers=-1"),
+        ({"storage": "devise"}, "storage='devise': did you mean 'device'"),
+    ],
+)
+def test_check(fields, message):
+    Toy().check()
+    with pytest.raises(RequestError, match=f"^{message}"):
+        Toy(**fields).check()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"validation": 100}, "validation=100: expected a fraction below 1, or a number of examples below the 100"),
+        ({"train_examples": 200}, "train_examples=200: the training split has 90 examples"),
+    ],
+)
+def test_more_than_there_is(fields, message):
+    with pytest.raises(RequestError, match=f"^{message}"):
+        Toy(**fields).load()
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+def test_labels_out_of_range_are_named(bad):
+    check_labels(Toy().load(), 4)
+    splits = Splits(Columns({"label": np.array([0, 1])}), None, Columns({"label": np.array([3, bad, 3])}))
+    with pytest.raises(RequestError, match=f"^test: example 1 has label {bad}, expected 0 to 3"):
+        check_labels(splits, 4)
+
+
+def test_data_sets_are_values():
+    assert Toy() == Toy() and hash(Toy()) == hash(Toy())
+    assert dataclasses.replace(Toy(), validation=0.2) == Toy(validation=0.2) != Toy()

@@ -1,0 +1,60 @@
+"""The pages for newcomers do what they say: every block of docs/your_own.md runs, in order, in an empty folder."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(python|sh)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """(language, file, text) of each block of a page."""
+    return BLOCK.findall((ROOT / page).read_text())
+
+
+@pytest.mark.slow
+def test_your_own_page_runs_from_top_to_bottom(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
+    environment["PATH"] = f"{pathlib.Path(sys.executable).parent}:{environment['PATH']}"
+    said = ""
+    for language, file, text in blocks("docs/your_own.md"):
+        if file:
+            (tmp_path / file).write_text(text)
+            continue
+        said += text if language == "python" else ""
+        command = [sys.executable, "-c", said] if language == "python" else ["sh", "-ec", text]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    results = {
+        path.parent.name: json.loads(path.read_text())["metrics"]
+        for path in tmp_path.glob("runs/*/*/trials/*/result.json")
+    }
+    assert results["one-hidden-layer-s0"]["test/accuracy"] > results["linear-s0"]["test/accuracy"] + 0.1
+    assert results["base-s0"]["test/accuracy"] > 0.9  # Fourier features
+    explained = [results[f"width={width}-s0"]["test/explained"] for width in (1, 2, 4, 8)]
+    assert explained == sorted(explained) and explained[-1] > 0.85
+    assert (tmp_path / "both" / "report.html").exists()
+
+
+def test_the_readme_shows_a_module_that_is_one(tmp_path):
+    from launch.request import read_request
+
+    (module,) = [text for language, _, text in blocks("README.md") if "def experiment" in text]
+    assert len([line for line in module.splitlines() if line]) <= 31
+    (tmp_path / "mine.py").write_text(module)
+    for sweep in (None, "activation", "lr_wd"):
+        assert read_request(str(tmp_path / "mine.py"), sweep=sweep).trials
+
+
+def test_the_readme_sets_up_in_two_commands():
+    commands = re.findall(r"^pip install -e.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands == [
+        "pip install -e . && python -m launch run experiments.digits_mlp --sweep activation --seeds 3",
+        "pip install -e '.[test]' && pytest",
+    ]
