@@ -1,0 +1,113 @@
+"""Classification: losses against PyTorch's, metrics against their definitions, wrong data."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parity
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from research.data.columns import Columns
+from research.errors import RequestError
+from research.tasks.classification import Classification, expected_calibration_error
+
+
+def loss_of(task, logits, labels, weight=None):
+    """The weighted mean of the task's loss on given logits."""
+    batch = {"image": logits, "label": labels, "weight": jnp.ones(len(labels)) if weight is None else weight}
+    total, weights = task.loss(lambda x, **_: x, batch, {})["loss"]
+    return total / weights
+
+
+def test_cross_entropy_equals_pytorchs():
+    arrays, metadata = parity.load("losses")
+    logits, labels = jnp.asarray(arrays["input/logits"]), jnp.asarray(arrays["input/labels"])
+    task = Classification(classes=logits.shape[1])
+    np.testing.assert_allclose(loss_of(task, logits, labels), arrays["output/ce_mean"], atol=1e-6)
+    smooth = Classification(classes=task.classes, label_smoothing=metadata["config"]["label_smoothing"])
+    np.testing.assert_allclose(loss_of(smooth, logits, labels), arrays["output/ce_smooth"], atol=1e-6)
+    ignored = arrays["input/labels_ignore"]
+    weight = jnp.asarray(ignored >= 0, jnp.float32)
+    kept = jnp.maximum(ignored, 0)
+    np.testing.assert_allclose(loss_of(task, logits, kept, weight), arrays["output/ce_ignore"], atol=1e-6)
+    np.testing.assert_allclose(loss_of(smooth, logits, kept, weight), arrays["output/ce_smooth_ignore"], atol=1e-6)
+
+
+def test_focal_loss_is_its_formula():
+    logits, labels = jnp.asarray([[2.0, -1.0], [0.5, 0.0]]), jnp.asarray([0, 1])
+    p = jax.nn.softmax(logits)[jnp.arange(2), labels]
+    task = Classification(classes=2, objective="focal", focal_gamma=2.0)
+    np.testing.assert_allclose(loss_of(task, logits, labels), (-((1 - p) ** 2) * jnp.log(p)).mean(), rtol=1e-6)
+    none = Classification(classes=2, objective="focal", focal_gamma=0.0)
+    np.testing.assert_allclose(loss_of(none, logits, labels), loss_of(Classification(classes=2), logits, labels))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_metrics_equal_scikit_learns(seed, classes, ties):
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(40, classes)).astype(np.float32)
+    logits = np.round(logits) if ties else logits
+    labels = generator.integers(0, classes, 40)
+    task = Classification(classes=classes, top_k=(2,))
+    batch = {"image": jnp.asarray(logits), "label": jnp.asarray(labels), "weight": jnp.ones(40)}
+    found = task.finalize({k: np.asarray(v) for k, v in task.eval_outputs(lambda x, **_: x, batch).items()})
+    assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, logits.argmax(-1)))
+    probabilities = np.asarray(jax.nn.softmax(logits), np.float64)
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    assert found["loss"] == pytest.approx(
+        sklearn_metrics.log_loss(labels, probabilities, labels=range(classes)), rel=1e-4
+    )
+    if not ties and classes > 2:
+        top = sklearn_metrics.top_k_accuracy_score(labels, logits, k=2, labels=range(classes))
+        assert found["top_2_accuracy"] == pytest.approx(top)
+
+
+def test_calibration_error_is_the_distance_of_confidence_from_accuracy():
+    confidence = np.array([0.9] * 10 + [0.6] * 10)
+    correct = np.array([True] * 9 + [False] + [True] * 3 + [False] * 7)
+    assert expected_calibration_error(confidence, correct, 10) == pytest.approx(0.5 * 0.0 + 0.5 * 0.3)
+    assert expected_calibration_error(np.ones(3), np.array([True] * 3), 15) == 0
+
+
+def test_prediction_gives_label_and_probability():
+    task = Classification(classes=3)
+    found = task.predict(lambda x, **_: x, {"image": jnp.asarray([[0.0, 2.0, 1.0]])})
+    assert found["label"].tolist() == [1]
+    np.testing.assert_allclose(found["probability"].sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"image": [[1.0]], "label": [3]}, "label 3 is outside 0 to 2"),
+        ({"image": [[1.0]], "label": [-1]}, "label -1 is outside"),
+        (
+            {"images": [[1.0]], "label": [1]},
+            "task.input='image': the train split has no such column; did you mean 'images'",
+        ),
+        ({"image": [[1.0]], "labels": [1]}, "task.label='label'"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(columns, says):
+    source = Columns({name: np.asarray(x) for name, x in columns.items()})
+    with pytest.raises(RequestError, match="^[^\n]+$") as error:
+        Classification(classes=3).check_examples(source, "train")
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"classes": 1}, "classes=1"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"focal_gamma": -1.0}, "focal_gamma=-1.0"),
+        ({"top_k": (4,)}, "top_k=4"),
+        ({"calibration_bins": 0}, "calibration_bins=0"),
+    ],
+)
+def test_impossible_fields_are_refused(fields, says):
+    with pytest.raises(RequestError, match=says):
+        Classification(**{"classes": 3, **fields}).check()
