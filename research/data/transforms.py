@@ -62,8 +62,7 @@ class Scale(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class Standardize(Transform):
-    """(x − mean) / std, of each entry of the last axis: channels of images, features of vectors; of [batch], one of
-    each.
+    """(x − mean) / std: one of each per channel of images, per feature of vectors (the last axis), and one for [batch].
 
     None takes them from the training split (std of the population), where a constant entry gets std 1.
     """
@@ -73,9 +72,7 @@ class Standardize(Transform):
 
     def apply(self, x: jax.Array) -> jax.Array:
         if self.mean is None or self.std is None:
-            raise RequestError(
-                f"Standardize({self.field!r}): mean and std are None; fit it to the training split first"
-            )
+            raise RequestError(f"Standardize({self.field!r}): mean or std is None; fit it to the training split")
         x = _floating(x)
         return (x - jnp.asarray(self.mean, x.dtype)) / jnp.asarray(self.std, x.dtype)
 
@@ -89,12 +86,8 @@ class Standardize(Transform):
             part, total = x.mean(0), n + len(x)
             squares = squares + np.square(x - part).sum(0) + np.square(part - mean) * (n * len(x) / total)
             mean = mean + (part - mean) * (len(x) / total)
-            low, high, n, scalar = (
-                np.minimum(low, x.min(0)),
-                np.maximum(high, x.max(0)),
-                total,
-                batch[self.field].ndim == 1,
-            )
+            low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
+            n, scalar = total, np.ndim(batch[self.field]) == 1
         std = np.where(low == high, 1.0, np.sqrt(squares / n))
         values = (tuple(float(v) for v in x) for x in (mean, std))
         mean, std = (x[0] if scalar else x for x in values)
@@ -137,7 +130,7 @@ class OneHot(Transform):
 
     def apply(self, x: jax.Array) -> jax.Array:
         if self.classes is None:
-            raise RequestError(f"OneHot({self.field!r}): classes is None; fit it to the training split first")
+            raise RequestError(f"OneHot({self.field!r}): classes is None; fit it to the training split")
         return jax.nn.one_hot(x, self.classes, dtype=jnp.float32)
 
     def fit(self, batches: Iterable[Batch]) -> Self:
