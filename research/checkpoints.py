@@ -69,7 +69,7 @@ class Store:
             import orbax.checkpoint as ocp
 
             if self.policy is None:
-                options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+                options = ocp.CheckpointManagerOptions(create=False)
             else:
                 options = ocp.CheckpointManagerOptions(
                     enable_async_checkpointing=True,

@@ -276,7 +276,7 @@ class _Group:
         for i in waiting:
             record = self.records[i]
             record.guarded(lambda record=record: self._open(record, step))
-        self.progress.start(step, self.experiment.steps, len(waiting))
+        self.progress.start(step, self.experiment.steps, [self.records[i].trial.name for i in waiting])
         return state, step
 
     def _open(self, record: _Record, step: int) -> None:
@@ -356,6 +356,7 @@ class _Group:
             "stacked": self.programs.trials or 1,
             "parameters": self.parameters,
             "storage": self.feeds.train.reason,
+            "kernels": self.programs.kernels,
             "platform": jax.devices()[0].platform,
             "devices": int(self.programs.mesh.size),
         }

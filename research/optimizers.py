@@ -38,6 +38,10 @@ MATRICES = (("*/kernel", 1),)
 """What Muon takes for matrices by default: every kernel, its last axis the output."""
 
 
+STACKED = ("*/blocks/*",)
+"""Scanned layers, as `research/layers/stack.py` names them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer(abc.ABC):
     """What every optimizer has.
@@ -223,11 +227,11 @@ class _Layerwise(Optimizer):
     """An optimizer whose update of a weight depends on the layer's other weights.
 
     Attributes:
-      stacked: patterns of the parameters of scanned layers, [layers, ...]; each layer is then updated as if it stood
-        alone.  Without it, the layers of a stack are taken for one.
+      stacked: patterns of the parameters of scanned layers, [layers, ...], whose layers are updated as if each stood
+        alone; by default what `research/layers/stack.py` scans.
     """
 
-    stacked: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = STACKED
 
     def is_stacked(self, path: str) -> bool:
         """Whether the parameter's leading axis counts layers."""

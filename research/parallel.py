@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.data.feed import Feed, take
 from research.errors import RequestError
+from research.layers import kernels
 from research.paths import map_with_path, matches
 from research.train_state import TrainState, stack
 from research.train_step import make_eval_step, make_init, make_train_step
@@ -118,6 +119,7 @@ class Programs:
     ):
         self.experiment = experiment
         self.trials = trials
+        self.kernels: dict[str, str] = {}
         self.mesh = experiment.parallel.make_mesh()
         self.shards = self.mesh.shape[DATA]
         self.pmapped = experiment.parallel.strategy == "pmap"
@@ -197,7 +199,8 @@ class Programs:
                 mapped = jax.jit(
                     self._steps(None, capacity), donate_argnums=0, out_shardings=(shardings, self._sharding())
                 )
-            lowered = mapped.lower(state, self.resident, self._call_of([fed]), np.int32(1))
+            with kernels.targeting(self.mesh.devices.flat[0].platform), kernels.recording() as self.kernels:
+                lowered = mapped.lower(state, self.resident, self._call_of([fed]), np.int32(1))
             self._calls["train"] = lowered.compile()
         return self._calls["train"]
 

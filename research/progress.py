@@ -15,8 +15,8 @@ PLAIN_LINE_EVERY = 5.0
 class Progress:
     """Silent: what a notebook or a test that does not want to be told passes."""
 
-    def start(self, step: int, total: int, trials: int) -> None:
-        """Training of `trials` begins at `step` of `total`."""
+    def start(self, step: int, total: int, trials: Sequence[str]) -> None:
+        """Training of the trials of these names begins at `step` of `total`."""
 
     def update(self, step: int, losses: np.ndarray, rate: float | None) -> None:
         """`losses` [trials] of the last step read; `rate` in steps per second."""
@@ -32,25 +32,19 @@ class Progress:
 
 
 class TextProgress(Progress):
-    """Plain lines, not more than one every few seconds, or a live line where the stream is a terminal.
+    """Plain lines, not more than one every few seconds, or a live line where the stream is a terminal."""
 
-    Args:
-      name: of the program: a trial, or a group of them.
-    """
-
-    def __init__(self, name: str, stream=None):
+    def __init__(self, stream=None):
         from rich.console import Console
 
-        self.name = name
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Console(file=stream or sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar = self._task = None
         self._said = 0.0
         self._scores = ""
 
-    def start(self, step: int, total: int, trials: int) -> None:
-        self.total = total
-        label = self.name if trials == 1 else f"{self.name} ({trials} trials)"
-        self.label = label
+    def start(self, step: int, total: int, trials: Sequence[str]) -> None:
+        self.total, self._scores = total, ""
+        self.label = label = trials[0] + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
         if step:
             self.note(f"{label}: continues at step {step}")
         if self.console.is_terminal:

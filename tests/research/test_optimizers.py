@@ -168,13 +168,13 @@ DECAYED = paths.map_with_path(lambda path, _: not path.endswith(("bias", "scale"
 @pytest.mark.parametrize(
     ("ours", "optax_own"),
     [
-        (Lamb(0.02, weight_decay=0.1), optax.lamb(0.02, weight_decay=0.1, mask=DECAYED)),
+        (Lamb(0.02, weight_decay=0.1, stacked=()), optax.lamb(0.02, weight_decay=0.1, mask=DECAYED)),
         (Lion(0.02, weight_decay=0.1), optax.lion(0.02, weight_decay=0.1, mask=DECAYED)),
         (AdamW(0.02, weight_decay=0.1), optax.adamw(0.02, weight_decay=0.1, mask=DECAYED)),
-        (Adafactor(0.02), optax.adafactor(0.02)),
-        (Adafactor(0.02, min_dim_size_to_factor=2, momentum=0.9), optax.adafactor(0.02, 2, momentum=0.9)),
+        (Adafactor(0.02, stacked=()), optax.adafactor(0.02)),
+        (Adafactor(0.02, min_dim_size_to_factor=2, momentum=0.9, stacked=()), optax.adafactor(0.02, 2, momentum=0.9)),
         (
-            Adafactor(0.02, scale_parameters=False, clipping_threshold=None, weight_decay=0.1),
+            Adafactor(0.02, scale_parameters=False, clipping_threshold=None, weight_decay=0.1, stacked=()),
             # Optax's decay is not multiplied by the learning rate.
             optax.adafactor(
                 0.02,
