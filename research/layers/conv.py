@@ -1,0 +1,50 @@
+"""Convolution with this house's conventions: NHWC, padding in view, kernels initialised for what follows them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flax import linen as nn
+
+from research.layers.dtypes import param_dtype
+
+Padding = Literal["symmetric", "same", "valid"]
+
+
+def conv(
+    features: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    padding: Padding | tuple[tuple[int, int], tuple[int, int]] = "symmetric",
+    use_bias: bool = False,
+    dtype: str,
+    kernel_init: nn.initializers.Initializer | None = None,
+    name: str | None = None,
+) -> nn.Conv:
+    """A square 2-D convolution, [batch, height, width, channels] to [..., features].
+
+    Args:
+      groups: 1 for a full convolution, the number of channels for a depthwise one.
+      padding: "symmetric" puts kernel_size // 2 zeros on every side, as PyTorch models do; "same" is TensorFlow's and
+        XLA's, which at stride 2 may pad the end more than the start; "valid" pads nothing; or ((top, bottom), (left,
+        right)).
+      kernel_init: None is He's for relu, by the outputs that one input reaches (He et al., 2015).
+    """
+    half = kernel_size // 2
+    named = {"symmetric": ((half, half), (half, half)), "same": "SAME", "valid": "VALID"}
+    # Flax counts the outputs of all groups as reached by one input; only those of its own group are.
+    he = nn.initializers.variance_scaling(2.0 * groups, "fan_out", "truncated_normal")
+    return nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=named[padding] if isinstance(padding, str) else padding,
+        feature_group_count=groups,
+        use_bias=use_bias,
+        dtype=dtype,
+        param_dtype=param_dtype(dtype),
+        kernel_init=kernel_init or he,
+        name=name,
+    )

@@ -1,0 +1,45 @@
+"""Where a patch stands in an image: fixed sines and cosines of row and column, and learned grids resized."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.layers.positions import sinusoidal
+
+
+def sincos_2d(height: int, width: int, features: int, *, period: float = 10000.0) -> jax.Array:
+    """[height · width, features] in float32: half of the features wave with the row, the others with the column.
+
+    Each half is all its sines, then all its cosines (Vaswani et al., 2017, in two dimensions; Chen et al., 2021);
+    `features` is a multiple of 4.
+    """
+    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    halves = [sinusoidal(axis.ravel(), features // 2, interleaved=False, period=period) for axis in (rows, columns)]
+    return jnp.concatenate(halves, axis=-1)
+
+
+def resize_grid(grid: jax.Array, size: tuple[int, int], *, cubic: float = -0.75) -> jax.Array:
+    """[height, width, features] to [*size, features] by bicubic interpolation between the centres of the cells.
+
+    Args:
+      cubic: the kernel's free parameter a: −0.75 as PyTorch's `interpolate`, with which published Vision Transformers
+        are resized; −0.5 is Keys'.
+    """
+    rows, columns = (_bicubic(old, new, cubic) for old, new in zip(grid.shape[:2], size, strict=True))
+    return jnp.einsum("Hh,Ww,hwd->HWd", rows, columns, grid, precision="highest").astype(grid.dtype)
+
+
+def _bicubic(old: int, new: int, a: float) -> np.ndarray:
+    """[new, old]: the weight of each old cell in each new one; beyond the border stands the border's value."""
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(centre).astype(int) - 1
+    weights = np.zeros((new, old))
+    for tap in range(4):
+        cell = first + tap
+        x = np.abs(centre - cell)
+        near = ((a + 2) * x - (a + 3)) * x * x + 1
+        far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+        np.add.at(weights, (np.arange(new), np.clip(cell, 0, old - 1)), np.where(x <= 1, near, far))
+    return weights.astype(np.float32)

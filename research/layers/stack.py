@@ -1,0 +1,45 @@
+"""Blocks one after another: written out, or as one block scanned over a leading axis of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+
+
+def stack(
+    block: Callable[..., nn.Module],
+    depth: int,
+    x: jax.Array,
+    call: Callable[[nn.Module, jax.Array], jax.Array],
+    *,
+    scan_layers: bool = False,
+    remat: bool = False,
+) -> jax.Array:
+    """`x = call(block, x)` for each of `depth` blocks; to be used inside `@nn.compact`.
+
+    Written out, the blocks are `block0`, `block1`, ...  Scanned, there is one `blocks` whose parameters, caches and
+    intermediates have a leading axis `layer`; it is compiled once, whatever the depth.
+
+    Args:
+      block: makes a block when called with `name=`.
+      depth: how many.
+      x: what goes in.
+      call: applies one block; the arrays and the flags that all blocks see are in its closure.
+      scan_layers: whether to scan.
+      remat: whether the backward pass computes a block's inner values again instead of keeping them.
+    """
+    if remat:
+        call = nn.remat(call, prevent_cse=not scan_layers)  # a scan's body is no place for that elimination
+    if not scan_layers:
+        for layer in range(depth):
+            x = call(block(name=f"block{layer}"), x)
+        return x
+    scanned = nn.scan(
+        lambda one, x: (call(one, x), None),
+        variable_axes={"params": 0, "cache": 0, "intermediates": 0},
+        split_rngs={"params": True, "dropout": True},
+        length=depth,
+    )
+    return scanned(block(name="blocks"), x)[0]

@@ -1,0 +1,153 @@
+"""ConvNeXt: a ResNet modernised step by step until it matches Swin Transformers (Liu et al., 2022)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from research.errors import RequestError, nearest
+from research.layers.activations import Activation, activation
+from research.layers.conv import conv
+from research.layers.dtypes import DType, param_dtype
+from research.layers.fields import Fields, fields
+from research.layers.norms import layer_norm
+from research.layers.stochastic_depth import linear_rates, stochastic_depth
+
+INIT = nn.initializers.truncated_normal(0.02)
+
+
+class ConvNeXt(nn.Module):
+    """Images [batch, height, width, channels] to logits [batch, classes].
+
+    Attributes:
+      depths: blocks in each stage.
+      widths: channels of each stage.
+      strides: how many times smaller in height and width a stage makes the map that comes to it.
+      classes: number of logits.
+      patch_size: side of the stem's patches, in pixels.
+      kernel_size: of the depthwise convolutions.
+      expansion: how many times wider a block is inside.
+      layer_scale: initial factor on every block's branch, learned per channel; None: there is none.
+      drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
+      dropout: rate before the head.
+      epsilon: of every layer norm; `head_epsilon` of the one before the head, None is the same.
+    """
+
+    depths: tuple[int, ...] = (3, 3, 9, 3)
+    widths: tuple[int, ...] = (96, 192, 384, 768)
+    strides: tuple[int, ...] = (1, 2, 2, 2)
+    classes: int = 1000
+    patch_size: int = 4
+    kernel_size: int = 7
+    expansion: int = 4
+    activation: Activation = "gelu"
+    layer_scale: float | None = 1e-6
+    drop_path: float = 0.0
+    dropout: float = 0.0
+    epsilon: float = 1e-6
+    head_epsilon: float | None = None
+    dtype: DType = "float32"
+
+    def check(self) -> None:
+        for name in ("widths", "strides"):
+            if len(getattr(self, name)) != len(self.depths):
+                raise RequestError(
+                    f"{name}={getattr(self, name)}: expected {len(self.depths)}, one per stage of depths"
+                )
+        for name in ("depths", "widths", "strides", "classes", "patch_size", "kernel_size", "expansion"):
+            value = getattr(self, name)
+            if any(size < 1 for size in (value if isinstance(value, tuple) else (value,))):
+                raise RequestError(f"{name}={value}: expected at least 1")
+        for name in ("drop_path", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, features: bool = False
+    ) -> jax.Array | dict[str, jax.Array]:
+        """Logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, as a backbone of detectors."""
+        norm = {"dtype": self.dtype, "epsilon": self.epsilon}
+        maps = {}
+        x = self._patches(self.widths[0], self.patch_size, "stem_conv")(x)
+        x = maps["stem"] = layer_norm(name="stem_norm", **norm)(x)
+
+        rates = iter(linear_rates(self.drop_path, sum(self.depths)))
+        for i, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True)):
+            if stride > 1 or x.shape[-1] != width:
+                x = layer_norm(name=f"stage{i}_norm", **norm)(x)
+                x = self._patches(width, stride, f"stage{i}_conv")(x)
+            for j in range(depth):
+                x = Block(fields(self), next(rates), name=f"stage{i}_block{j}")(x, train=train)
+            maps[f"stage{i}"] = x
+
+        for name, value in maps.items():
+            self.sow("intermediates", name, value)
+        if features:
+            return maps
+        epsilon = self.epsilon if self.head_epsilon is None else self.head_epsilon
+        x = layer_norm(dtype=self.dtype, epsilon=epsilon, name="norm")(x.mean((1, 2)))
+        self.sow("intermediates", "pooled", x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        wide = param_dtype(self.dtype)
+        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide, kernel_init=INIT, name="head")(x).astype(wide)
+
+    def _patches(self, width: int, size: int, name: str) -> nn.Conv:
+        """Cuts the map into squares that do not overlap and projects each."""
+        return conv(
+            width, size, stride=size, padding="valid", use_bias=True, dtype=self.dtype, kernel_init=INIT, name=name
+        )
+
+
+class Block(nn.Module):
+    """x + γ MLP(LayerNorm(depthwise convolution of x)): a Transformer's block with the attention made local."""
+
+    spec: Fields
+    drop: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        spec, width = self.spec, x.shape[-1]
+        y = conv(
+            width,
+            spec.kernel_size,
+            groups=width,
+            use_bias=True,
+            dtype=spec.dtype,
+            kernel_init=INIT,
+            name="depthwise_conv",
+        )(x)
+        y = layer_norm(dtype=spec.dtype, epsilon=spec.epsilon, name="norm")(y)
+        y = activation(spec.activation)(self._dense(spec.expansion * width, "up")(y))
+        y = self._dense(width, "down")(y)
+        if spec.layer_scale is not None:
+            init = nn.initializers.constant(spec.layer_scale)
+            y = y * self.param("layer_scale", init, (width,), param_dtype(spec.dtype)).astype(y.dtype)
+        return x + stochastic_depth(self.drop, train=train, axes=4)(y)
+
+    def _dense(self, features: int, name: str) -> nn.Dense:
+        dtypes = {"dtype": self.spec.dtype, "param_dtype": param_dtype(self.spec.dtype)}
+        return nn.Dense(features, kernel_init=INIT, name=name, **dtypes)
+
+
+SIZES = {  # depths, widths, parameters with 1000 classes
+    "tiny": ((3, 3, 9, 3), (96, 192, 384, 768), 28_589_128),
+    "small": ((3, 3, 27, 3), (96, 192, 384, 768), 50_223_688),
+    "base": ((3, 3, 27, 3), (128, 256, 512, 1024), 88_591_464),
+    "large": ((3, 3, 27, 3), (192, 384, 768, 1536), 197_767_336),
+}
+"""Liu et al. (2022), section 3."""
+
+
+def convnext(size: str = "tiny", **fields: Any) -> ConvNeXt:
+    """ConvNeXt-T, S, B or L by their long names; `fields` change it.
+
+    Raises:
+      RequestError: there is no such size.
+    """
+    if size not in SIZES:
+        raise RequestError(f"size={size!r}: no such ConvNeXt; {nearest(size, SIZES)}")
+    depths, widths, _ = SIZES[size]
+    return ConvNeXt(**{"depths": depths, "widths": widths} | fields)

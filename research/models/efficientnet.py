@@ -1,0 +1,245 @@
+"""EfficientNet: depth, width and image size grown together (Tan & Le, 2019), from blocks of MobileNetV2 and V3."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+from flax import linen as nn
+
+from research.errors import RequestError, nearest
+from research.layers.activations import Activation, activation
+from research.layers.conv import conv
+from research.layers.dtypes import DType, param_dtype
+from research.layers.fields import Fields, fields
+from research.layers.norms import batch_norm
+from research.layers.stochastic_depth import stochastic_depth
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One row of the paper's table 1, before scaling: blocks that end in `channels`, the first with `stride`."""
+
+    channels: int
+    repeats: int
+    kernel_size: int
+    stride: int
+    expansion: int
+
+
+B0_STAGES = (
+    Stage(channels=16, repeats=1, kernel_size=3, stride=1, expansion=1),
+    Stage(channels=24, repeats=2, kernel_size=3, stride=2, expansion=6),
+    Stage(channels=40, repeats=2, kernel_size=5, stride=2, expansion=6),
+    Stage(channels=80, repeats=3, kernel_size=3, stride=2, expansion=6),
+    Stage(channels=112, repeats=3, kernel_size=5, stride=1, expansion=6),
+    Stage(channels=192, repeats=4, kernel_size=5, stride=2, expansion=6),
+    Stage(channels=320, repeats=1, kernel_size=3, stride=1, expansion=6),
+)
+
+
+class EfficientNet(nn.Module):
+    """Images [batch, height, width, channels] to logits [batch, classes].
+
+    Attributes:
+      width: factor on every number of channels, which is then rounded to a multiple of `divisor`.
+      depth: factor on every number of repeats, rounded up.
+      image_size: what this size was made for, in pixels; any other will do.
+      stages: the network that is scaled.
+      squeeze: width of squeeze-and-excitation, as a share of the block's input channels.
+      padding: of convolutions with stride 2.  "same" is the paper's (TensorFlow), "symmetric" PyTorch's; "shifted" pads
+        the end one pixel more than the start whatever the size of the map, as Keras' ported weights expect, except in
+        `symmetric_blocks`.
+      symmetric_blocks: numbers of blocks, counted through all stages, which "shifted" leaves symmetric.
+      first_shortcut: whether a stage's first block, too, adds its input where shapes allow it, which those of the paper
+        never do.
+      drop_connect: rate of stochastic depth that the blocks grow towards (Huang et al., 2016).
+      dropout: rate before the head.
+      pool: what the head sees of each channel.
+      momentum: share of the old running statistic that batch norm keeps.
+      expand_momentum: the same for the norm after the expansion; None is `momentum`.
+      axis_name: mapped axis over which batch norm averages.
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    classes: int = 1000
+    image_size: int = 224
+    stages: tuple[Stage, ...] = B0_STAGES
+    stem_channels: int = 32
+    head_channels: int = 1280
+    divisor: int = 8
+    squeeze: float = 0.25
+    padding: Literal["same", "symmetric", "shifted"] = "same"
+    symmetric_blocks: tuple[int, ...] = ()
+    first_shortcut: bool = True
+    activation: Activation = "silu"
+    drop_connect: float = 0.2
+    dropout: float = 0.2
+    pool: Literal["average", "max"] = "average"
+    momentum: float = 0.99
+    expand_momentum: float | None = None
+    epsilon: float = 1e-3
+    dtype: DType = "float32"
+    axis_name: str | None = None
+
+    def check(self) -> None:
+        for name in ("width", "depth", "squeeze"):
+            if not getattr(self, name) > 0:
+                raise RequestError(f"{name}={getattr(self, name)}: expected a factor above 0")
+        for name in ("classes", "stem_channels", "head_channels", "divisor", "image_size"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name}={getattr(self, name)}: expected at least 1")
+        for name in ("drop_connect", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+        for i, stage in enumerate(self.stages):
+            for field in dataclasses.fields(stage):
+                if getattr(stage, field.name) < 1:
+                    raise RequestError(f"stages.{i}.{field.name}={getattr(stage, field.name)}: expected at least 1")
+
+    def channels(self, base: int) -> int:
+        """`base` channels scaled by `width` and rounded to a multiple of `divisor`, never down by more than a tenth."""
+        scaled = base * self.width
+        rounded = max(self.divisor, int(scaled + self.divisor / 2) // self.divisor * self.divisor)
+        return rounded + self.divisor if rounded < 0.9 * scaled else rounded
+
+    def blocks(self) -> tuple[tuple[int, int, Stage], ...]:
+        """(stage, place in it, the stage with its channels scaled and the stride of this block) of every block."""
+        found = []
+        for i, stage in enumerate(self.stages):
+            first = dataclasses.replace(stage, channels=self.channels(stage.channels))
+            for j in range(math.ceil(stage.repeats * self.depth)):
+                found.append((i, j, first if j == 0 else dataclasses.replace(first, stride=1)))
+        return tuple(found)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        act = activation(self.activation)
+        x = strided_conv(self, self.channels(self.stem_channels), 3, stride=2, name="stem_conv")(x)
+        x = act(normalization(self, train, "stem_norm")(x))
+        self.sow("intermediates", "stem", x)
+
+        blocks = self.blocks()
+        for k, (i, j, shape) in enumerate(blocks):
+            block = Block(
+                fields(self),
+                shape,
+                shifted=k not in self.symmetric_blocks,
+                shortcut=j > 0 or self.first_shortcut,
+                drop=self.drop_connect * k / len(blocks),
+                name=f"stage{i}_block{j}",
+            )
+            x = block(x, train=train)
+            if k + 1 == len(blocks) or blocks[k + 1][0] != i:
+                self.sow("intermediates", f"stage{i}", x)
+
+        x = conv(self.channels(self.head_channels), 1, dtype=self.dtype, name="head_conv")(x)
+        x = act(normalization(self, train, "head_norm")(x))
+        self.sow("intermediates", "head_map", x)
+        x = x.mean((1, 2)) if self.pool == "average" else x.max((1, 2))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        head = nn.Dense(self.classes, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name="head")
+        return head(x).astype(param_dtype(self.dtype))
+
+
+class Block(nn.Module):
+    """MBConv: expand by 1×1, filter each channel by itself, weigh the channels, project back (Sandler et al., 2018)."""
+
+    spec: Fields
+    shape: Stage
+    shifted: bool
+    shortcut: bool
+    drop: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        spec, shape = self.spec, self.shape
+        act = activation(spec.activation)
+        narrow = x.shape[-1]
+        wide = narrow * shape.expansion
+
+        y = x
+        if shape.expansion != 1:
+            y = conv(wide, 1, dtype=spec.dtype, name="expand_conv")(y)
+            y = act(normalization(spec, train, "expand_norm", momentum=spec.expand_momentum)(y))
+
+        depthwise = strided_conv(
+            spec,
+            wide,
+            shape.kernel_size,
+            stride=shape.stride,
+            groups=wide,
+            shifted=self.shifted,
+            name="depthwise_conv",
+        )
+        y = act(normalization(spec, train, "depthwise_norm")(depthwise(y)))
+
+        squeezed = y.mean((1, 2), keepdims=True)
+        squeezed = act(self._dense(max(1, int(narrow * spec.squeeze)), "squeeze_down")(squeezed))
+        y = y * nn.sigmoid(self._dense(wide, "squeeze_up")(squeezed))
+
+        y = conv(shape.channels, 1, dtype=spec.dtype, name="project_conv")(y)
+        y = normalization(spec, train, "project_norm")(y)
+        if self.shortcut and shape.stride == 1 and narrow == shape.channels:
+            y = x + stochastic_depth(self.drop, train=train, axes=4)(y)
+        return y
+
+    def _dense(self, features: int, name: str) -> nn.Dense:
+        return nn.Dense(features, dtype=self.spec.dtype, param_dtype=param_dtype(self.spec.dtype), name=name)
+
+
+def normalization(
+    spec: Fields | EfficientNet, train: bool, name: str, *, momentum: float | None = None
+) -> nn.BatchNorm:
+    """Batch norm as `spec` has it, `momentum` changed where it is given."""
+    momentum = spec.momentum if momentum is None else momentum
+    return batch_norm(
+        train, axis_name=spec.axis_name, dtype=spec.dtype, momentum=momentum, epsilon=spec.epsilon, name=name
+    )
+
+
+def strided_conv(
+    spec: Fields | EfficientNet,
+    features: int,
+    kernel_size: int,
+    *,
+    stride: int,
+    name: str,
+    groups: int = 1,
+    shifted: bool = True,
+) -> nn.Conv:
+    """A convolution padded as `spec` says."""
+    if spec.padding == "shifted":
+        half = kernel_size // 2
+        padding = ((half - 1, half), (half - 1, half)) if stride > 1 and shifted else "symmetric"
+    else:
+        padding = spec.padding
+    return conv(features, kernel_size, stride=stride, groups=groups, padding=padding, dtype=spec.dtype, name=name)
+
+
+SIZES = {  # width, depth, image size, dropout, parameters with 1000 classes
+    "b0": (1.0, 1.0, 224, 0.2, 5_288_548),
+    "b1": (1.0, 1.1, 240, 0.2, 7_794_184),
+    "b2": (1.1, 1.2, 260, 0.3, 9_109_994),
+    "b3": (1.2, 1.4, 300, 0.3, 12_233_232),
+    "b4": (1.4, 1.8, 380, 0.4, 19_341_616),
+    "b5": (1.6, 2.2, 456, 0.4, 30_389_784),
+    "b6": (1.8, 2.6, 528, 0.5, 43_040_704),
+    "b7": (2.0, 3.1, 600, 0.5, 66_347_960),
+}
+"""The coefficients of the authors' code for the paper's table 2."""
+
+
+def efficientnet(size: str = "b0", **fields: Any) -> EfficientNet:
+    """EfficientNet-B0 to B7; `fields` change it.
+
+    Raises:
+      RequestError: there is no such size.
+    """
+    if size not in SIZES:
+        raise RequestError(f"size={size!r}: no such EfficientNet; {nearest(size, SIZES)}")
+    width, depth, image_size, dropout, _ = SIZES[size]
+    return EfficientNet(**{"width": width, "depth": depth, "image_size": image_size, "dropout": dropout} | fields)

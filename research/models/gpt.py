@@ -1,0 +1,237 @@
+"""GPT: a Transformer that reads to the left and predicts to the right (Radford et al., 2018 and 2019)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+from flax import linen as nn
+
+from research.errors import RequestError, nearest
+from research.layers.activations import Activation, activation
+from research.layers.attention import (
+    Kernel,
+    MultiHeadAttention,
+    both,
+    check_heads,
+    check_kernel,
+    padding_mask,
+    segment_mask,
+)
+from research.layers.dtypes import DType, param_dtype
+from research.layers.embeddings import tied_logits, token_embedding, untied_logits
+from research.layers.norms import layer_norm
+from research.layers.positions import Rotary, learned, sinusoidal, text_positions
+from research.layers.stack import stack
+
+Positions = Literal["learned", "rotary", "sinusoidal", "none"]
+NormPlacement = Literal["pre", "post"]
+
+
+class GPT(nn.Module):
+    """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size].
+
+    Attributes:
+      vocab_size: tokens that there are.
+      context_length: tokens that the model may see at once.
+      width: features of a token.
+      depth: blocks.
+      num_heads: attention heads, a divisor of `width`.
+      mlp_width: hidden features of a block's MLP; None is 4 `width`.
+      norm: layer normalisation before attention and MLP with one more at the end (GPT-2), or after each sum (GPT-1).
+      positions: a learned table, rotations of queries and keys, fixed sinusoids added to the embeddings, or nothing.
+      use_bias: whether dense layers and norms have a bias (nanoGPT's `bias`).
+      tied_head: whether the logits use the embedding table.
+      dropout: of embeddings and of what each half of a block adds.
+      attention_dropout: of attention weights; None is `dropout`.
+      kernel: of attention; see `research.layers.attention`.
+      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute inner values in the backward pass.
+    """
+
+    vocab_size: int
+    context_length: int = 1024
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None
+    activation: Activation = "gelu_tanh"
+    norm: NormPlacement = "pre"
+    norm_epsilon: float = 1e-5
+    positions: Positions = "learned"
+    use_bias: bool = True
+    tied_head: bool = True
+    dropout: float = 0.0
+    attention_dropout: float | None = None
+    kernel: Kernel = "auto"
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: DType = "float32"
+
+    def check(self) -> None:
+        for name in ("vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"{name}={value}: expected at least 1")
+        check_heads(self.width, self.num_heads, rotary=self.positions == "rotary")
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise RequestError(f"width={self.width}: expected an even number for sinusoidal positions")
+        for name in ("dropout", "attention_dropout"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 <= rate < 1:
+                raise RequestError(f"{name}={rate}: expected 0 <= {name} < 1")
+        dropout = self.dropout if self.attention_dropout is None else self.attention_dropout
+        check_kernel(self.kernel, dtype=self.dtype, head_dim=self.width // self.num_heads, dropout=dropout)
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        *,
+        positions: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        segments: jax.Array | None = None,
+        decode: bool = False,
+        train: bool = False,
+    ) -> jax.Array:
+        """Logits [batch, length, vocab_size], in float32 at least.
+
+        Args:
+          tokens: [batch, length] integers.
+          positions: [batch, length]; None counts from 0, in every segment anew.
+          mask: [batch, length] bool, False on padding, which nothing looks at.
+          segments: [batch, length] integers; tokens see only their own segment of a packed sequence.
+          decode: see the method of that name.
+          train: whether to drop.
+
+        Raises:
+          RequestError: more tokens than the context has places.
+        """
+        if positions is None:
+            positions = text_positions(tokens, segments, self.context_length)
+        visible = both(
+            None if mask is None else padding_mask(mask), None if segments is None else segment_mask(segments)
+        )
+        embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+
+        x = embed(tokens)
+        if self.positions == "learned":
+            x = x + learned(self.context_length, self.width, dtype=self.dtype, name="position_embedding")(positions)
+        elif self.positions == "sinusoidal":
+            x = x + sinusoidal(positions, self.width).astype(x.dtype)
+        x = drop(x)
+        block = partial(
+            Block,
+            num_heads=self.num_heads,
+            mlp_width=self.mlp_width or 4 * self.width,
+            activation=self.activation,
+            norm=self.norm,
+            norm_epsilon=self.norm_epsilon,
+            use_bias=self.use_bias,
+            rotary=Rotary() if self.positions == "rotary" else None,
+            dropout=self.dropout,
+            attention_dropout=self.dropout if self.attention_dropout is None else self.attention_dropout,
+            kernel=self.kernel,
+            dtype=self.dtype,
+            out_deviation=0.02 * (2 * self.depth) ** -0.5,
+        )
+        x = stack(
+            block,
+            self.depth,
+            x,
+            lambda one, x: one(x, mask=visible, positions=positions, decode=decode, train=train),
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+        )
+        if self.norm == "pre":
+            x = layer_norm(dtype=self.dtype, epsilon=self.norm_epsilon, use_bias=self.use_bias, name="norm")(x)
+        x = x[:, -1] if decode else x
+        return tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
+
+    def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
+        """Logits [batch, vocab_size] of what follows the last of these tokens, which are appended to the collection
+        `cache` and follow what it holds.
+
+        Args:
+          tokens: [batch, length], the prompt in the first call, then one at a time.
+          positions: [batch, length].
+          mask: [batch, cache length] bool: the places of the cache that are not padding.
+        """
+        return self(tokens, positions=positions, mask=mask, decode=True)
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each added to what went in; fields as in `GPT`."""
+
+    num_heads: int
+    mlp_width: int
+    activation: Activation
+    norm: NormPlacement
+    norm_epsilon: float
+    use_bias: bool
+    rotary: Rotary | None
+    dropout: float
+    attention_dropout: float
+    kernel: Kernel
+    dtype: DType
+    out_deviation: float  # of the initial weights that write into the sum, less the more of them there are
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None, positions: jax.Array, decode: bool, train: bool):
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        normal, out_normal = nn.initializers.normal(0.02), nn.initializers.normal(self.out_deviation)
+        attention = MultiHeadAttention(
+            num_heads=self.num_heads,
+            use_bias=self.use_bias,
+            rotary=self.rotary,
+            dropout=self.attention_dropout,
+            kernel=self.kernel,
+            dtype=self.dtype,
+            kernel_init=normal,
+            out_init=out_normal,
+            name="attention",
+        )
+
+        def dense(features, init, name):
+            dtypes = {"dtype": self.dtype, "param_dtype": param_dtype(self.dtype)}
+            return nn.Dense(features, use_bias=self.use_bias, kernel_init=init, name=name, **dtypes)
+
+        def norm(name):
+            return layer_norm(dtype=self.dtype, epsilon=self.norm_epsilon, use_bias=self.use_bias, name=name)
+
+        def attend(x):
+            return drop(attention(x, mask=mask, causal=True, positions=positions, decode=decode, train=train))
+
+        def mlp(x):
+            hidden = activation(self.activation)(dense(self.mlp_width, normal, "up")(x))
+            return drop(dense(x.shape[-1], out_normal, "down")(hidden))
+
+        if self.norm == "pre":
+            x = x + attend(norm("norm_attention")(x))
+            return x + mlp(norm("norm_mlp")(x))
+        x = norm("norm_attention")(x + attend(x))
+        return norm("norm_mlp")(x + mlp(x))
+
+
+SIZES = {  # name: depth, width, heads, parameters
+    "distilgpt2": (6, 768, 12, 81_912_576),
+    "gpt2": (12, 768, 12, 124_439_808),
+    "gpt2-medium": (24, 1024, 16, 354_823_168),
+    "gpt2-large": (36, 1280, 20, 774_030_080),
+    "gpt2-xl": (48, 1600, 25, 1_557_611_200),
+}
+"""Radford et al. (2019), table 2, under the names of the published weights; distilgpt2 of Sanh et al. (2019)."""
+
+
+def gpt2(size: str = "gpt2", **fields: Any) -> GPT:
+    """GPT-2 in one of its published `SIZES`, with 50,257 tokens and a context of 1,024; `fields` change it.
+
+    Raises:
+      RequestError: there is no such size.
+    """
+    if size not in SIZES:
+        raise RequestError(f"size={size!r}: no such GPT-2; {nearest(size, SIZES)}")
+    depth, width, num_heads, _ = SIZES[size]
+    return GPT(**{"vocab_size": 50257, "depth": depth, "width": width, "num_heads": num_heads} | fields)

@@ -1,0 +1,249 @@
+"""Llama: GPT with rotary positions, RMS norms, gated MLPs and fewer key heads (Touvron et al., 2023; Llama 3, 2024)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from research.errors import RequestError, nearest
+from research.layers.attention import (
+    Kernel,
+    MultiHeadAttention,
+    both,
+    check_heads,
+    check_kernel,
+    padding_mask,
+    segment_mask,
+)
+from research.layers.dtypes import DType, param_dtype
+from research.layers.embeddings import tied_logits, token_embedding, untied_logits
+from research.layers.positions import Llama3Scaling, Rotary, text_positions
+from research.layers.stack import stack
+
+
+class Llama(nn.Module):
+    """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size].
+
+    Attributes:
+      vocab_size: tokens that there are.
+      context_length: tokens that the model may see at once.
+      width: features of a token.
+      depth: blocks.
+      num_heads: heads of the queries.
+      num_kv_heads: heads of keys and values, a divisor of `num_heads`; None is as many.
+      head_dim: features of a head; None is `width` / `num_heads`.
+      mlp_width: hidden features of the gated MLP.
+      rotary: the rotations of queries and keys, and how they are scaled for long contexts.
+      attention_bias, mlp_bias: whether these dense layers have a bias.
+      tied_head: whether the logits use the embedding table.
+      init_deviation: of the initial weights.
+      kernel: of attention; see `research.layers.attention`.
+      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute inner values in the backward pass.
+    """
+
+    vocab_size: int
+    context_length: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_width: int
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    rotary: Rotary = Rotary()
+    norm_epsilon: float = 1e-5
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tied_head: bool = False
+    init_deviation: float = 0.02
+    kernel: Kernel = "auto"
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: DType = "float32"
+
+    def check(self) -> None:
+        for name in ("vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "head_dim"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"{name}={value}: expected at least 1")
+        check_heads(self.width, self.num_heads, self.num_kv_heads, self.head_dim, rotary=True)
+        try:
+            self.rotary.check()
+        except RequestError as error:
+            raise RequestError(f"rotary.{error}") from None
+        check_kernel(self.kernel, dtype=self.dtype, head_dim=self.head_dim or self.width // self.num_heads)
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        *,
+        positions: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        segments: jax.Array | None = None,
+        decode: bool = False,
+        train: bool = False,
+    ) -> jax.Array:
+        """Logits [batch, length, vocab_size], in float32 at least.
+
+        Args:
+          tokens: [batch, length] integers.
+          positions: [batch, length]; None counts from 0, in every segment anew.
+          mask: [batch, length] bool, False on padding, which nothing looks at.
+          segments: [batch, length] integers; tokens see only their own segment of a packed sequence.
+          decode: see the method of that name.
+          train: changes nothing; Llama has no dropout.
+
+        Raises:
+          RequestError: more tokens than the context has places.
+        """
+        if positions is None:
+            positions = text_positions(tokens, segments, self.context_length)
+        visible = both(
+            None if mask is None else padding_mask(mask), None if segments is None else segment_mask(segments)
+        )
+        normal = nn.initializers.normal(self.init_deviation)
+        embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding", init=normal)
+        block = partial(
+            Block,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            mlp_width=self.mlp_width,
+            rotary=self.rotary,
+            norm_epsilon=self.norm_epsilon,
+            attention_bias=self.attention_bias,
+            mlp_bias=self.mlp_bias,
+            init_deviation=self.init_deviation,
+            kernel=self.kernel,
+            dtype=self.dtype,
+        )
+        x = stack(
+            block,
+            self.depth,
+            embed(tokens),
+            lambda one, x: one(x, mask=visible, positions=positions, decode=decode),
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+        )
+        x = _norm("norm", self)(x[:, -1] if decode else x)
+        if self.tied_head:
+            return tied_logits(x, embed)
+        return untied_logits(x, self.vocab_size, name="head", init=normal)
+
+    def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
+        """Logits [batch, vocab_size] of what follows the last of these tokens, which are appended to the collection
+        `cache` and follow what it holds.
+
+        Args:
+          tokens: [batch, length], the prompt in the first call, then one at a time.
+          positions: [batch, length].
+          mask: [batch, cache length] bool: the places of the cache that are not padding.
+        """
+        return self(tokens, positions=positions, mask=mask, decode=True)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + down(silu(gate(norm(x))) · up(norm(x))); fields as in `Llama`."""
+
+    num_heads: int
+    num_kv_heads: int | None
+    head_dim: int | None
+    mlp_width: int
+    rotary: Rotary
+    norm_epsilon: float
+    attention_bias: bool
+    mlp_bias: bool
+    init_deviation: float
+    kernel: Kernel
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None, positions: jax.Array, decode: bool) -> jax.Array:
+        normal = nn.initializers.normal(self.init_deviation)
+        attention = MultiHeadAttention(
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            use_bias=self.attention_bias,
+            rotary=self.rotary,
+            kernel=self.kernel,
+            dtype=self.dtype,
+            kernel_init=normal,
+            name="attention",
+        )
+
+        def dense(features, name):
+            dtypes = {"dtype": self.dtype, "param_dtype": param_dtype(self.dtype)}
+            return nn.Dense(features, use_bias=self.mlp_bias, kernel_init=normal, name=name, **dtypes)
+
+        y = _norm("norm_attention", self)(x)
+        x = x + attention(y, mask=mask, causal=True, positions=positions, decode=decode)
+        y = _norm("norm_mlp", self)(x)
+        gate, up = dense(self.mlp_width, "gate")(y), dense(self.mlp_width, "up")(y)
+        return x + dense(x.shape[-1], "down")(nn.silu(gate) * up)
+
+
+def _norm(name: str, spec: Llama | Block) -> nn.RMSNorm:
+    dtypes = {"dtype": spec.dtype, "param_dtype": param_dtype(spec.dtype)}
+    return nn.RMSNorm(epsilon=spec.norm_epsilon, name=name, **dtypes)
+
+
+_LLAMA3, _LLAMA32 = Rotary(theta=500_000.0), Rotary(theta=500_000.0, scaling=Llama3Scaling(factor=32.0))
+_LLAMA31 = Rotary(theta=500_000.0, scaling=Llama3Scaling(factor=8.0))
+
+SIZES: dict[str, tuple[dict[str, Any], int]] = {  # fields, parameters
+    "llama2-7b": (
+        {"vocab_size": 32000, "context_length": 4096, "width": 4096, "depth": 32, "num_heads": 32, "mlp_width": 11008},
+        6_738_415_616,
+    ),
+    "llama2-13b": (
+        {"vocab_size": 32000, "context_length": 4096, "width": 5120, "depth": 40, "num_heads": 40, "mlp_width": 13824},
+        13_015_864_320,
+    ),
+    "llama3-8b": (
+        {"vocab_size": 128256, "context_length": 8192, "width": 4096, "depth": 32, "num_heads": 32, "num_kv_heads": 8,
+         "mlp_width": 14336, "rotary": _LLAMA3},
+        8_030_261_248,
+    ),
+    "llama3.1-8b": (
+        {"vocab_size": 128256, "context_length": 131072, "width": 4096, "depth": 32, "num_heads": 32,
+         "num_kv_heads": 8, "mlp_width": 14336, "rotary": _LLAMA31},
+        8_030_261_248,
+    ),
+    "llama3.2-1b": (
+        {"vocab_size": 128256, "context_length": 131072, "width": 2048, "depth": 16, "num_heads": 32,
+         "num_kv_heads": 8, "mlp_width": 8192, "rotary": _LLAMA32, "tied_head": True},
+        1_235_814_400,
+    ),
+    "llama3.2-3b": (
+        {"vocab_size": 128256, "context_length": 131072, "width": 3072, "depth": 28, "num_heads": 24,
+         "num_kv_heads": 8, "mlp_width": 8192, "rotary": _LLAMA32, "tied_head": True},
+        3_212_749_824,
+    ),
+    "tinyllama-1.1b": (
+        {"vocab_size": 32000, "context_length": 2048, "width": 2048, "depth": 22, "num_heads": 32, "num_kv_heads": 4,
+         "mlp_width": 5632},
+        1_100_048_384,
+    ),
+    "smollm2-135m": (
+        {"vocab_size": 49152, "context_length": 8192, "width": 576, "depth": 30, "num_heads": 9, "num_kv_heads": 3,
+         "mlp_width": 1536, "rotary": Rotary(theta=100_000.0), "tied_head": True},
+        134_515_008,
+    ),
+}  # fmt: skip
+"""Touvron et al. (2023), Grattafiori et al. (2024), Zhang et al. (2024, TinyLlama), Allal et al. (2025, SmolLM2)."""
+
+
+def llama(size: str, **fields: Any) -> Llama:
+    """A published size; `fields` change it.
+
+    Raises:
+      RequestError: there is no such size.
+    """
+    if size not in SIZES:
+        raise RequestError(f"size={size!r}: no such Llama; {nearest(size, SIZES)}")
+    return Llama(**SIZES[size][0] | fields)

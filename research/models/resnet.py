@@ -1,0 +1,232 @@
+"""ResNet: layers learn what to add to their input (He et al., 2016a); with norm and activation first (2016b)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.errors import RequestError, nearest
+from research.layers.activations import Activation, activation
+from research.layers.conv import conv
+from research.layers.dtypes import DType, param_dtype
+from research.layers.fields import Fields, fields
+from research.layers.norms import batch_norm
+from research.layers.stochastic_depth import linear_rates, stochastic_depth
+
+
+class ResNet(nn.Module):
+    """Images [batch, height, width, channels] to logits [batch, classes].
+
+    Attributes:
+      depths: blocks in each stage.
+      widths: channels that each stage gives; inside a bottleneck there are a quarter of them.
+      classes: number of logits.
+      block: two 3×3 convolutions, or a 3×3 between two 1×1 (from ResNet-50 on).
+      stem: 7×7 at stride 2 and max-pooling, which leaves a sixteenth of the pixels; or 3×3, which leaves them all.
+      stem_width: channels of the stem.
+      strides: of each stage's first block.
+      bottleneck_stride: which convolution of a bottleneck has it: the 3×3 as everyone does since Goyal et al. (2017),
+        or the first 1×1 as in the paper.
+      shortcut: how the input reaches the sum where shapes change: a 1×1 convolution (option B), strided and padded with
+        zeros (option A, no parameters); "none" leaves out every shortcut: the plain network.
+      preactivation: norm and activation before each convolution instead of after (2016b).
+      norm: what follows each convolution.
+      activation: after the stem and after each sum.
+      inner_activation: between the convolutions of a block; None is `activation`.
+      stochastic_depth: rate at which the last block is dropped, in training; earlier ones less, in proportion.
+      dropout: rate before the head.
+      zero_init: each block starts as the identity: the last scale in it is 0 (Goyal et al., 2017).
+      momentum: share of the old running statistic that batch norm keeps.
+      axis_name: mapped axis over which batch norm averages.
+    """
+
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    classes: int = 1000
+    block: Literal["basic", "bottleneck"] = "basic"
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    stem_width: int = 64
+    strides: tuple[int, ...] = (1, 2, 2, 2)
+    bottleneck_stride: Literal["3x3", "1x1"] = "3x3"
+    shortcut: Literal["projection", "pad", "none"] = "projection"
+    preactivation: bool = False
+    norm: Literal["batch", "group", "none"] = "batch"
+    activation: Activation = "relu"
+    inner_activation: Activation | None = None
+    stochastic_depth: float = 0.0
+    dropout: float = 0.0
+    zero_init: bool = False
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: DType = "float32"
+    axis_name: str | None = None
+
+    def check(self) -> None:
+        for name in ("widths", "strides"):
+            if len(getattr(self, name)) != len(self.depths):
+                raise RequestError(
+                    f"{name}={getattr(self, name)}: expected {len(self.depths)}, one per stage of depths"
+                )
+        for name in ("depths", "widths", "strides", "classes", "stem_width"):
+            value = getattr(self, name)
+            if any(size < 1 for size in (value if isinstance(value, tuple) else (value,))):
+                raise RequestError(f"{name}={value}: expected at least 1")
+        if self.block == "bottleneck" and any(width < 4 for width in self.widths):
+            raise RequestError(f"widths={self.widths}: expected at least 4, as a bottleneck has a quarter inside")
+        for name in ("stochastic_depth", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, features: bool = False
+    ) -> jax.Array | dict[str, jax.Array]:
+        """Logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, as a backbone of detectors."""
+        act = activation(self.activation)
+        maps = {}
+
+        if self.stem == "imagenet":
+            x = conv(self.stem_width, 7, stride=2, use_bias=self.norm == "none", dtype=self.dtype, name="stem_conv")(x)
+        else:
+            x = conv(self.stem_width, 3, use_bias=self.norm == "none", dtype=self.dtype, name="stem_conv")(x)
+        if not self.preactivation:
+            x = act(normalization(self, train, "stem_norm")(x))
+        if self.stem == "imagenet":
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        maps["stem"] = x
+
+        rates = iter(linear_rates(self.stochastic_depth, sum(self.depths)))
+        for i, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True)):
+            for j in range(depth):
+                block = Block(fields(self), width, stride if j == 0 else 1, next(rates), name=f"stage{i}_block{j}")
+                x = block(x, train=train)
+            maps[f"stage{i}"] = x
+        if self.preactivation:
+            x = act(normalization(self, train, "norm")(x))
+
+        for name, value in maps.items():
+            self.sow("intermediates", name, value)
+        if features:
+            return maps
+        x = x.mean((1, 2))
+        self.sow("intermediates", "pooled", x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        head = nn.Dense(self.classes, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name="head")
+        return head(x).astype(param_dtype(self.dtype))
+
+
+class Block(nn.Module):
+    """x + F(x), where F is two or three convolutions; the sum is activated unless norm and activation came first."""
+
+    spec: Fields
+    width: int
+    stride: int
+    drop: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        spec, width = self.spec, self.width
+        inner = activation(spec.inner_activation or spec.activation)
+        if spec.block == "basic":
+            convolutions = [(width, 3, self.stride), (width, 3, 1)]
+        else:
+            first, second = (1, self.stride) if spec.bottleneck_stride == "3x3" else (self.stride, 1)
+            convolutions = [(width // 4, 1, first), (width // 4, 3, second), (width, 1, 1)]
+        last = len(convolutions) - 1
+
+        shortcut = y = x
+        for i, (channels, kernel_size, stride) in enumerate(convolutions):
+            convolve = conv(
+                channels, kernel_size, stride=stride, use_bias=spec.norm == "none", dtype=spec.dtype, name=f"conv{i}"
+            )
+            if spec.preactivation:
+                y = inner(normalization(spec, train, f"norm{i}")(y))
+                if i == 0 and self._reshapes(x):
+                    shortcut = y
+                y = convolve(y)
+            else:
+                y = normalization(spec, train, f"norm{i}", zero=spec.zero_init and i == last)(convolve(y))
+                y = inner(y) if i < last else y
+
+        y = stochastic_depth(self.drop, train=train, axes=4)(y)
+        if spec.shortcut != "none":
+            y = y + self._carried(shortcut, train)
+        return y if spec.preactivation else activation(spec.activation)(y)
+
+    def _reshapes(self, x: jax.Array) -> bool:
+        return self.stride > 1 or x.shape[-1] != self.width
+
+    def _carried(self, x: jax.Array, train: bool) -> jax.Array:
+        """The input, brought to the shape of the sum."""
+        spec = self.spec
+        if not self._reshapes(x):
+            return x
+        if spec.shortcut == "pad":
+            x = x[:, :: self.stride, :: self.stride, : self.width]
+            return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.width - x.shape[-1])))
+        use_bias = spec.norm == "none"
+        x = conv(self.width, 1, stride=self.stride, use_bias=use_bias, dtype=spec.dtype, name="shortcut_conv")(x)
+        return x if spec.preactivation else normalization(spec, train, "shortcut_norm")(x)
+
+
+def normalization(
+    spec: Fields | ResNet, train: bool, name: str, *, zero: bool = False
+) -> Callable[[jax.Array], jax.Array]:
+    """The layer that `spec.norm` names; `zero` starts its scale at 0."""
+    scale_init = nn.initializers.zeros if zero else nn.initializers.ones
+    kwargs = {"epsilon": spec.epsilon, "dtype": spec.dtype, "scale_init": scale_init, "name": name}
+    if spec.norm == "batch":
+        return batch_norm(train, axis_name=spec.axis_name, momentum=spec.momentum, **kwargs)
+    if spec.norm == "group":  # 32 groups (Wu & He, 2018), or as many as divide narrower maps
+        return lambda x: nn.GroupNorm(math.gcd(32, x.shape[-1]), param_dtype=param_dtype(spec.dtype), **kwargs)(x)
+    return lambda x: x
+
+
+SIZES = {  # depths, block, parameters with 1000 classes
+    18: ((2, 2, 2, 2), "basic", 11_689_512),
+    34: ((3, 4, 6, 3), "basic", 21_797_672),
+    50: ((3, 4, 6, 3), "bottleneck", 25_557_032),
+    101: ((3, 4, 23, 3), "bottleneck", 44_549_160),
+    152: ((3, 8, 36, 3), "bottleneck", 60_192_808),
+}
+"""He et al. (2016a), table 1."""
+
+
+def resnet(layers: int = 50, **fields: Any) -> ResNet:
+    """ResNet-18, 34, 50, 101 or 152; `fields` change it (`stem="cifar"` for small images).
+
+    Raises:
+      RequestError: there is no such size.
+    """
+    if layers not in SIZES:
+        raise RequestError(f"layers={layers}: no such ResNet in the paper; {nearest(str(layers), SIZES)}")
+    depths, block, _ = SIZES[layers]
+    widths = (64, 128, 256, 512) if block == "basic" else (256, 512, 1024, 2048)
+    return ResNet(**{"depths": depths, "block": block, "widths": widths} | fields)
+
+
+def cifar_resnet(layers: int = 20, **fields: Any) -> ResNet:
+    """The 6n + 2 layers of the paper's section 4.2: three stages of 16, 32 and 64 channels, shortcuts of option A.
+
+    ResNet-20 has 0.27 million parameters, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7.
+
+    Raises:
+      RequestError: `layers` is not 6n + 2.
+    """
+    if layers < 8 or layers % 6 != 2:
+        raise RequestError(f"layers={layers}: expected 6n + 2, such as 20, 32, 44, 56 or 110")
+    base = {
+        "depths": ((layers - 2) // 6,) * 3,
+        "widths": (16, 32, 64),
+        "strides": (1, 2, 2),
+        "stem": "cifar",
+        "stem_width": 16,
+        "shortcut": "pad",
+        "classes": 10,
+    }
+    return ResNet(**base | fields)

@@ -1,0 +1,77 @@
+"""The convolutional network of the textbooks: convolution, activation, pooling, again; flatten; dense (LeCun, 1998)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+from flax import linen as nn
+
+from research.errors import RequestError
+from research.layers.activations import Activation, activation
+from research.layers.conv import conv
+from research.layers.dtypes import DType, param_dtype
+from research.layers.norms import batch_norm
+
+
+class SimpleCNN(nn.Module):
+    """Images [batch, height, width, channels] to logits [batch, classes].
+
+    Attributes:
+      classes: number of logits.
+      channels: output channels of each convolution; one convolution, activation and 2×2 pooling each.
+      kernel_size: of every convolution, in pixels.
+      hidden: widths of the dense layers between the feature maps and the logits.
+      pool: how 2×2 pixels become one: their maximum, their mean, or a stride of 2 in the convolution.
+      readout: what the dense layers see: every pixel of every channel, or each channel's mean.
+      norm: what follows each convolution.
+      dropout: rate before each dense layer.
+      axis_name: mapped axis over which batch norm averages.
+    """
+
+    classes: int = 10
+    channels: tuple[int, ...] = (32, 64)
+    kernel_size: int = 3
+    hidden: tuple[int, ...] = (128,)
+    activation: Activation = "relu"
+    pool: Literal["max", "average", "stride"] = "max"
+    readout: Literal["flatten", "average"] = "flatten"
+    norm: Literal["none", "batch"] = "none"
+    dropout: float = 0.0
+    dtype: DType = "float32"
+    axis_name: str | None = None
+
+    def check(self) -> None:
+        for name in ("classes", "channels", "kernel_size", "hidden"):
+            value = getattr(self, name)
+            if any(size < 1 for size in (value if isinstance(value, tuple) else (value,))):
+                raise RequestError(f"{name}={value}: expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise RequestError(f"dropout={self.dropout}: expected 0 <= dropout < 1")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        act = activation(self.activation)
+        for i, channels in enumerate(self.channels):
+            stride = 2 if self.pool == "stride" else 1
+            use_bias = self.norm == "none"
+            x = conv(channels, self.kernel_size, stride=stride, use_bias=use_bias, dtype=self.dtype, name=f"conv{i}")(x)
+            if self.norm == "batch":
+                x = batch_norm(train, axis_name=self.axis_name, dtype=self.dtype, name=f"norm{i}")(x)
+            x = act(x)
+            self.sow("intermediates", f"conv{i}_out", x)
+            if self.pool == "max":
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            elif self.pool == "average":
+                x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+
+        x = x.reshape(len(x), -1) if self.readout == "flatten" else x.mean((1, 2))
+        for i, width in enumerate(self.hidden):
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = act(self._dense(width, f"dense{i}")(x))
+            self.sow("intermediates", f"dense{i}_out", x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return self._dense(self.classes, "head")(x).astype(param_dtype(self.dtype))
+
+    def _dense(self, features: int, name: str) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name=name)

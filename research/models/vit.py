@@ -1,0 +1,226 @@
+"""Vision Transformer: an image is worth 16×16 words (Dosovitskiy et al., 2021; Beyer et al., 2022)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.errors import RequestError, nearest
+from research.layers.activations import Activation, activation
+from research.layers.attention import Kernel, MultiHeadAttention, check_heads
+from research.layers.conv import conv
+from research.layers.dtypes import DType, param_dtype
+from research.layers.fields import Fields, fields
+from research.layers.norms import layer_norm
+from research.layers.positions2d import resize_grid, sincos_2d
+from research.layers.stack import stack
+from research.layers.stochastic_depth import linear_rates, stochastic_depth
+
+
+class ViT(nn.Module):
+    """Images [batch, height, width, channels] to logits [batch, classes].
+
+    Attributes:
+      image_size: side of the images that learned positions are made for, in pixels, or (height, width).  Images of
+        other sizes will do: positions are interpolated to their grid.
+      patch_size: side of a patch, in pixels.
+      width: features of a token.
+      depth: blocks.
+      num_heads: attention heads, a divisor of `width`.
+      mlp_width: hidden features of a block's MLP; None is 4 `width`.
+      classes: number of logits.
+      class_token: whether a learned token stands before the patches.
+      pool: what the head sees: the class token, or the mean over the patches.
+      norm_after_pool: whether the last layer norm acts on what the head sees rather than on every token.
+      positions: learned, or fixed sines and cosines of row and column (the class token then has none).
+      qkv_bias: whether queries, keys and values have a bias.
+      dropout: after the positions and after every dense layer but queries, keys and values, in training.
+      attention_dropout: of attention weights.
+      drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
+      kernel: of attention; see `research.layers.attention`.
+      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute inner values in the backward pass.
+    """
+
+    image_size: int | tuple[int, int] = 224
+    patch_size: int = 16
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None
+    classes: int = 1000
+    class_token: bool = True
+    pool: Literal["token", "average"] = "token"
+    norm_after_pool: bool = False
+    positions: Literal["learned", "sincos"] = "learned"
+    qkv_bias: bool = True
+    activation: Activation = "gelu"
+    norm_epsilon: float = 1e-6
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+    kernel: Kernel = "auto"
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: DType = "float32"
+
+    def check(self) -> None:
+        for name in ("patch_size", "width", "depth", "num_heads", "mlp_width", "classes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"{name}={value}: expected at least 1")
+        check_heads(self.width, self.num_heads)
+        if any(side < self.patch_size or side % self.patch_size for side in _pair(self.image_size)):
+            raise RequestError(f"image_size={self.image_size}: expected a multiple of patch_size={self.patch_size}")
+        if self.pool == "token" and not self.class_token:
+            raise RequestError("pool='token': there is no class token; expected pool='average' or class_token=True")
+        if self.positions == "sincos" and self.width % 4:
+            raise RequestError(f"width={self.width}: expected a multiple of 4 for positions='sincos'")
+        if self.scan_layers and self.drop_path > 0:
+            raise RequestError("scan_layers=True: every block would drop alike; expected drop_path=0")
+        for name in ("dropout", "attention_dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches in an image of `image_size`."""
+        height, width = _pair(self.image_size)
+        return height // self.patch_size, width // self.patch_size
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        wide = param_dtype(self.dtype)
+        x = conv(
+            self.width,
+            self.patch_size,
+            stride=self.patch_size,
+            padding="valid",
+            use_bias=True,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.lecun_normal(),
+            name="patches",
+        )(x)
+        grid = x.shape[1:3]
+        x = x.reshape(len(x), -1, self.width)
+        if self.class_token:
+            token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width), wide)
+            x = jnp.concatenate([jnp.broadcast_to(token, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)
+        x = x + self._positions(grid).astype(x.dtype)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        self.sow("intermediates", "embedded", x)
+
+        rates = iter(linear_rates(self.drop_path, self.depth))
+        x = stack(
+            lambda name: Block(fields(self), next(rates), name=name),
+            self.depth,
+            x,
+            lambda block, x: block(x, train=train),
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+        )
+        norm = layer_norm(dtype=self.dtype, epsilon=self.norm_epsilon, name="norm")
+        x = x if self.norm_after_pool else norm(x)
+        self.sow("intermediates", "tokens", x)
+        x = x[:, 0] if self.pool == "token" else x[:, int(self.class_token) :].mean(1)
+        x = norm(x) if self.norm_after_pool else x
+        self.sow("intermediates", "pooled", x)
+        zeros = nn.initializers.zeros
+        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide, kernel_init=zeros, name="head")(x).astype(
+            wide
+        )
+
+    def _positions(self, grid: tuple[int, int]) -> jax.Array:
+        """[1, tokens, width] for patches of that grid, the class token's first."""
+        prefix = int(self.class_token)
+        if self.positions == "sincos":
+            waves = sincos_2d(*grid, self.width)
+            return jnp.concatenate([jnp.zeros((prefix, self.width)), waves])[None]
+        shape = (1, prefix + math.prod(self.grid), self.width)
+        table = self.param("positions", nn.initializers.normal(0.02), shape, param_dtype(self.dtype))
+        return table if grid == self.grid else resize_positions(table, self.grid, grid)
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each of them normalised before and added after."""
+
+    spec: Fields
+    drop: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        spec = self.spec
+        norm = {"dtype": spec.dtype, "epsilon": spec.norm_epsilon}
+        xavier = nn.initializers.xavier_uniform()
+        drop = nn.Dropout(spec.dropout, deterministic=not train)
+        drop_path = stochastic_depth(self.drop, train=train, axes=3)
+
+        def dense(features, name):
+            return nn.Dense(
+                features, dtype=spec.dtype, param_dtype=param_dtype(spec.dtype), kernel_init=xavier, name=name
+            )
+
+        attention = MultiHeadAttention(
+            num_heads=spec.num_heads,
+            use_bias=spec.qkv_bias,
+            out_bias=True,
+            dropout=spec.attention_dropout,
+            kernel=spec.kernel,
+            dtype=spec.dtype,
+            kernel_init=xavier,
+            name="attention",
+        )
+        y = attention(layer_norm(name="norm_attention", **norm)(x), train=train)
+        x = x + drop_path(drop(y))
+        y = layer_norm(name="norm_mlp", **norm)(x)
+        y = drop(activation(spec.activation)(dense(spec.mlp_width or 4 * spec.width, "up")(y)))
+        y = drop(dense(spec.width, "down")(y))
+        x = x + drop_path(y)
+        self.sow("intermediates", "out", x)
+        return x
+
+
+def resize_positions(positions: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
+    """[1, tokens, width] learned for a grid of `old` patches, interpolated to `new`; tokens before the patches stay."""
+    prefix = positions.shape[1] - math.prod(old)
+    grid = resize_grid(positions[0, prefix:].reshape(*old, -1), new)
+    return jnp.concatenate([positions[0, :prefix], grid.reshape(math.prod(new), -1)])[None]
+
+
+def resized(model: ViT, variables: dict[str, Any], image_size: int | tuple[int, int]) -> tuple[ViT, dict[str, Any]]:
+    """The model and its variables for images of another size: what fine-tuning at a higher resolution starts from."""
+    new = model.clone(image_size=image_size)
+    new.check()
+    params = dict(variables["params"])
+    if model.positions == "learned":
+        params["positions"] = resize_positions(params["positions"], model.grid, new.grid)
+    return new, {**variables, "params": params}
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+SIZES = {  # width, depth, heads
+    "ti": (192, 12, 3),
+    "s": (384, 12, 6),
+    "b": (768, 12, 12),
+    "l": (1024, 24, 16),
+}
+"""Dosovitskiy et al. (2021), table 1; Ti and S are those of Touvron et al. (2021)."""
+
+
+def vit(size: str = "b", patch_size: int = 16, **fields: Any) -> ViT:
+    """ViT-Ti, S, B or L, with patches of 8, 14, 16 or 32 pixels in the papers; `fields` change it.
+
+    Raises:
+      RequestError: there is no such size.
+    """
+    if size not in SIZES:
+        raise RequestError(f"size={size!r}: no such ViT; {nearest(size, SIZES)}")
+    width, depth, num_heads = SIZES[size]
+    return ViT(**{"width": width, "depth": depth, "num_heads": num_heads, "patch_size": patch_size} | fields)

@@ -1,0 +1,183 @@
+"""Published EfficientNets: Hugging Face's (ported from Keras), timm's (its own and TensorFlow's), torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from research.errors import require
+from research.models.efficientnet import SIZES, EfficientNet, Stage, efficientnet
+from research.pretrained.family import Family, Shapes, Variant, hf_activation, hf_classes, images, only
+from research.pretrained.mapping import KERNEL, KeyMap, batch_norm, drop_ones, kernel
+from research.pretrained.preprocessing import Preprocessing
+
+POINTWISE = drop_ones((2, 3)).then(KERNEL)
+
+
+def from_config(config: Mapping[str, Any]) -> EfficientNet:
+    """An `EfficientNetConfig` of transformers."""
+    read = {
+        "kernel_sizes": (3, 3, 5, 3, 5, 5, 3),
+        "out_channels": (16, 24, 40, 80, 112, 192, 320),
+        "strides": (1, 2, 2, 2, 1, 2, 1),
+        "num_block_repeats": (1, 2, 2, 3, 3, 4, 1),
+        "expand_ratios": (1, 6, 6, 6, 6, 6, 6),
+    }
+    kernels, channels, strides, repeats, expansions = (config.get(key, default) for key, default in read.items())
+    rows = zip(channels, repeats, kernels, strides, expansions, strict=True)
+    size = config.get("image_size", 600)
+    pooling = {"mean": "average", "max": "max"}
+    require(config.get("pooling_type", "mean") in pooling, f"pooling_type={config.get('pooling_type')!r}: mean or max")
+    return EfficientNet(
+        width=config.get("width_coefficient", 2.0),
+        depth=config.get("depth_coefficient", 3.1),
+        classes=hf_classes(config),
+        image_size=size if isinstance(size, int) else size[0],
+        stages=tuple(Stage(*row) for row in rows),
+        divisor=config.get("depth_divisor", 8),
+        squeeze=config.get("squeeze_expansion_ratio", 0.25),
+        padding="shifted",
+        symmetric_blocks=tuple(config.get("depthwise_padding", ())),
+        first_shortcut=False,
+        activation=hf_activation(config.get("hidden_act", "swish")),
+        drop_connect=config.get("drop_connect_rate", 0.2),
+        dropout=config.get("dropout_rate", 0.5),
+        pool=pooling[config.get("pooling_type", "mean")],
+        # transformers hands TensorFlow's momentum to PyTorch, which counts it from the other end, and leaves the norms
+        # after expansions at PyTorch's own.
+        momentum=round(1 - config.get("batch_norm_momentum", 0.99), 12),
+        expand_momentum=0.9,
+        epsilon=config.get("batch_norm_eps", 1e-3),
+    )
+
+
+def from_timm(config: Mapping[str, Any]) -> EfficientNet:
+    """The arguments of timm's `_gen_efficientnet`: multipliers of B0, padding, batch norm."""
+    known = ("channel_multiplier", "depth_multiplier", "num_classes", "variant", "bn_eps", "pad_type", "in_chans")
+    only(config, *known, "drop_rate", "drop_path_rate")
+    return EfficientNet(
+        width=config.get("channel_multiplier", 1.0),
+        depth=config.get("depth_multiplier", 1.0),
+        classes=config.get("num_classes", 1000),
+        padding="same" if config.get("pad_type") == "same" else "symmetric",
+        epsilon=config.get("bn_eps", 1e-5),
+        momentum=0.9,
+        dropout=config.get("drop_rate", 0.0),
+        drop_connect=config.get("drop_path_rate", 0.0),
+    )
+
+
+def huggingface(model: EfficientNet) -> KeyMap:
+    entries: list = [
+        kernel("efficientnet.embeddings.convolution", "stem_conv"),
+        batch_norm("efficientnet.embeddings.batchnorm", "stem_norm"),
+        kernel("efficientnet.encoder.top_conv", "head_conv"),
+        batch_norm("efficientnet.encoder.top_bn", "head_norm"),
+        kernel("classifier", "head"),
+    ]
+    for k, (i, j, _) in enumerate(model.blocks()):
+        theirs, ours = f"efficientnet.encoder.blocks.{k}", f"stage{i}_block{j}"
+        entries += [
+            kernel(f"{theirs}.expansion.expand_conv", f"{ours}/expand_conv"),
+            batch_norm(f"{theirs}.expansion.expand_bn", f"{ours}/expand_norm"),
+            kernel(f"{theirs}.depthwise_conv.depthwise_conv", f"{ours}/depthwise_conv"),
+            batch_norm(f"{theirs}.depthwise_conv.depthwise_norm", f"{ours}/depthwise_norm"),
+            kernel(f"{theirs}.squeeze_excite.reduce", f"{ours}/squeeze_down", POINTWISE),
+            kernel(f"{theirs}.squeeze_excite.expand", f"{ours}/squeeze_up", POINTWISE),
+            kernel(f"{theirs}.projection.project_conv", f"{ours}/project_conv"),
+            batch_norm(f"{theirs}.projection.project_bn", f"{ours}/project_norm"),
+        ]
+    return KeyMap("huggingface", tuple(entries))
+
+
+def timm(model: EfficientNet) -> KeyMap:
+    entries: list = [
+        kernel("conv_stem", "stem_conv"),
+        batch_norm("bn1", "stem_norm"),
+        kernel("conv_head", "head_conv"),
+        batch_norm("bn2", "head_norm"),
+        kernel("classifier", "head"),
+    ]
+    for i, j, shape in model.blocks():
+        theirs, ours = f"blocks.{i}.{j}", f"stage{i}_block{j}"
+        layers = ("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl")
+        if shape.expansion == 1:
+            layers = ("depthwise", "conv_dw"), ("project", "conv_pw")
+        for number, (layer, name) in enumerate(layers, start=1):
+            entries += [
+                kernel(f"{theirs}.{name}", f"{ours}/{layer}_conv"),
+                batch_norm(f"{theirs}.bn{number}", f"{ours}/{layer}_norm"),
+            ]
+        entries += [
+            kernel(f"{theirs}.se.conv_reduce", f"{ours}/squeeze_down", POINTWISE),
+            kernel(f"{theirs}.se.conv_expand", f"{ours}/squeeze_up", POINTWISE),
+        ]
+    return KeyMap("timm", tuple(entries))
+
+
+def torchvision(model: EfficientNet) -> KeyMap:
+    last = len(model.stages) + 1
+    entries: list = [
+        kernel("features.0.0", "stem_conv"),
+        batch_norm("features.0.1", "stem_norm"),
+        kernel(f"features.{last}.0", "head_conv"),
+        batch_norm(f"features.{last}.1", "head_norm"),
+        kernel("classifier.1", "head"),
+    ]
+    for i, j, shape in model.blocks():
+        theirs, ours = f"features.{i + 1}.{j}.block", f"stage{i}_block{j}"
+        layers = ("expand", "depthwise", "squeeze", "project")[shape.expansion == 1 :]
+        for number, layer in enumerate(layers):
+            if layer == "squeeze":
+                entries += [
+                    kernel(f"{theirs}.{number}.fc1", f"{ours}/squeeze_down", POINTWISE),
+                    kernel(f"{theirs}.{number}.fc2", f"{ours}/squeeze_up", POINTWISE),
+                ]
+            else:
+                entries += [
+                    kernel(f"{theirs}.{number}.0", f"{ours}/{layer}_conv"),
+                    batch_norm(f"{theirs}.{number}.1", f"{ours}/{layer}_norm"),
+                ]
+    return KeyMap("torchvision", tuple(entries))
+
+
+def key_maps(model: EfficientNet) -> tuple[KeyMap, ...]:
+    return huggingface(model), timm(model), torchvision(model)
+
+
+def adapted(model: EfficientNet, name: str, publisher: str, shapes: Shapes) -> EfficientNet:
+    """A named size with the padding and epsilon that this publisher's weights were trained with."""
+    if publisher == "huggingface" or name.startswith("tf_"):
+        return model
+    epsilon = 1e-3 if publisher == "torchvision" and name[-2:] in ("b5", "b6", "b7") else 1e-5
+    return model.clone(padding="symmetric", epsilon=epsilon, momentum=0.9)
+
+
+def preprocessing(model: EfficientNet, publisher: str) -> Preprocessing:
+    return Preprocessing(image_size=model.image_size, crop=None if publisher == "huggingface" else 0.875)
+
+
+FAMILY = Family(
+    model=EfficientNet,
+    model_type="efficientnet",
+    variants={
+        **{
+            f"efficientnet_{size}": Variant(lambda size=size: efficientnet(size), f"google/efficientnet-{size}")
+            for size in SIZES
+        },
+        **{
+            f"tf_efficientnet_{size}": Variant(
+                lambda size=size: efficientnet(size), f"timm/tf_efficientnet_{size}.ns_jft_in1k"
+            )
+            for size in SIZES
+        },
+    },
+    from_config=from_config,
+    key_maps=key_maps,
+    inputs=lambda model: images(64),
+    adapted=adapted,
+    head=("params/head/{leaf*}",),
+    head_bias="params/head/bias",
+    input_kernel="params/stem_conv/kernel",
+    preprocessing=preprocessing,
+)

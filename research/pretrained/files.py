@@ -1,0 +1,124 @@
+"""Where published weights lie: a safetensors file, the shards of an index, a folder, or a repository on the hub."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from research.errors import RequestError, require
+
+HUB_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+    "diffusion_pytorch_model.safetensors",
+)
+
+
+class Checkpoint(Mapping[str, np.ndarray]):
+    """{name: array} over the shards of one checkpoint; a tensor is read when it is asked for."""
+
+    def __init__(self, source: pathlib.Path, shards: tuple[pathlib.Path, ...]):
+        from safetensors import SafetensorError, safe_open
+
+        self.source = source
+        self._files = {}
+        for shard in shards:
+            require(shard.is_file(), f"{source}: its shard {shard.name} is missing")
+            try:
+                file = safe_open(shard, framework="numpy")
+            except (SafetensorError, OSError) as error:
+                raise RequestError(f"{shard} is no safetensors file or is damaged: {error}") from None
+            self._files |= dict.fromkeys(file.keys(), file)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._files[name].get_tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        return tuple(self._files[name].get_slice(name).get_shape())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def open_checkpoint(path: pathlib.Path) -> Checkpoint:
+    """Opens `model.safetensors`, `model.safetensors.index.json`, or the folder that holds either.
+
+    Raises:
+      RequestError: there is none, several fit, or a shard is missing or damaged.
+    """
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
+        require(bool(found), f"{path}: no .safetensors file in this folder")
+        require(len(found) == 1, f"{path}: several checkpoints, name one of {', '.join(x.name for x in found)}")
+        path = found[0]
+    require(path.is_file(), f"{path}: no such file")
+    if path.suffix == ".json":
+        index = read_json(path)
+        require("weight_map" in index, f"{path}: no index of shards, the key 'weight_map' is missing")
+        return Checkpoint(path, tuple(path.parent / name for name in sorted(set(index["weight_map"].values()))))
+    require(path.suffix == ".safetensors", f"{path}: weights are read from .safetensors files only (no pickle)")
+    return Checkpoint(path, (path,))
+
+
+def locate(source: str | pathlib.Path) -> pathlib.Path:
+    """The local path of `source`: itself if it exists, else the hub's repository "org/name", downloaded."""
+    path = pathlib.Path(source).expanduser()
+    if path.exists():
+        return path
+    is_hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(source)) and path.suffix not in (".safetensors", ".json")
+    require(bool(is_hub_id), f"{source}: no such file or folder, and no hub repository either (org/name)")
+    return _download(str(source))
+
+
+def _download(repository: str) -> pathlib.Path:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise RequestError(
+            f"{repository}: no such local path, and reading from the hub needs `pip install huggingface_hub`; "
+            "or download model.safetensors yourself and give its path"
+        ) from None
+    try:
+        return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(HUB_FILES)))
+    except Exception as error:  # whatever the client raises offline, for a wrong name, without access
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RequestError(
+            f"{repository}: no such local path, and the hub could not be read ({reason}); "
+            "check the name and the network, or give the path of a local model.safetensors"
+        ) from None
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file; a file that holds none is the person's mistake."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: not readable as JSON: {error}") from None
+    require(isinstance(value, dict), f"{path}: a JSON object is expected")
+    return value
+
+
+def beside(path: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """The JSON file `name` in the folder of a checkpoint, None where there is none."""
+    file = (path if path.is_dir() else path.parent) / name
+    return read_json(file) if file.is_file() else None
+
+
+def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes one safetensors file, marked as PyTorch's layout, which is what readers of these names expect."""
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(dict(tensors), path, metadata={"format": "pt"})

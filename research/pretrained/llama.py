@@ -1,0 +1,106 @@
+"""Llama's published weights, and those of the models that keep its layout (TinyLlama, SmolLM2, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from research.errors import require
+from research.layers.positions import Llama3Scaling, Rotary
+from research.models.llama import SIZES, Llama, llama
+from research.pretrained.family import Family, Variant
+from research.pretrained.gpt2 import inputs
+from research.pretrained.mapping import KeyMap, Tied, Unused, embedding, kernel, norm
+
+
+def key_maps(model: Llama) -> tuple[KeyMap, ...]:
+    """Hugging Face's names; queries and keys with feature i beside i + head_dim / 2, as `Rotary` pairs them."""
+
+    def blocks(ours: str) -> tuple:
+        theirs = "model.layers.{i}"
+        return (
+            norm(f"{theirs}.input_layernorm", f"{ours}/norm_attention"),
+            norm(f"{theirs}.post_attention_layernorm", f"{ours}/norm_mlp"),
+            kernel(f"{theirs}.self_attn.q_proj", f"{ours}/attention/query"),
+            kernel(f"{theirs}.self_attn.k_proj", f"{ours}/attention/key"),
+            kernel(f"{theirs}.self_attn.v_proj", f"{ours}/attention/value"),
+            kernel(f"{theirs}.self_attn.o_proj", f"{ours}/attention/out"),
+            *(kernel(f"{theirs}.mlp.{name}_proj", f"{ours}/{name}") for name in ("gate", "up", "down")),
+        )
+
+    entries = (
+        embedding("model.embed_tokens", "token_embedding"),
+        blocks("block{i}"),
+        blocks("blocks"),
+        norm("model.norm", "norm"),
+        Tied("lm_head.weight", "model.embed_tokens.weight") if model.tied_head else kernel("lm_head", "head"),
+        Unused("model.layers.{i}.self_attn.rotary_emb.inv_freq"),  # of older files
+        Unused("model.rotary_emb.inv_freq"),
+    )
+    return (KeyMap("huggingface", entries),)
+
+
+def from_config(config: Mapping[str, Any]) -> Llama:
+    """The model that a config.json of Llama describes.
+
+    Raises:
+      RequestError: the config asks for another activation or another scaling of the rotations.
+    """
+    given = config.get("hidden_act", "silu")
+    require(given == "silu", f"hidden_act={given!r} in the config: expected 'silu'")
+    num_heads = config.get("num_attention_heads", 32)
+    return Llama(
+        vocab_size=config.get("vocab_size", 32000),
+        context_length=config.get("max_position_embeddings", 2048),
+        width=config.get("hidden_size", 4096),
+        depth=config.get("num_hidden_layers", 32),
+        num_heads=num_heads,
+        num_kv_heads=config.get("num_key_value_heads") or num_heads,
+        head_dim=config.get("head_dim"),
+        mlp_width=config.get("intermediate_size", 11008),
+        rotary=_rotary(config),
+        norm_epsilon=config.get("rms_norm_eps", 1e-6),
+        attention_bias=config.get("attention_bias", False),
+        mlp_bias=config.get("mlp_bias", False),
+        tied_head=config.get("tie_word_embeddings", False),
+        init_deviation=config.get("initializer_range", 0.02),
+    )
+
+
+def _rotary(config: Mapping[str, Any]) -> Rotary:
+    """From `rope_parameters`, as configs have it now, or from `rope_theta` and `rope_scaling`, as they had it."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    require(kind in ("default", "llama3"), f"rope_type={kind!r} in the config: expected 'default' or 'llama3'")
+    if kind == "default":
+        return Rotary(float(theta))
+    scaling = Llama3Scaling(
+        factor=float(rope["factor"]),
+        low_freq_factor=float(rope["low_freq_factor"]),
+        high_freq_factor=float(rope["high_freq_factor"]),
+        original_context=int(rope["original_max_position_embeddings"]),
+    )
+    return Rotary(float(theta), scaling)
+
+
+_HUB = {
+    "llama2-7b": "meta-llama/Llama-2-7b-hf",
+    "llama2-13b": "meta-llama/Llama-2-13b-hf",
+    "llama3-8b": "meta-llama/Meta-Llama-3-8B",
+    "llama3.1-8b": "meta-llama/Llama-3.1-8B",
+    "llama3.2-1b": "meta-llama/Llama-3.2-1B",
+    "llama3.2-3b": "meta-llama/Llama-3.2-3B",
+    "tinyllama-1.1b": "TinyLlama/TinyLlama_v1.1",
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M",
+}
+
+FAMILY = Family(
+    model=Llama,
+    model_type="llama",
+    variants={size: Variant(partial(llama, size), _HUB[size]) for size in SIZES},
+    from_config=from_config,
+    key_maps=key_maps,
+    inputs=inputs,
+)

@@ -1,0 +1,121 @@
+"""Published ResNets: Hugging Face's `ResNetForImageClassification`, and timm's, which torchvision's equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from research.errors import require
+from research.models.resnet import SIZES, ResNet, resnet
+from research.pretrained.family import Family, Variant, hf_activation, hf_classes, images, only
+from research.pretrained.mapping import Alias, KeyMap, batch_norm, kernel
+from research.pretrained.preprocessing import Preprocessing
+
+
+def from_config(config: Mapping[str, Any]) -> ResNet:
+    """A `ResNetConfig` of transformers."""
+    depths = tuple(config.get("depths", (3, 4, 6, 3)))
+    activation = hf_activation(config.get("hidden_act", "relu"))
+    return ResNet(
+        depths=depths,
+        widths=tuple(config.get("hidden_sizes", (256, 512, 1024, 2048))),
+        classes=hf_classes(config),
+        block=config.get("layer_type", "bottleneck"),
+        stem_width=config.get("embedding_size", 64),
+        strides=(2 if config.get("downsample_in_first_stage") else 1, *(2,) * (len(depths) - 1)),
+        bottleneck_stride="1x1" if config.get("downsample_in_bottleneck") else "3x3",
+        activation=activation,
+        inner_activation=None if activation == "relu" else "relu",  # whatever hidden_act says
+    )
+
+
+def from_timm(config: Mapping[str, Any]) -> ResNet:
+    """The arguments of timm's `ResNet`."""
+    only(config, "layers", "channels", "stem_width", "num_classes", "block", "in_chans", "drop_rate", "drop_path_rate")
+    bottleneck = config.get("block") == "Bottleneck"
+    depths = tuple(config["layers"])
+    channels = tuple(config.get("channels", (64, 128, 256, 512)))
+    return ResNet(
+        depths=depths,
+        widths=tuple(c * 4 if bottleneck else c for c in channels),
+        classes=config.get("num_classes", 1000),
+        block="bottleneck" if bottleneck else "basic",
+        stem_width=64,  # timm's stem_width is that of stems with three convolutions
+        strides=(1, *(2,) * (len(depths) - 1)),
+        dropout=config.get("drop_rate", 0.0),
+        stochastic_depth=config.get("drop_path_rate", 0.0),
+    )
+
+
+def huggingface_entries(theirs: str = "resnet.", ours: str = "") -> tuple:
+    """The network without its head, below a prefix of the published names and one of our paths."""
+    layer = f"{theirs}encoder.stages.{{i}}.layers.{{j}}"
+    block = f"{ours}stage{{i}}_block{{j}}"
+    return (
+        kernel(f"{theirs}embedder.embedder.convolution", f"{ours}stem_conv"),
+        batch_norm(f"{theirs}embedder.embedder.normalization", f"{ours}stem_norm"),
+        kernel(f"{layer}.layer.{{k}}.convolution", f"{block}/conv{{k}}"),
+        batch_norm(f"{layer}.layer.{{k}}.normalization", f"{block}/norm{{k}}"),
+        kernel(f"{layer}.shortcut.convolution", f"{block}/shortcut_conv"),
+        batch_norm(f"{layer}.shortcut.normalization", f"{block}/shortcut_norm"),
+    )
+
+
+def timm_entries(stages: int, theirs: str = "", ours: str = "") -> tuple:
+    """The same for timm and torchvision, which count from 1."""
+    entries: list = [
+        kernel(f"{theirs}conv1", f"{ours}stem_conv"),
+        batch_norm(f"{theirs}bn1", f"{ours}stem_norm"),
+    ]
+    for i in range(stages):
+        layer, block = f"{theirs}layer{i + 1}.{{j}}", f"{ours}stage{i}_block{{j}}"
+        for k in range(3):
+            entries += [
+                kernel(f"{layer}.conv{k + 1}", f"{block}/conv{k}"),
+                batch_norm(f"{layer}.bn{k + 1}", f"{block}/norm{k}"),
+            ]
+        entries += [
+            kernel(f"{layer}.downsample.0", f"{block}/shortcut_conv"),
+            batch_norm(f"{layer}.downsample.1", f"{block}/shortcut_norm"),
+        ]
+    return tuple(entries)
+
+
+def key_maps(model: ResNet) -> tuple[KeyMap, ...]:
+    require(
+        model.stem == "imagenet" and not model.preactivation,
+        "published ResNets have stem='imagenet' and preactivation=False; this one has not",
+    )
+    return (
+        KeyMap(
+            "huggingface",
+            (
+                huggingface_entries(),
+                kernel("classifier.1", "head"),
+                Alias("embedder.{rest*}", "resnet.embedder.{rest}"),  # files of the model without a head
+                Alias("encoder.{rest*}", "resnet.encoder.{rest}"),
+            ),
+        ),
+        KeyMap("timm", (timm_entries(len(model.depths)), kernel("fc", "head"))),
+    )
+
+
+def preprocessing(model: ResNet, publisher: str) -> Preprocessing:
+    return Preprocessing(interpolation="bicubic" if publisher == "huggingface" else "bilinear")
+
+
+FAMILY = Family(
+    model=ResNet,
+    model_type="resnet",
+    variants={
+        f"resnet{layers}": Variant(lambda layers=layers: resnet(layers), f"microsoft/resnet-{layers}")
+        for layers in SIZES
+    },
+    from_config=from_config,
+    key_maps=key_maps,
+    inputs=lambda model: images(64),
+    head=("params/head/{leaf*}",),
+    head_bias="params/head/bias",
+    input_kernel="params/stem_conv/kernel",
+    preprocessing=preprocessing,
+)

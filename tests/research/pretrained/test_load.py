@@ -1,0 +1,299 @@
+import json
+import sys
+import types
+
+import image_parity
+import jax
+import numpy as np
+import parity
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from research.errors import RequestError
+from research.models.mlp import MLP
+from research.models.resnet import resnet
+from research.models.vit import vit
+from research.pretrained import (
+    convnext,
+    efficientnet,
+    export_pretrained,
+    load_pretrained,
+    mapping,
+)
+from research.pretrained import (
+    resnet as resnets,
+)
+from research.pretrained import (
+    vit as vits,
+)
+from research.pretrained.load import find_variant, variants
+from research.pretrained.preprocessing import HALF
+
+FIXTURES = {
+    "resnet_bottleneck": resnets,
+    "efficientnet": efficientnet,
+    "convnext": convnext,
+    "vit": vits,
+    "timm_resnet_basic": resnets,
+    "timm_efficientnet": efficientnet,
+    "timm_convnext": convnext,
+    "timm_vit": vits,
+}
+
+
+def written(directory, name="vit"):
+    """A fixture's weights as a file, and what else is in the fixture."""
+    arrays, metadata = parity.load(name)
+    path = directory / "model.safetensors"
+    save_file(parity.under(arrays, "param/"), path)
+    return path, arrays, metadata["config"]
+
+
+def published(directory, variant, **fields):
+    """Random weights of a named variant, written under Hugging Face's names."""
+    family, found = find_variant(variant)
+    model = found.build().clone(**fields)
+    variables = image_parity.random_variables(model, np.ones(family.inputs(model)["x"].shape, np.float32))
+    return export_pretrained(model, variables, directory / f"{variant}.safetensors"), variables
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_loaded_and_exported_again_is_the_same_bit_for_bit(name, tmp_path):
+    path, arrays, config = written(tmp_path, name)
+    model = FIXTURES[name].from_timm(config) if name.startswith("timm_") else config
+    loaded = load_pretrained(model, path)
+    assert loaded.publisher == ("timm" if name.startswith("timm_") else "huggingface")
+    again = export_pretrained(*loaded, tmp_path / "again" / "model.safetensors", publisher=loaded.publisher)
+    before, after = load_file(path), load_file(again)
+    assert set(before) == set(after)
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_what_is_loaded_computes_what_was_published(tmp_path):
+    path, arrays, config = written(tmp_path)
+    model, variables = load_pretrained(config, path)
+    images = arrays["input/pixel_values"].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(model.apply(variables, images), arrays["output/logits"], atol=1e-4)
+
+
+def test_shards_and_folders(tmp_path):
+    path, _, config = written(tmp_path)
+    tensors = load_file(path)
+    path.unlink()
+    shards = {f"model-{i + 1:05}-of-00002.safetensors": sorted(tensors)[i::2] for i in range(2)}
+    for name, keys in shards.items():
+        save_file({key: tensors[key] for key in keys}, tmp_path / name)
+    index = {"weight_map": {key: name for name, keys in shards.items() for key in keys}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for model, source in (
+        (config, tmp_path / "model.safetensors.index.json"),
+        (config, tmp_path),
+        ("auto", tmp_path),
+        (vits.from_config(config), str(tmp_path)),
+    ):
+        _, variables = load_pretrained(model, source)
+        np.testing.assert_array_equal(variables["params"]["norm"]["scale"], tensors["vit.layernorm.weight"])
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(RequestError, match="shard model-00002-of-00002.safetensors is missing"):
+        load_pretrained("auto", tmp_path)
+
+
+def test_bfloat16_files_fill_float32_parameters(tmp_path):
+    import ml_dtypes
+
+    path, arrays, config = written(tmp_path)
+    save_file({key: x.astype(ml_dtypes.bfloat16) for key, x in load_file(path).items()}, path)
+    _, variables = load_pretrained(config, path)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+
+
+def test_files_of_the_model_without_its_head(tmp_path):
+    """As published for fine-tuning: no prefix, no classifier, a pooler that classification does not use."""
+    path, _, config = written(tmp_path)
+    tensors = {k.removeprefix("vit."): x for k, x in load_file(path).items() if not k.startswith("classifier")}
+    save_file(tensors | {"pooler.dense.weight": np.ones((32, 32), np.float32)}, path)
+    model, variables = load_pretrained(config, path, classes=4)
+    assert variables["params"]["head"]["kernel"].shape == (32, 4)
+    with pytest.raises(RequestError, match="2 missing: classifier.weight, classifier.bias"):
+        load_pretrained(config, path)
+
+
+def test_a_new_head(tmp_path):
+    path, _, config = written(tmp_path, "resnet_bottleneck")
+    kept = load_pretrained(config, path)
+    fresh = load_pretrained(config, path, classes=11)
+    assert fresh.model == kept.model.clone(classes=11)
+    kernel = fresh.variables["params"]["head"]["kernel"]
+    assert kernel.shape == (40, 11)
+    assert kernel.std() > 0
+    for name in set(kept.variables["params"]) - {"head"}:
+        jax.tree.map(np.testing.assert_array_equal, kept.variables["params"][name], fresh.variables["params"][name])
+    same = load_pretrained(config, path, classes=11).variables["params"]["head"]["kernel"]
+    other = load_pretrained(config, path, classes=11, seed=1).variables["params"]["head"]["kernel"]
+    np.testing.assert_array_equal(kernel, same)
+    assert not np.array_equal(kernel, other)
+
+
+def test_everything_wrong_is_said_at_once(tmp_path):
+    path, _, config = written(tmp_path)
+    tensors = load_file(path)
+    del tensors["vit.layernorm.bias"]
+    tensors["vit.layernorm.gain"] = np.ones(32, np.float32)
+    tensors["vit.encoder.layer.1.output.dense.weight"] = np.ones((32, 65), np.float32)
+    save_file(tensors, path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(config, path)
+    message = str(error.value)
+    assert "\n" not in message
+    for said in (
+        str(path),
+        "1 missing: vit.layernorm.bias",
+        "1 unknown: vit.layernorm.gain",
+        "1 of another shape: vit.encoder.layer.1.output.dense.weight [32, 65] (for params/block1/down/kernel [64, 32])",
+    ):
+        assert said in message
+
+
+def test_a_named_variant_takes_classes_from_the_file(tmp_path):
+    path, variables = published(tmp_path, "resnet18", classes=7)
+    loaded = load_pretrained("resnet18", path, dtype="bfloat16")
+    assert loaded.model == resnet(18, classes=7, dtype="bfloat16")
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
+    assert loaded.preprocessing.image_size == 224
+    with pytest.raises(RequestError, match="resnet18.safetensors does not fit: 80 missing: .* and 60 more"):
+        load_pretrained("resnet34", path)
+
+
+def test_a_named_vit_takes_its_image_size_from_the_file_and_may_be_given_another(tmp_path):
+    path, _ = published(tmp_path, "vit_ti16", image_size=64, classes=3)
+    loaded = load_pretrained("vit_ti16", path)
+    assert loaded.model == vit("ti", 16, image_size=64, classes=3, norm_epsilon=1e-12)
+    assert (loaded.preprocessing.image_size, loaded.preprocessing.mean) == (64, HALF)
+    larger = load_pretrained("vit_ti16", path, image_size=96)
+    assert larger.preprocessing.image_size == larger.model.image_size == 96
+    assert larger.variables["params"]["positions"].shape == (1, 1 + 36, 192)
+    image = np.random.default_rng(0).standard_normal((1, 96, 96, 3)).astype(np.float32)
+    logits = image_parity.apply(larger.model, larger.variables, image)
+    np.testing.assert_allclose(logits, image_parity.apply(loaded.model, loaded.variables, image), atol=1e-3)
+
+
+def test_publishers_details_come_with_their_names(tmp_path):
+    """Hugging Face's and timm's efficientnet_b0 differ in padding and epsilon, and only the names tell them apart."""
+    family, found = find_variant("efficientnet_b0")
+    model = found.build()
+    variables = image_parity.random_variables(model, np.ones((1, 64, 64, 3), np.float32))
+    for publisher, variant, padding, epsilon in (
+        ("huggingface", "efficientnet_b0", "same", 1e-3),
+        ("timm", "efficientnet_b0", "symmetric", 1e-5),
+        ("timm", "tf_efficientnet_b0", "same", 1e-3),
+    ):
+        path = export_pretrained(model, variables, tmp_path / f"{publisher}.safetensors", publisher=publisher)
+        loaded, read = load_pretrained(variant, path)
+        assert (loaded.padding, loaded.epsilon) == (padding, epsilon)
+        jax.tree.map(np.testing.assert_array_equal, read, variables)
+
+
+def test_images_of_one_channel(tmp_path):
+    path, arrays, config = written(tmp_path, "resnet_bottleneck")
+    tensors = load_file(path)
+    stem = "resnet.embedder.embedder.convolution.weight"
+    tensors[stem] = np.ascontiguousarray(tensors[stem][:, :1])
+    save_file(tensors, path)
+    model, variables = load_pretrained(config, path)
+    assert variables["params"]["stem_conv"]["kernel"].shape == (7, 7, 1, 8)
+    again = load_file(export_pretrained(model, variables, tmp_path / "again.safetensors"))
+    np.testing.assert_array_equal(again[stem], tensors[stem])
+
+
+def test_preprocessing_beside_the_weights_is_read(tmp_path):
+    path, _, config = written(tmp_path, "convnext")
+    given = {"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 2, "image_mean": HALF, "image_std": HALF}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(given))
+    read = load_pretrained(config, path).preprocessing
+    assert (read.image_size, read.crop, read.interpolation, read.mean) == (224, 0.875, "bilinear", HALF)
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "said"),
+    [
+        ("resnet51", "x.safetensors", "model='resnet51': no published model of this name; did you mean 'resnet50'?"),
+        ("resnet50", "nowhere/model.safetensors", "no such file or folder"),
+        ("resnet50", "./nowhere", "no such file or folder"),
+        ({"model_type": "resnett"}, ".", "model_type='resnett' in the config: did you mean 'resnet'?"),
+        ("auto", ".", "no config.json beside it"),
+        (resnet(50), None, "source: expected a .safetensors file"),
+        (MLP(widths=(), classes=2), ".", "MLP: no published weights are mapped for it"),
+        ("vit_b8", None, "source: expected"),
+    ],
+)
+def test_requests_that_cannot_be_met(model, source, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(model, source)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not this")
+    with pytest.raises(RequestError, match="no safetensors file or is damaged"):
+        load_pretrained("resnet18", tmp_path / "model.safetensors")
+    (tmp_path / "model.bin").write_bytes(b"nor this")
+    with pytest.raises(RequestError, match="no pickle"):
+        load_pretrained("resnet18", tmp_path / "model.bin")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="no .safetensors file in this folder"):
+        load_pretrained("resnet18", tmp_path / "empty")
+
+
+def test_without_the_hubs_client_or_without_a_network(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(RequestError, match="microsoft/resnet-50.*pip install huggingface_hub"):
+        load_pretrained("resnet50")
+
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route to host\nand more")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=offline))
+    with pytest.raises(RequestError, match=r"hub could not be read \(no route to host\)"):
+        load_pretrained("resnet50")
+
+
+def test_the_hub_gives_a_folder(tmp_path, monkeypatch):
+    path, _, config = written(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = []
+
+    def download(repository, allow_patterns):
+        asked.append(repository)
+        assert not any("bin" in pattern for pattern in allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=download))
+    model, _ = load_pretrained("auto", "google/vit-tiny")
+    assert asked == ["google/vit-tiny"]
+    assert model == vits.from_config(config)
+
+
+def test_export_refuses_what_does_not_fit(tmp_path):
+    path, _, config = written(tmp_path)
+    model, variables = load_pretrained(config, path)
+    with pytest.raises(RequestError, match="publisher='tim': did you mean 'timm'"):
+        export_pretrained(model, variables, path, publisher="tim")
+    with pytest.raises(RequestError, match=r"params/head/kernel \[32, 6\] \(expected \[32, 9\]\)"):
+        export_pretrained(model.clone(classes=9), variables, path)
+    with pytest.raises(RequestError, match="no place for params/positions|variables do not fit"):
+        export_pretrained(model, {"params": {}}, path)
+    with pytest.raises(RequestError, match=".safetensors"):
+        export_pretrained(model, variables, tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize("name", variants())
+def test_every_variant_has_a_mapping(name):
+    family, variant = find_variant(name)
+    model = variant.build()
+    assert type(model) is family.model
+    assert family.key_maps(model)
+    assert variant.hub is None or variant.hub.count("/") == 1
+    assert mapping.KeyMap in {type(key_map) for key_map in family.key_maps(model)}
