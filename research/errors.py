@@ -41,8 +41,13 @@ def one_line(error: BaseException) -> str:
     """An error as one line: what kind, and what it says first."""
     if isinstance(error, RequestError):
         return str(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].endswith("Traceback (most recent call last):"):  # of a callback, in the error of its program
+        lines = [line for line in lines[1:] if not line[0].isspace()] or lines
+    text = lines[0].strip() if lines else ""
+    if len(text) > 300:  # what stores say ends with the cause, after long paths
+        text = f"{text[:140]} … {text[-140:]}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def located(error: BaseException) -> str:

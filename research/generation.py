@@ -6,7 +6,7 @@
 
 A model can generate if it has a method
 
-    decode(tokens, *, positions, mask, **memory) -> logits [batch, vocab_size] of what follows the last token
+    decode(tokens, *, positions, mask, **memory) -> float32 logits [batch, vocab_size] of what follows the last token
 
 which appends what it has to remember of `tokens` [batch, length] to the mutable collection `cache`.  It is called with
 the whole prompt first and then with one token at a time.  `positions` [batch, length] count from the first true token;
@@ -20,7 +20,7 @@ Inside a task, `model, variables = apply(method=lambda model: model.unbind())`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -191,6 +191,7 @@ def generate(
         out of range.
     """
     how.check()
+    prompt = prompt if isinstance(prompt, jax.Array) else np.asarray(prompt)
     context = getattr(model, "context_length", None)
     vocab_size = getattr(model, "vocab_size", None)
     _check_prompt(prompt, mask, how, vocab_size, context)
@@ -202,6 +203,21 @@ def generate(
     if how.slide and context is not None:
         return _slide(run, prompt, mask, rng, how, context)
     return run(prompt, mask, rng, how)
+
+
+def batch_prompts(prompts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(prompt, mask) for `generate`, both [batch, length], from token arrays [length] of different lengths.
+
+    Raises:
+      RequestError: one of them is empty, or there is none.
+    """
+    require(len(prompts) > 0, "prompt: none, expected at least one")
+    for i, tokens in enumerate(prompts):
+        require(len(tokens) > 0, f"prompt: number {i} is empty, expected at least one token")
+    mask = np.arange(max(map(len, prompts))) < np.array([len(tokens) for tokens in prompts])[:, None]
+    prompt = np.zeros(mask.shape, np.int32)
+    prompt[mask] = np.concatenate(prompts)
+    return prompt, mask
 
 
 def _check_prompt(prompt, mask, how, vocab_size, context):
@@ -225,7 +241,9 @@ def _check_prompt(prompt, mask, how, vocab_size, context):
     if context is None:
         return
     require(longest <= context, f"prompt: {longest} tokens, expected at most context_length={context}")
-    if not how.slide:
+    if how.slide:
+        require(context > 1, f"slide=True: context_length={context} leaves no room to go on from")
+    else:
         most = context - longest
         require(
             how.max_new_tokens <= most,

@@ -107,7 +107,12 @@ class Predictor:
         if hasattr(raw, "shape") and hasattr(self.experiment.task, "input"):
             raw = {self.experiment.task.input: raw}
         columns = self.experiment.data.encode(raw)
+        needed = getattr(self.experiment.task, "input", None)
+        if needed is not None and needed not in columns:
+            raise RequestError(f"the input has no column {needed!r}; {nearest(needed, columns)}")
         count = len(next(iter(columns.values())))
+        if count == 0:
+            raise RequestError("the input is empty: expected at least one example")
         size = min(self.experiment.eval_batch_size, count)
         parts = []
         for start in range(0, count, size):

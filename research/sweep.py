@@ -7,7 +7,7 @@
     random(20, {"optimizer.learning_rate": log_uniform(1e-4, 1)})    drawn, seeded
     ablation(baseline={}, variants={"no dropout": {"model.dropout": 0.0}})
     product(..., seeds(5)), or --seeds 5 on the command line         repeats with other seeds
-    product(..., repeats(grid("data.split_seed", 0, 1, 2)))          repeats with other splits, averaged over as seeds are
+    product(..., repeats(grid("data.split_seed", 0, 1, 2)))          repeats with other splits, averaged over like seeds
 
 A sweep is a value; `launch` runs it, and `trials(experiment, sweep, ...)` gives its experiments to anyone else.
 """
@@ -34,7 +34,7 @@ Overrides = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A name and what it changes.  Variants of one name are one row of the table; `repeat` and the seed tell them apart."""
+    """A name and what it changes.  Variants of one name, apart by `repeat` or seed, are one row of the table."""
 
     name: str
     overrides: Overrides

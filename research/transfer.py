@@ -58,4 +58,10 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
             + "; name what is to stay fresh in init_skip, such as 'params/head/*'"
         )
     params = chosen.pop("params")
-    return state.replace(params=params, collections=chosen, ema=params if state.ema is not None else None)
+    ema = None if state.ema is None else jax.tree.map(_copy, params)
+    return state.replace(params=params, collections=chosen, ema=ema)
+
+
+def _copy(x: Any) -> Any:
+    """Training uses up the buffers of its state, so no two of its arrays may share one."""
+    return x if isinstance(x, jax.ShapeDtypeStruct) else jnp.array(x)

@@ -2,7 +2,8 @@
 
     python -m experiments.speed.mlp_against_torch --peer torch_speed.py --torch-python venv/bin/python
 
-The peer is a script that prints "mlp_fused_adam ... N steps/s"; it runs unmodified, in turns with ours, on equal threads.
+The peer is a script that prints "mlp_fused_adam ... N steps/s"; it runs unmodified, in turns with ours, on equal
+threads.
 Ours is the frame's own compiled program, on 10,000 examples that live on the device: it gathers each batch as well.
 """
 

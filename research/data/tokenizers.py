@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from research.errors import RequestError, nearest, require
+from research.extras import from_extra
 from research.serialization import from_json, to_json
 
 
@@ -283,11 +284,7 @@ def _parsed(vocabulary: str) -> Any:
 
 
 def _tokenizers() -> ModuleType:
-    try:
-        import tokenizers
-    except ImportError:
-        raise RequestError("BPETokenizer needs the library tokenizers: pip install 'espalier[text]'") from None
-    return tokenizers
+    return from_extra("tokenizers", "text", "BPETokenizer")
 
 
 # -- stored with a run ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from research.errors import RequestError, require
+from research.extras import from_extra
 
 HUB_FILES = (
     "config.json",
@@ -83,13 +84,8 @@ def locate(source: str | pathlib.Path) -> pathlib.Path:
 
 
 def _download(repository: str) -> pathlib.Path:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise RequestError(
-            f"{repository}: no such local path, and reading from the hub needs `pip install huggingface_hub`; "
-            "or download model.safetensors yourself and give its path"
-        ) from None
+    purpose = f"{repository}: no such local path, and reading from the hub"
+    huggingface_hub = from_extra("huggingface_hub", "hub", purpose)
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # whatever the client raises offline, for a wrong name, without access

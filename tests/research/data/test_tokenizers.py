@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 
 import numpy as np
 import pytest
@@ -98,13 +100,13 @@ def test_published_tokenizers_are_read(bpe, tmp_path):
 
     letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*letters, "he", "hea", "<|endoftext|>"])}
-    (tmp_path / "vocab.json").write_text(__import__("json").dumps(vocabulary))
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nhe a\n")
     gpt2 = BPETokenizer.from_file(tmp_path / "vocab.json", tmp_path / "merges.txt")
     assert gpt2.token_id("<|endoftext|>") == 258 and gpt2.vocab_size == 259
     np.testing.assert_array_equal(gpt2.encode("hear"), [257, vocabulary["r"]])
     assert gpt2.decode([257, vocabulary["r"], 258]) == "hear"
-    assert "<|endoftext|>" == gpt2.decode(gpt2.encode("<|endoftext|>"))
+    assert gpt2.decode(gpt2.encode("<|endoftext|>")) == "<|endoftext|>"
 
 
 BAD = [
@@ -146,7 +148,7 @@ def test_files_that_hold_no_tokenizer(tmp_path):
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(RequestError, match=r"pip install 'espalier\[text\]'"):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(RequestError, match=r"tokenizers.*\[text\]"):
         BPETokenizer().fit(["text"])
     assert dataclasses.replace(BPETokenizer(), max_vocab_size=300).max_vocab_size == 300  # a value needs no library
