@@ -73,13 +73,14 @@ class TextProgress(Progress):
             self._bar.update(self._task, completed=step, loss=loss, rate=speed, scores=self._scores)
         elif time.monotonic() - self._said > PLAIN_LINE_EVERY or step == self.total:
             self._said = time.monotonic()
+            scores = f"; {self._scores}" if self._scores else ""
             left = f", {(self.total - step) / rate:.0f} s left" if rate and step < self.total else ""
-            self.console.print(f"{self.label}: step {step}/{self.total}, {loss}, {speed}{left}{self._scores}")
+            self.console.print(f"{self.label}: step {step}/{self.total}, {loss}, {speed}{left}{scores}")
 
     def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
         if metrics:
-            means = {name: np.mean([m[name] for m in metrics]) for name in metrics[0]}
-            self._scores = f"; {split} " + ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+            means = [f"{name} {np.mean([m[name] for m in metrics]):.4g}" for name in list(metrics[0])[:2]]
+            self._scores = f"{split} {', '.join(means)}"
 
     def note(self, text: str) -> None:
         self.console.print(text)
