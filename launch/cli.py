@@ -75,7 +75,7 @@ def _sweep(command: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str | None) -> int | None:
-    if text is not None and (not text.isdigit() or int(text) < 1):
+    if text is not None and (not text.isdecimal() or int(text) < 1):
         raise RequestError(f"--seeds {text}: expected a whole number, at least 1")
     return None if text is None else int(text)
 

@@ -148,6 +148,7 @@ class Lease:
         self._ended = threading.Event()
 
     def __enter__(self) -> Lease:
+        new = not self.path.parent.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         held = read_json(self.path)
         if isinstance(held, dict) and self._alive(held):
@@ -161,7 +162,13 @@ class Lease:
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
                 raise RequestError(f"{self.path.parent}: another launcher has just started there") from None
-        self._renew()
+        try:
+            self._renew()
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            if new:
+                self.path.parent.rmdir()
+            raise
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
         return self

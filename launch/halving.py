@@ -40,8 +40,9 @@ class Halving:
         steps = {trial.experiment.steps for trial in request.trials}
         if len(steps) > 1:
             raise RequestError(f"--prune {text}: the trials have {sorted(steps)} steps; expected as many of each")
-        eta, (total,) = 3, steps
-        count = max(0, math.ceil(math.log(len(request.trials), eta)) - 1)
+        eta, count, (total,) = 3, 0, steps
+        while eta ** (count + 1) < len(request.trials):
+            count += 1
         rungs = tuple(total // eta**k for k in range(count, 0, -1) if total // eta**k >= 1)
         return Halving(metric.removeprefix("validation/"), mode, rungs, eta)
 

@@ -76,13 +76,13 @@ def read_request(
     if not isinstance(base, Experiment):
         raise RequestError(f"{experiment}: experiment() gives a {type(base).__name__}, not an Experiment")
     texts = dict(parse_assignment(text) for text in settings)
-    base = _typed(override(_typed(base), texts, parse=True))
+    base = held_against_types(override(held_against_types(base), texts, parse=True))
     chosen = None if sweep is None else _sweep(source, experiment, sweep)
     with in_one_line():
         specs = sweeping.trials(base, chosen, seeds=seeds)
     for trial in specs:
         with in_one_line(f"{trial.name}: " if len(specs) > 1 else ""):
-            _typed(trial.experiment)
+            held_against_types(trial.experiment)
     baseline = chosen.baseline if chosen is not None else None
     return Request(module, sweep, texts, seeds, base, baseline, tuple(specs))
 
@@ -100,7 +100,7 @@ def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
     return chosen
 
 
-def _typed(experiment: Experiment) -> Experiment:
+def held_against_types(experiment: Experiment) -> Experiment:
     """The experiment, every field of it held against its type: Python does not, and a file may say steps="600"."""
     leaves = dict(leaf_paths(experiment))
     for path, value in leaves.items():

@@ -6,6 +6,9 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import absl.logging
 
 from launch import plan
 from launch.backends import local
@@ -78,6 +81,7 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
     Raises:
       RequestError: the request is wrong; nothing has been trained.
     """
+    _quieten_orbax()
     folder = RunFolder(out or request.default_folder)
     folder.check_same(request, prune)
     halving = Halving.parse(prune, request) if prune else None
@@ -99,6 +103,17 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
                 print(f"{interrupted}; the same command continues from there", file=sys.stderr)
                 return 1
     return _report(folder)
+
+
+def _quieten_orbax() -> None:
+    """Of a save that fails Orbax logs the whole story, and what it leaves running complains; here a line says it."""
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    sys.unraisablehook = _all_but_closed_loops
+
+
+def _all_but_closed_loops(unraisable: Any, others: Callable[[Any], None] = sys.unraisablehook) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        others(unraisable)
 
 
 def _train_all(

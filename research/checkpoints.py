@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -97,6 +99,8 @@ class Store:
         import orbax.checkpoint as ocp
 
         storable = _storable(state)
+        if is_local(self.folder):
+            _require_space(self.folder, sum(x.nbytes for x in jax.tree.leaves(storable)))
         self._scores[step] = self._score(metrics or {})
         items = {
             "state": ocp.args.StandardSave(storable),
@@ -175,6 +179,15 @@ class Store:
         if self._manager is not None:
             manager, self._manager = self._manager, None
             manager.close()
+
+
+def _require_space(folder: epath.Path, needed: int) -> None:
+    """Raises OSError rather than leave half a checkpoint on a disk that is nearly full."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    disk = shutil.disk_usage(there)
+    if disk.total > 0 and disk.free < needed:  # some network file systems say 0 of everything
+        sizes = f"{needed / 2**20:.1f} MiB to save, {disk.free / 2**20:.1f} MiB free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({sizes})", str(folder))
 
 
 class _Keep:

@@ -73,7 +73,7 @@ def _replaced(node: Any, hint: Any, keys: list[str], new: Any, path: str, parse:
             raise _unknown(path, key, node, hints, root)
         return dataclasses.replace(node, **{key: inner(getattr(node, key), hints[key])})
     if isinstance(node, tuple) and node:
-        if not (key.isdigit() and int(key) < len(node)):
+        if not (key.isdecimal() and int(key) < len(node)):
             raise RequestError(f"{path}: {key!r} is no index into the {len(node)} entries; 0 to {len(node) - 1}")
         i = int(key)
         return (*node[:i], inner(node[i], _element_type(hint, i)), *node[i + 1 :])
@@ -188,7 +188,7 @@ def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
         except (_Mismatch, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
-    raise RequestError(f"{path}={text}: expected {_describe(hint)}{_hint_to_fields(hint, path)}{_spelling(text, hint)}")
+    raise RequestError(f"{path}={text:.80}: expected {_describe(hint)}{_hint_to_fields(hint, path)}{_spelling(text, hint)}")
 
 
 def _hint_to_fields(hint: Any, path: str) -> str:
@@ -240,7 +240,7 @@ def _whole(number: float) -> int:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         raise _Mismatch from None
 
 

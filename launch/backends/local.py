@@ -46,7 +46,7 @@ def train_group(
       research.loop.Interrupted: `stop` said so, and everything is saved.
     """
     trials = [Trial(name, experiments[name], folder.trial(name)) for name in group.trials]
-    progress = TextProgress(group.trials[0] if len(trials) == 1 else group.trials[0].rpartition("-s")[0])
+    progress = TextProgress()
     try:
         train(
             trials,

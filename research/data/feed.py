@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -212,9 +213,15 @@ class _Read:
 
 def _start(batch_at: _Read, step: int, workers: int):
     """An iterator over the batches from `step` on, prefetched by Grain."""
+    import cloudpickle
     import grain
     from absl import flags
 
+    from research.serialization import FILE_PREFIX  # not above: workers do without jax
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith(FILE_PREFIX):  # a user's own file, which no worker could import
+            cloudpickle.register_pickle_by_value(module)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers read absl's flags, which only absl's own main parses
     stop = len(batch_at.plan) if hasattr(batch_at.plan, "__len__") else 2**48

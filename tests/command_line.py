@@ -1,0 +1,102 @@
+"""The command line in tests: called in this process, or started as one of its own, which can be killed."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+
+from launch.cli import main
+from research.checkpoints import Store
+
+TESTS = pathlib.Path(__file__).resolve().parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Exit status and what was printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+def launch(*arguments: object) -> Outcome:
+    """`python -m launch ARGUMENTS`, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(argument) for argument in arguments])
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+class Process:
+    """`python -m launch ARGUMENTS` in a process of its own, on one device."""
+
+    def __init__(self, *arguments: object, cwd: pathlib.Path = TESTS.parent, before: Sequence[str] = ()):
+        environment = {key: x for key, x in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+        self._process = subprocess.Popen(
+            [*before, sys.executable, "-m", "launch", *map(str, arguments)],
+            env=environment,
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait(self) -> Outcome:
+        out, err = self._process.communicate(timeout=300)
+        return Outcome(self._process.returncode, out, err)
+
+    def signal_when(self, ready: Callable[[], bool], number: signal.Signals, after: float = 0.0) -> Outcome:
+        """Sends a signal `after` seconds from when `ready()` first holds, unless the process has ended by then."""
+        while not ready() and self._process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(after)
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self.wait()
+
+
+def write_module(path: pathlib.Path, text: str) -> pathlib.Path:
+    """A Python file, its text freed of the indentation of the test that holds it."""
+    path.write_text(textwrap.dedent(text).lstrip())
+    return path
+
+
+def files(folder: pathlib.Path) -> dict[str, bytes]:
+    """Every file below a folder with its contents; {} where there is no folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def read(path: pathlib.Path):
+    """A JSON file."""
+    return json.loads(path.read_text())
+
+
+def lines(trial: pathlib.Path, split: str | None = None) -> list[dict]:
+    """The records of a trial's metrics.jsonl, of one split or of all."""
+    records = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+    return [r for r in records if split in (None, r["split"])]
+
+
+def saved_steps(trial: pathlib.Path) -> list[int]:
+    """The steps of the checkpoints that are whole, judged by their names alone."""
+    folder = trial / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+def state(trial: pathlib.Path, step: int | None = None):
+    """What a trial's last checkpoint, or that of a step, holds: nested dicts of NumPy arrays."""
+    store = Store(trial / "checkpoints")
+    try:
+        return store.restore(store.steps()[0] if step is None else step)
+    finally:
+        store.close()
