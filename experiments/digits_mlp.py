@@ -29,19 +29,16 @@ def experiment() -> Experiment:
 
 
 def sweeps() -> dict[str, Sweep]:
-    relu_or_not = {name: {"model.activation": name} for name in ("gelu", "tanh", "sigmoid", "identity")}
-    depths = {
-        f"{name} {depth}x128": {"model.activation": name, "model.widths": (128,) * depth}
-        for name in ("relu", "identity")
-        for depth in (1, 2, 3, 4)
-    }
+    activations = {name: {"model.activation": name} for name in ("gelu", "tanh", "sigmoid", "identity")}
+    deeper = {f"{depth} layers": {"model.widths": (128,) * depth} for depth in (2, 3, 4)}
+    one_layer = {"model.widths": (128,)}
+    linear = {"model.activation": "identity", "steps": 2400}
     splits = repeats(grid("data.split_seed", *range(10)))
     return {
-        "activation": ablation(baseline={}, variants=relu_or_not, name="relu"),
-        "depth": product(ablation(baseline={"model.widths": ()}, variants=depths, name="no hidden layer"), splits),
-        "claim": product(
-            ablation(baseline={}, variants={"identity": {"model.activation": "identity"}}, name="relu"), splits
-        ),
+        "activation": ablation(baseline={}, variants=activations, name="relu"),
+        "claim": product(ablation(baseline={}, variants={"identity": activations["identity"]}, name="relu"), splits),
+        "depth": product(ablation(baseline=one_layer, variants=deeper, name="1 layer"), splits),
+        "linear_depth": product(ablation(baseline=one_layer | linear, variants=deeper, name="1 layer"), splits),
         "lr_wd": product(
             grid("optimizer.learning_rate", 1e-3, 3e-3, 1e-2, 3e-2),
             grid("optimizer.weight_decay", 0.01, 0.03, 0.1, 0.3),

@@ -87,7 +87,10 @@ def terminal_table(
     from launch.report import table
     from launch.report.read import read_runs
 
-    console = console or rich.console.Console()
+    if console is None:
+        console = rich.console.Console()
+        if not console.is_terminal:  # a log or a pipe wraps nothing
+            console.width = 160
     rows = table.build(read_runs(dirs))
     console.print(Padding(table.to_rich(rows, console.width), (1, 0, 1, 0)))
     console.print(Text(table.summary_sentence(rows)))

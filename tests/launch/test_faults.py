@@ -13,11 +13,9 @@ import time
 import jax
 import numpy as np
 import pytest
-from command_line import Process, files, launch, lines, read, saved_steps, state, write_module
-from jax.experimental.compilation_cache import compilation_cache
+from command_line import Process, files, launch, lines, quickly, read, saved_steps, state, write_module
 
 from launch.backends import local
-from launch.report import figures
 from research.parallel import Programs
 
 TRAINED = """
@@ -45,17 +43,9 @@ TRAINED = """
 
 @pytest.fixture(autouse=True, scope="module")
 def quick(tmp_path_factory):
-    """Compiles each program once, and draws nothing: these tests look at trials."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "pictures", lambda table: ())
-        least = jax.config.jax_persistent_cache_min_compile_time_secs
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        compilation_cache.reset_cache()
+    """These tests look at trials."""
+    with quickly(tmp_path_factory.mktemp("compiled")):
         yield
-        jax.config.update("jax_compilation_cache_dir", None)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
-        compilation_cache.reset_cache()
 
 
 def trials(run):

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written is read back, what is damaged is never taken for whole, what is kept is what was said."""
+"""Checkpoints: what is written is read back, what is damaged is not taken for whole, what is kept is what was said."""
 
 import dataclasses
 import shutil

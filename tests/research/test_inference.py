@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import toys
-from command_line import files, launch, lines, read, state, write_module
+from command_line import files, launch, lines, quickly, read, state, write_module
 
 from research.data.transforms import Scale, Standardize
 from research.errors import RequestError
@@ -38,6 +38,12 @@ MODULE = """
     def sweeps():
         return {"rates": grid("optimizer.learning_rate", 1e-3, 1e-2)}
     """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick(tmp_path_factory):
+    with quickly(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
