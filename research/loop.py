@@ -37,8 +37,8 @@ from research.transfer import initial_parameters
 SECONDS_PER_CALL = 0.25
 """About how long one call may train for, where one call takes several steps: the progress and a SIGTERM wait for it."""
 
-MAX_IN_FLIGHT = 8
-"""Calls whose metrics have not been read yet; the device is never waited for while there are fewer."""
+MAX_IN_FLIGHT = 16
+"""Calls whose metrics have not been read yet; they are read together, and never that of the latest call."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +198,7 @@ class _Group:
         state, step = self._start()
         total = self.until
         pending: collections.deque[tuple[int, int, Any]] = collections.deque()
-        self.clock = self.saved = time.perf_counter()
+        self.clock = self.saved = self.read = time.perf_counter()
         capacity = self.programs.steps_per_call(state, self._fed(0))
         take = min(4, capacity)
         while step < total and any(record.active for record in self.records):
@@ -213,8 +213,8 @@ class _Group:
                 self.clock = time.perf_counter()  # the first call compiled
             pending.append((step, steps, metrics))
             step += steps
-            while len(pending) > MAX_IN_FLIGHT or (len(pending) > 1 and capacity > 1):
-                self._consume(*pending.popleft())
+            if len(pending) > MAX_IN_FLIGHT or time.perf_counter() - self.read > SECONDS_PER_CALL / 2:
+                self._consume([pending.popleft() for _ in range(len(pending) - 1)])
             if self.rate and capacity > 1:
                 take = max(1, min(capacity, round(self.rate * SECONDS_PER_CALL)))
             evaluate = self._due(step, self.experiment.eval_every) and step < total
@@ -315,12 +315,20 @@ class _Group:
     """Steps per second of late."""
 
     def _drain(self, pending: collections.deque) -> None:
-        while pending:
-            self._consume(*pending.popleft())
+        self._consume(list(pending))
+        pending.clear()
 
-    def _consume(self, start: int, steps: int, metrics: Any) -> None:
-        """Reads the metrics of one call, waiting for it if need be, and writes those that are due."""
-        values = {name: np.asarray(x)[:steps].reshape(steps, -1) for name, x in jax.device_get(metrics).items()}
+    def _consume(self, calls: Sequence[tuple[int, int, Any]]) -> None:
+        """Reads the metrics of calls, waiting for them if need be, and writes those that are due."""
+        self.read = time.perf_counter()
+        if not calls:
+            return
+        start, steps = calls[0][0], sum(steps for _, steps, _ in calls)
+        read = jax.device_get([metrics for _, _, metrics in calls])
+        values = {
+            name: np.concatenate([m[name][:n].reshape(n, -1) for m, (_, n, _) in zip(read, calls, strict=True)])
+            for name in read[0]
+        }
         now = time.perf_counter()
         took, self.clock = now - self.clock, now
         self.seconds, self.trained = self.seconds + took, self.trained + steps

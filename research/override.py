@@ -188,7 +188,8 @@ def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
         except (_Mismatch, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
-    raise RequestError(f"{path}={text:.80}: expected {_describe(hint)}{_hint_to_fields(hint, path)}{_spelling(text, hint)}")
+    expected = f"{_describe(hint)}{_hint_to_fields(hint, path)}{_spelling(text, hint)}"
+    raise RequestError(f"{path}={text:.80}: expected {expected}")
 
 
 def _hint_to_fields(hint: Any, path: str) -> str:

@@ -47,7 +47,7 @@ class Parallel:
       rules: (pattern of a parameter's path, mesh axes or none of its dimensions); the first that matches decides, the
         optimizer's state follows its parameter, and what matches none is on every device.
       steps_per_call: steps in one call of the compiled program; None is 64 in a loop on the device for data that live
-        there, and 1 for data that travel, and for convolutions on a CPU (XLA runs them up to 14 times slower inside a
+        there, and 1 for data that travel, and for convolutions on a CPU (XLA runs them about 16 times slower inside a
         loop: `experiments/speed/loop_on_cpu.py`).
     """
 

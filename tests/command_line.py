@@ -43,7 +43,7 @@ def launch(*arguments: object) -> Outcome:
 
 @contextlib.contextmanager
 def quickly(folder: pathlib.Path) -> Iterator[None]:
-    """Within it programs are compiled once and kept in a folder, and reports have no figures: half the cost of a run."""
+    """Within it programs are compiled once and kept in a folder, and reports have no figures: half of a run's cost."""
     options = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0}
     before = {name: getattr(jax.config, name) for name in options}
     with pytest.MonkeyPatch.context() as patch:

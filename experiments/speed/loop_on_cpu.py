@@ -14,7 +14,7 @@ from flax import linen as nn
 from experiments.speed.side_by_side import in_turns, report
 from research.models.mlp import MLP
 
-STEPS = 10
+STEPS = 3
 
 
 class Convolutions(nn.Module):

@@ -42,7 +42,7 @@ def main() -> None:
         def run() -> float:
             with tempfile.TemporaryDirectory() as folder:
                 trial = Trial("trial", changed, epath.Path(folder) / "trial")
-                train([trial], feeds, stacked=False, progress=TextProgress("trial"), programs=programs)
+                train([trial], feeds, stacked=False, progress=TextProgress(), programs=programs)
                 return read_json(trial.folder / "result.json")["steps_per_second"]
 
         run()

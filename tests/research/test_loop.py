@@ -14,6 +14,7 @@ import toys
 from command_line import files, lines, read, saved_steps, state
 
 from research.checkpoints import Checkpoints, Store
+from research.data.feed import make_feed
 from research.hparams import hparams
 from research.loop import Interrupted, Trial, evaluate, make_feeds, train
 from research.models.mlp import MLP
@@ -21,9 +22,10 @@ from research.optimizers import SGD, AdamW
 from research.parallel import Programs
 from research.progress import Progress
 from research.tasks.classification import Classification
-from research.train_step import bound_apply
+from research.train_step import bound_apply, make_init, make_train_step
 
-POLICY = Checkpoints(every_steps=12, every_seconds=None, best="validation/loss", mode="min")
+POLICY = Checkpoints(every_steps=12, every_seconds=None, best="validation/loss", mode="max")
+"""The best is the largest loss: not that of the last step, which would be scored anyway."""
 
 
 class Notes(Progress):
@@ -124,13 +126,27 @@ def test_what_a_trial_leaves(uninterrupted):
         assert not (trial / "error.txt").exists(), i
 
 
+def test_the_steps_are_those_of_a_bare_loop(uninterrupted):
+    folder, _ = uninterrupted
+    experiment = experiments()[1]
+    batches = make_feed(feeds_of(experiment.data).train.source, "host").batches(experiment.seed, experiment.batch_size)
+    values = {path: np.float32(x) for path, x in hparams(experiment).items()}
+    state = jax.jit(make_init(experiment))(jax.random.key(experiment.seed), batches[0], values)
+    step, losses = jax.jit(make_train_step(experiment)), {}
+    for i in range(experiment.steps):
+        state, metrics = step(state, batches[i])
+        losses[i + 1] = float(metrics["loss"])
+    for record in lines(folder / "1", "train"):
+        assert record["loss"] == pytest.approx(losses[record["step"]], rel=1e-4)
+
+
 def test_the_best_state_on_validation_is_scored_on_test(uninterrupted):
     folder, _ = uninterrupted
     for trial, experiment in zip(sorted(folder.iterdir()), experiments(), strict=True):
         losses = {r["step"]: r["loss"] for r in lines(trial, "validation")}
-        best = min(losses, key=losses.get)
+        best = max(losses, key=losses.get)
         result = read(trial / "result.json")
-        assert result["best_step"] == best and best in saved_steps(trial)
+        assert result["best_step"] == best < 24 and best in saved_steps(trial)
         ours = score(experiment, trial, best, "test")
         (logged,) = lines(trial, "test")
         for name, value in ours.items():
@@ -189,7 +205,8 @@ def test_stopped_between_evaluations_it_keeps_the_best(tmp_path):
     for call in (4, 5):
         with pytest.raises(Interrupted) as interrupted:
             go(tmp_path / "parts", [experiment], stacked=False, stop=stop_at(call))
-        assert interrupted.value.step % 8
+        step = interrupted.value.step
+        assert step % 8 and read(tmp_path / "parts/0/checkpoints" / str(step) / "scores/metadata") == {}
     go(tmp_path / "parts", [experiment], stacked=False)
     same(tmp_path / "whole", tmp_path / "parts")
 
