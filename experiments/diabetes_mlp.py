@@ -29,16 +29,21 @@ def experiment() -> Experiment:
 def sweeps() -> dict[str, Sweep]:
     splits = repeats(grid("data.split_seed", *range(10)))
     sizes = {"64": (64,), "64-64": (64, 64), "512-512": (512, 512)}
+    linear = {  # one layer has farther to go and less to be held back from
+        "model.widths": (),
+        "model.dropout": 0.0,
+        "optimizer.learning_rate": 0.1,
+        "optimizer.weight_decay": 0.01,
+    }
+    own = experiment()
+    restraint = {
+        "model.dropout": own.model.dropout,
+        "optimizer.learning_rate": own.optimizer.learning_rate,
+        "optimizer.weight_decay": own.optimizer.weight_decay,
+    }
+    hidden = {name: {**restraint, "model.widths": widths} for name, widths in sizes.items()}
+    objectives = {name: {"task.objective": name} for name in ("mae", "huber")}
     return {
-        "capacity": product(
-            ablation(
-                baseline={"model.widths": ()},
-                variants={name: {"model.widths": widths} for name, widths in sizes.items()},
-                name="linear",
-            ),
-            splits,
-        ),
-        "objective": ablation(
-            baseline={}, variants={name: {"task.objective": name} for name in ("mae", "huber")}, name="mse"
-        ),
+        "capacity": product(ablation(baseline=linear, variants=hidden, name="linear"), splits),
+        "objective": product(ablation(baseline={}, variants=objectives, name="mse"), splits),
     }
