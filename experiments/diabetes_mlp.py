@@ -1,6 +1,12 @@
-"""Disease progression from ten measurements: on 442 patients, how much capacity and how much restraint?
+"""Disease progression from ten measurements: on 442 patients a hidden layer buys nothing, and wide ones cost.
 
-python -m launch run experiments.diabetes_mlp --sweep capacity --seeds 5
+The diabetes data that scikit-learn ships (Efron et al., 2004), in raw units; a fifth is the test split, a fifth of the
+rest validation.
+
+    python -m launch run experiments.diabetes_mlp --sweep capacity --seeds 3       3 minutes on 2 CPU cores
+
+Expect R² on the test split, over ten splits: linear 0.51 ± 0.07 (n = 30), one layer of 64 the same, two of 512 0.100
+[0.079, 0.121] less.
 """
 
 from research.data.scikit import Sklearn

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any
 
+import psutil
 from etils import epath
 
 from launch.plan import Group
@@ -26,6 +27,9 @@ from research.serialization import FILE_PREFIX, stable_hash, to_json
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for this long is nobody's."""
+
+STARTING_SECONDS = 5.0
+"""An empty lease that is older than this was left by a launcher that was killed."""
 
 
 class RunFolder:
@@ -151,19 +155,13 @@ class Lease:
         new = not self.path.parent.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         held = read_json(self.path)
-        if isinstance(held, dict) and self._alive(held):
+        if self._alive(held):
             raise RequestError(
                 f"{self.path.parent} is being trained by process {held['pid']} on {held['host']}; "
                 f"wait for it, or choose another --out"
             )
-        if is_local(self.path):
-            self.path.unlink(missing_ok=True)
-            try:
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                raise RequestError(f"{self.path.parent}: another launcher has just started there") from None
         try:
-            self._renew()
+            self._take(held)
         except OSError:
             self.path.unlink(missing_ok=True)
             if new:
@@ -173,18 +171,38 @@ class Lease:
         self._thread.start()
         return self
 
+    def _take(self, held: Any) -> None:
+        """Makes the file anew; of two launchers that start at once, one is refused."""
+        started = RequestError(f"{self.path.parent}: another launcher has just started there; choose another --out")
+        if is_local(self.path):
+            if held is None and self.path.exists() and time.time() - self.path.stat().mtime < STARTING_SECONDS:
+                raise started  # it has made the file, and not written to it yet
+            self.path.unlink(missing_ok=True)
+            try:
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                raise started from None
+        self._renew()
+        if held is not None:  # two may have found it to be nobody's
+            time.sleep(0.2)
+            if (read_json(self.path) or {}).get("pid") != os.getpid():
+                raise started
+
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
         self.path.unlink(missing_ok=True)
 
     @staticmethod
-    def _alive(held: dict[str, Any]) -> bool:
-        if not {"time", "host", "pid"} <= held.keys() or time.time() - held["time"] > LEASE_SECONDS:
+    def _alive(held: Any) -> bool:
+        try:
+            if time.time() - held["time"] > LEASE_SECONDS:
+                return False
+            if held["host"] != socket.gethostname():
+                return True
+            return held["pid"] != os.getpid() and psutil.pid_exists(held["pid"])
+        except (TypeError, KeyError):  # no file, or one that was not written whole
             return False
-        if held["host"] != socket.gethostname():
-            return True
-        return held["pid"] != os.getpid() and pathlib.Path(f"/proc/{held['pid']}").exists()
 
     def _renew(self) -> None:
         write_json(self.path, {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})

@@ -15,6 +15,7 @@ A sweep is a value; `launch` runs it, and `trials(experiment, sweep, ...)` gives
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,9 @@ from research.override import override
 
 if TYPE_CHECKING:
     from research.experiment import Experiment
+
+LONGEST_NAME = 200
+"""Characters of a folder's name before it is cut: file systems take 255, a few of which are for temporary names."""
 
 Overrides = dict[str, Any]
 """{dotted path in the experiment: value}, as `research.override` takes them."""
@@ -209,7 +213,10 @@ def short(value: Any) -> str:
 def folder_name(variant: str, seed: int, repeat: str = "") -> str:
     """The name of a trial's folder: <variant>-s<seed>, with characters that every file system and store takes."""
     parts = [re.sub(r"[^A-Za-z0-9_.=+-]+", "-", part).strip("-.") for part in (variant or "variant", repeat)]
-    return "-".join([*(part for part in parts if part), f"s{seed}"])
+    name = "-".join(part for part in parts if part)
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name}-s{seed}"
 
 
 def _join(*names: str) -> str:

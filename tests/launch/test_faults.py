@@ -16,6 +16,7 @@ import pytest
 from command_line import Process, files, launch, lines, quickly, read, saved_steps, state, write_module
 
 from launch.backends import local
+from launch.folder import Lease
 from research.parallel import Programs
 
 TRAINED = """
@@ -267,6 +268,7 @@ def dead_pid():
         (lambda dead: '{"host"', True),
         (lambda dead: "[]", True),
         (lambda dead: "{}", True),
+        (lambda dead: held_by(time="now"), True),
     ],
 )
 def test_a_lease_holds_while_its_owner_lives(module, tmp_path, dead_pid, lease, taken_over):
@@ -274,6 +276,7 @@ def test_a_lease_holds_while_its_owner_lives(module, tmp_path, dead_pid, lease, 
     run = tmp_path / "run"
     run.mkdir()
     (run / "lease.json").write_text(lease(dead_pid))
+    os.utime(run / "lease.json", (time.time() - 9,) * 2)
     (run / ".sweep.json.123.tmp").write_text("{")
     before = files(run)
     outcome = launch("run", module, "--set", "steps=6", "--out", run)
@@ -282,6 +285,41 @@ def test_a_lease_holds_while_its_owner_lives(module, tmp_path, dead_pid, lease, 
     else:
         assert outcome.status == 2 and outcome.err.count("\n") == 1 and "is being trained by process" in outcome.err
         assert files(run) == before
+
+
+def test_two_that_start_at_once(module, tmp_path, monkeypatch):
+    """One has made its lease and not written it yet; or both found one that was nobody's."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "lease.json").touch()
+    outcome = launch("run", module, "--set", "steps=6", "--out", run)
+    assert outcome.status == 2 and "another launcher has just started there" in outcome.err
+    assert files(run) == {"lease.json": b""}
+    (run / "lease.json").write_text(held_by(time=0))
+    renew = Lease._renew
+    monkeypatch.setattr(Lease, "_renew", lambda self: (renew(self), (run / "lease.json").write_text(held_by()))[0])
+    outcome = launch("run", module, "--set", "steps=6", "--out", run)
+    assert outcome.status == 2 and "another launcher has just started there" in outcome.err
+    assert list(files(run)) == ["lease.json"]
+
+
+def test_an_interrupt_at_once_is_one_word_and_gives_the_folder_back(module, tmp_path, monkeypatch):
+    arguments = ("run", module, "--out", tmp_path / "run")
+    assert launch(*arguments[:2], "--out", tmp_path / "whole").status == 0
+    train = Programs.train
+
+    def interrupted(self, state, feeds):
+        if int(np.ravel(self.fetch(state).step)[0]) >= 12:
+            raise KeyboardInterrupt
+        return train(self, state, feeds)
+
+    monkeypatch.setattr(Programs, "train", interrupted)
+    outcome = launch(*arguments)
+    assert outcome.status == 130 and outcome.err.splitlines()[-1] == "interrupted"
+    assert not (tmp_path / "run" / "lease.json").exists()
+    monkeypatch.undo()
+    assert launch(*arguments).status == 0
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 # -- continuing --------------------------------------------------------------------------------------------------------
