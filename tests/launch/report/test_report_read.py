@@ -147,7 +147,7 @@ def test_the_command_asks_for_the_same_again(make_run):
         "python -m launch run 'my file.py' --sweep activation --seeds 3 --set model.depth=4 --set 'model.widths=[8, 8]'"
     )
     assert read_run(folder).command == expected
-    typed = "python -m launch run digits_mlp --out '/home/me/my runs' --sweep activation --on ray --out=/tmp/x"
+    typed = "python -m launch run digits_mlp --out 'my own runs' --sweep activation --on ray --out=elsewhere/x"
     folder = make_run("typed", variants=VARIANTS, scores=scores, command=typed)
     assert read_run(folder).command == "python -m launch run digits_mlp --sweep activation --on ray"
     folder = make_run("notebook", variants=VARIANTS, scores=scores, command="python -m launch -f kernel.json")
