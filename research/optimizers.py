@@ -387,7 +387,11 @@ def _keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransform
     return optax.GradientTransformation(inner.init, update)
 
 
-_MAY_MATCH_NOTHING = {"no_decay": NO_DECAY, "matrices": tuple(pattern for pattern, _ in MATRICES)}
+_MAY_MATCH_NOTHING = {
+    "no_decay": NO_DECAY,
+    "stacked": STACKED,
+    "matrices": tuple(pattern for pattern, _ in MATRICES),
+}
 """The defaults are for any model, also one without biases or norms."""
 
 _Range = tuple[str, Callable[[float], bool]]

@@ -212,8 +212,8 @@ def short(value: Any) -> str:
 
 def folder_name(variant: str, seed: int, repeat: str = "") -> str:
     """The name of a trial's folder: <variant>-s<seed>, with characters that every file system and store takes."""
-    parts = [re.sub(r"[^A-Za-z0-9_.=+-]+", "-", part).strip("-.") for part in (variant or "variant", repeat)]
-    name = "-".join(part for part in parts if part)
+    own, again = (re.sub(r"[^A-Za-z0-9_.=+-]+", "-", part).strip("-.") for part in (variant, repeat))
+    name = f"{own or 'variant'}-{again}" if again else own or "variant"
     if len(name) > LONGEST_NAME:
         name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return f"{name}-s{seed}"
