@@ -52,7 +52,7 @@ def score(trial: epath.Path, split: str) -> dict[str, float]:
         raise RequestError(f"{trial}: its data have no {split} split; {nearest(split, ['train', *feeds.evaluation])}")
     programs = Programs(experiment, feeds.train.resident)
     batches = feeds.train.batches(experiment.seed, experiment.batch_size)
-    state = programs.init([experiment.seed], [hparams(experiment)], batches.fed(0))
+    state = programs.init([experiment.seed], [hparams(experiment)], batches.first())
     batches.close()
     params = variables.pop("params")
     whole = programs.fetch(state).replace(params=params, collections=variables)

@@ -100,7 +100,7 @@ class ProgramCache:
         own = experiments if stacked else experiments[:1]
         batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size)
         with contextlib.closing(batches):
-            fed = batches.fed(0)
+            fed = batches.first()
         if key not in self._candidates:
             like = self._candidates.get(_program_key(experiments[0], feeds, None))
             programs = Programs(

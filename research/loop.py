@@ -22,7 +22,7 @@ import numpy as np
 from etils import epath
 
 from research.checkpoints import CorruptCheckpoint, Store
-from research.data.feed import Feed, evaluation_batches, make_feed, take
+from research.data.feed import Batches, Feed, evaluation_batches, make_feed, take
 from research.data.spec import Data, Splits
 from research.errors import RequestError, located, nearest, one_line
 from research.experiment import Experiment
@@ -199,7 +199,7 @@ class _Group:
         total = self.until
         pending: collections.deque[tuple[int, int, Any]] = collections.deque()
         self.clock = self.saved = self.read = time.perf_counter()
-        capacity = self.programs.steps_per_call(state, self._fed(0))
+        capacity = self.programs.steps_per_call(state, self._first())
         take = min(4, capacity)
         while step < total and any(record.active for record in self.records):
             if self.stop():
@@ -252,16 +252,22 @@ class _Group:
         return self._due(step, policy.every_steps) or (elapsed and jax.process_count() == 1)
 
     def _fed(self, step: int) -> Mapping[str, np.ndarray]:
+        return self._side_by_side(lambda batches: batches.fed(step))
+
+    def _first(self) -> Mapping[str, np.ndarray]:
+        return self._side_by_side(lambda batches: batches.first())
+
+    def _side_by_side(self, of: Callable[[Batches], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
         if not self.stacked:
-            return self.batches.fed(step)
-        feds = [batches.fed(step) for batches in self.batches]
+            return of(self.batches)
+        feds = [of(batches) for batches in self.batches]
         return {name: np.stack([fed[name] for fed in feds]) for name in feds[0]}
 
     def _start(self) -> tuple[TrainState, int]:
         """The state to train from: of the latest checkpoint that every unfinished trial has, or a fresh one."""
         experiments = [record.trial.experiment for record in self.records]
         with self.feeds.train.batches(experiments[0].seed, experiments[0].batch_size) as batches:
-            fed = batches.fed(0)
+            fed = batches.first()
         values = [hparams(experiment) for experiment in experiments]
         state = self.programs.init([e.seed for e in experiments], values, fed)
         sizes = [math.prod(x.shape) for x in jax.tree.leaves(self.programs.fetch(state).params)]
@@ -487,7 +493,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
       RequestError: what does not fit.
     """
     with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
-        batch = take(feeds.train.resident, batches.fed(0))
+        batch = take(feeds.train.resident, batches.first())
     programs = Programs(experiment, {})  # refuses devices that the batch does not divide over
     values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
     try:

@@ -50,6 +50,10 @@ class Batches:
         fed = _rows(self._plan[step], self._rows)
         return fed if self._resident else take(self._columns, fed)
 
+    def first(self) -> dict[str, np.ndarray]:
+        """What step 0 is fed, to look at its shapes: no worker is started for it."""
+        return self.fed(0)
+
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return take(self._columns, _rows(self._plan[step], self._rows))
 
@@ -81,6 +85,9 @@ class WorkerBatches(Batches):
         batch = next(self._iterator)
         self._next = step + 1
         return batch
+
+    def first(self) -> dict[str, np.ndarray]:
+        return self._read(0)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return self.fed(step)
