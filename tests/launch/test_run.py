@@ -130,6 +130,15 @@ def test_the_default_folder_is_named_after_experiment_and_sweep(module, tmp_path
     assert state(tmp_path / "runs/blobs/base/trials/base-s0")["step"] == 12
 
 
+def test_the_folder_of_a_long_name_is_one_that_a_disk_takes(module, tmp_path, quick):
+    source = module.read_text() + "\n\ndef sweeps():\n    long = 'x' * 300\n"
+    source += "    return {'a': ablation({}, {long + 'a': {}, long + 'b': {'steps': 9}}, name='short')}\n"
+    (tmp_path / "long.py").write_text(source)
+    assert launch("run", tmp_path / "long.py", "--sweep", "a", "--stack", "off", "--out", tmp_path / "run").status == 0
+    names = sorted(path.name for path in (tmp_path / "run" / "trials").iterdir())
+    assert len(names) == 3 and max(map(len, names)) < 230 and all(name.endswith("-s0") for name in names)
+
+
 def test_a_module_of_a_package_of_ones_own(tmp_path, monkeypatch, quick):
     (tmp_path / "own_package").mkdir()
     write_module(tmp_path / "own_package" / "mine.py", MODULE)
