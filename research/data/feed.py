@@ -8,7 +8,7 @@ device   every column lives on the device; a step sends only its indices
 host     every column lives in NumPy; a step sends its rows
 workers  Grain's worker processes read and decode the batches ahead of the step
 
-Where nothing needs reading again, keeping it is 40 to 250 times faster than a worker pipeline, so "auto" keeps what
+Where nothing needs reading again, keeping it is much faster than a worker pipeline, so "auto" keeps what
 fits.
 """
 
