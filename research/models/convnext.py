@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from research.checks import check_counts, check_rates, check_stages
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
@@ -51,18 +52,9 @@ class ConvNeXt(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
-        for name in ("widths", "strides"):
-            if len(getattr(self, name)) != len(self.depths):
-                raise RequestError(
-                    f"{name}={getattr(self, name)}: expected {len(self.depths)}, one per stage of depths"
-                )
-        for name in ("depths", "widths", "strides", "classes", "patch_size", "kernel_size", "expansion"):
-            value = getattr(self, name)
-            if any(size < 1 for size in (value if isinstance(value, tuple) else (value,))):
-                raise RequestError(f"{name}={value}: expected at least 1")
-        for name in ("drop_path", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+        check_stages(self, "widths", "strides")
+        check_counts(self, "depths", "widths", "strides", "classes", "patch_size", "kernel_size", "expansion")
+        check_rates(self, "drop_path", "dropout")
 
     @nn.compact
     def __call__(

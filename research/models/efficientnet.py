@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
+from research.checks import check_counts, check_factors, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
@@ -86,15 +87,9 @@ class EfficientNet(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
-        for name in ("width", "depth", "squeeze"):
-            if not getattr(self, name) > 0:
-                raise RequestError(f"{name}={getattr(self, name)}: expected a factor above 0")
-        for name in ("classes", "stem_channels", "head_channels", "divisor", "image_size"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name}={getattr(self, name)}: expected at least 1")
-        for name in ("drop_connect", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+        check_factors(self, "width", "depth", "squeeze")
+        check_counts(self, "classes", "stem_channels", "head_channels", "divisor", "image_size")
+        check_rates(self, "drop_connect", "dropout")
         for i, stage in enumerate(self.stages):
             for field in dataclasses.fields(stage):
                 if getattr(stage, field.name) < 1:

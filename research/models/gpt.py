@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
+from research.checks import check_counts, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.attention import (
@@ -70,17 +71,11 @@ class GPT(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
-        for name in ("vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RequestError(f"{name}={value}: expected at least 1")
+        check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width")
         check_heads(self.width, self.num_heads, rotary=self.positions == "rotary")
         if self.positions == "sinusoidal" and self.width % 2:
             raise RequestError(f"width={self.width}: expected an even number for sinusoidal positions")
-        for name in ("dropout", "attention_dropout"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 <= rate < 1:
-                raise RequestError(f"{name}={rate}: expected 0 <= {name} < 1")
+        check_rates(self, "dropout", "attention_dropout")
         dropout = self.dropout if self.attention_dropout is None else self.attention_dropout
         check_kernel(self.kernel, dtype=self.dtype, head_dim=self.width // self.num_heads, dropout=dropout)
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from research.checks import check_counts
 from research.errors import RequestError, nearest
 from research.layers.attention import (
     Kernel,
@@ -65,10 +66,7 @@ class Llama(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
-        for name in ("vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "head_dim"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RequestError(f"{name}={value}: expected at least 1")
+        check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "head_dim")
         check_heads(self.width, self.num_heads, self.num_kv_heads, self.head_dim, rotary=True)
         try:
             self.rotary.check()

@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 from flax import linen as nn
 
-from research.errors import RequestError
+from research.checks import check_counts, check_rates
 from research.layers.activations import Activation, activation
 from research.layers.dtypes import DType, param_dtype
 from research.layers.norms import batch_norm, layer_norm
@@ -35,12 +35,8 @@ class MLP(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
-        for width in (*self.widths, self.classes):
-            if width < 1:
-                name = "classes" if width == self.classes else "widths"
-                raise RequestError(f"{name}={width}: expected at least 1")
-        if not 0 <= self.dropout < 1:
-            raise RequestError(f"dropout={self.dropout}: expected 0 <= dropout < 1")
+        check_counts(self, "widths", "classes")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.checks import check_counts, check_rates, check_stages
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
@@ -67,20 +68,11 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
-        for name in ("widths", "strides"):
-            if len(getattr(self, name)) != len(self.depths):
-                raise RequestError(
-                    f"{name}={getattr(self, name)}: expected {len(self.depths)}, one per stage of depths"
-                )
-        for name in ("depths", "widths", "strides", "classes", "stem_width"):
-            value = getattr(self, name)
-            if any(size < 1 for size in (value if isinstance(value, tuple) else (value,))):
-                raise RequestError(f"{name}={value}: expected at least 1")
+        check_stages(self, "widths", "strides")
+        check_counts(self, "depths", "widths", "strides", "classes", "stem_width")
         if self.block == "bottleneck" and any(width < 4 for width in self.widths):
             raise RequestError(f"widths={self.widths}: expected at least 4, as a bottleneck has a quarter inside")
-        for name in ("stochastic_depth", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+        check_rates(self, "stochastic_depth", "dropout")
 
     @nn.compact
     def __call__(

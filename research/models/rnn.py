@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.checks import check_counts, check_rates
 from research.errors import RequestError
 from research.layers.activations import Activation
 from research.layers.dtypes import DType
@@ -42,7 +43,8 @@ class RNNLanguageModel(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
-        _check_sizes(self, "vocab_size", "width", "depth", "embed_width")
+        check_counts(self, "vocab_size", "width", "depth", "embed_width")
+        check_rates(self, "dropout")
         if self.tied_head and self.embed_width not in (None, self.width):
             raise RequestError(f"embed_width={self.embed_width}: expected width={self.width} for a tied head")
 
@@ -139,7 +141,8 @@ class RNNClassifier(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
-        _check_sizes(self, "classes", "vocab_size", "width", "depth", "embed_width", "input_width")
+        check_counts(self, "classes", "vocab_size", "width", "depth", "embed_width", "input_width")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(
@@ -172,12 +175,3 @@ class RNNClassifier(nn.Module):
             y = jnp.where(valid[..., None], y, jnp.finfo(y.dtype).min).max(axis=1)
         init = nn.initializers.lecun_normal()
         return untied_logits(drop(y), self.classes, name="head", use_bias=True, init=init)
-
-
-def _check_sizes(model: RNNLanguageModel | RNNClassifier, *names: str) -> None:
-    for name in names:
-        value = getattr(model, name)
-        if value is not None and value < 1:
-            raise RequestError(f"{name}={value}: expected at least 1")
-    if not 0 <= model.dropout < 1:
-        raise RequestError(f"dropout={model.dropout}: expected 0 <= dropout < 1")

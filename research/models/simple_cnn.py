@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 from flax import linen as nn
 
-from research.errors import RequestError
+from research.checks import check_counts, check_rates
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dtypes import DType, param_dtype
@@ -42,12 +42,8 @@ class SimpleCNN(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
-        for name in ("classes", "channels", "kernel_size", "hidden"):
-            value = getattr(self, name)
-            if any(size < 1 for size in (value if isinstance(value, tuple) else (value,))):
-                raise RequestError(f"{name}={value}: expected at least 1")
-        if not 0 <= self.dropout < 1:
-            raise RequestError(f"dropout={self.dropout}: expected 0 <= dropout < 1")
+        check_counts(self, "classes", "channels", "kernel_size", "hidden")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

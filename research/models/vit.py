@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.checks import check_counts, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.attention import Kernel, MultiHeadAttention, check_heads
@@ -69,10 +70,7 @@ class ViT(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
-        for name in ("patch_size", "width", "depth", "num_heads", "mlp_width", "classes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RequestError(f"{name}={value}: expected at least 1")
+        check_counts(self, "patch_size", "width", "depth", "num_heads", "mlp_width", "classes")
         check_heads(self.width, self.num_heads)
         if any(side < self.patch_size or side % self.patch_size for side in _pair(self.image_size)):
             raise RequestError(f"image_size={self.image_size}: expected a multiple of patch_size={self.patch_size}")
@@ -82,9 +80,7 @@ class ViT(nn.Module):
             raise RequestError(f"width={self.width}: expected a multiple of 4 for positions='sincos'")
         if self.scan_layers and self.drop_path > 0:
             raise RequestError("scan_layers=True: every block would drop alike; expected drop_path=0")
-        for name in ("dropout", "attention_dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RequestError(f"{name}={getattr(self, name)}: expected 0 <= {name} < 1")
+        check_rates(self, "dropout", "attention_dropout", "drop_path")
 
     @property
     def grid(self) -> tuple[int, int]:

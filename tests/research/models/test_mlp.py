@@ -99,7 +99,7 @@ def test_residual_adds_the_input_where_widths_agree():
 
 @pytest.mark.parametrize(
     ("fields", "says"),
-    [({"widths": (4, 0)}, "widths=0"), ({"classes": -1}, "classes=-1"), ({"dropout": 1.0}, "dropout=1.0")],
+    [({"widths": (4, 0)}, r"widths=\(4, 0\)"), ({"classes": -1}, "classes=-1"), ({"dropout": 1.0}, "dropout=1.0")],
 )
 def test_impossible_fields_are_refused(fields, says):
     with pytest.raises(RequestError, match=says):
