@@ -53,11 +53,16 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("eval", help="score a finished run's checkpoints again")
     evaluate.add_argument("dir", metavar="DIR", help="a run's folder, or a trial's")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    _settings(evaluate)
     return root
 
 
 def _experiment(command: argparse.ArgumentParser) -> None:
     command.add_argument("experiment", metavar="EXPERIMENT", help="a module, its last word, or a path to a file")
+    _settings(command)
+
+
+def _settings(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change a field; repeatable"
     )
@@ -111,7 +116,7 @@ def _dispatch(asked: argparse.Namespace) -> int:
     if asked.command == "eval":
         from launch.evaluate import evaluate_again
 
-        return evaluate_again(asked.dir, asked.split)
+        return evaluate_again(asked.dir, asked.split, asked.settings)
 
     from launch.request import read_request
 

@@ -1,59 +1,129 @@
-"""`launch eval`: finished trials, scored again from their checkpoints."""
+"""`launch eval`: finished trials, scored again from their checkpoints, as they are or with other settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping, Sequence
 
+import jax
 from etils import epath
 
-from research.errors import RequestError, nearest
+from launch.plan import program_key
+from launch.report.statistics import summarize
+from launch.request import held_against_types
+from research.data.spec import Data
+from research.errors import RequestError, in_one_line, nearest
+from research.experiment import Experiment
 from research.hparams import hparams
 from research.inference import read_experiment, read_variables
-from research.loop import evaluate, make_feeds
+from research.loop import Feeds, evaluate, make_feeds
+from research.override import override, parse_assignment
 from research.parallel import Programs
+from research.records import read_json
 
 
-def evaluate_again(path: epath.PathLike, split: str) -> int:
-    """Prints the metrics of every trial of a run, or of one trial, on a split.
+def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = ()) -> int:
+    """Prints the metrics of every trial of a run, or of one trial, on a split, and of several trials their means.
+
+    Args:
+      path: a run's folder, or a trial's.
+      split: of the data.
+      settings: "PATH=VALUE" of what scoring is to do otherwise: a beam's size, how test images are moved.
 
     Returns the exit status: 1 where some trials cannot be scored, which a line each says.
 
     Raises:
-      RequestError: no run, or no trial that can be scored: no checkpoint, or no such split.
+      RequestError: no run, or no trial that can be scored: no checkpoint, no such split, settings that do not fit it.
     """
     folder = epath.Path(path)
     inside = folder / "trials"
     folders = sorted(inside.iterdir()) if inside.is_dir() else [folder]
     if not folders or not (folders[0] / "config.json").exists():
         raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")
-    problems = {}
+    scorer = Scorer(split, dict(parse_assignment(text) for text in settings))
+    scores, problems = {}, {}
     for trial in folders:
         try:
-            metrics = score(trial, split)
+            scores[trial.name] = scorer.score(trial)
         except RequestError as error:
             problems[trial.name] = error
         else:
-            print(f"{trial.name}: " + ", ".join(f"{split}/{name} {value:.6g}" for name, value in metrics.items()))
+            print(_line(trial.name, split, {name: f"{value:.6g}" for name, value in scores[trial.name].items()}))
     if len(problems) == len(folders):
         raise next(iter(problems.values()))
     for name, error in problems.items():
         print(f"{name}: {error}", file=sys.stderr)
+    _print_means(split, scores, _variants(folder))
     return 1 if problems else 0
 
 
-def score(trial: epath.Path, split: str) -> dict[str, float]:
-    """The metrics of a trial's checkpoint (that which the test split was scored with) on a split."""
-    variables = read_variables(trial)
-    experiment = dataclasses.replace(read_experiment(trial), ema_decay=None)  # the average is the parameters already
-    feeds = make_feeds(experiment.data.load(), experiment.data)
-    feed = {"train": feeds.train, **feeds.evaluation}.get(split)
-    if feed is None:
-        raise RequestError(f"{trial}: its data have no {split} split; {nearest(split, ['train', *feeds.evaluation])}")
-    programs = Programs(experiment, feeds.train.resident)
-    batches = feeds.train.batches(experiment.seed, experiment.batch_size)
-    state = programs.init([experiment.seed], [hparams(experiment)], batches.first())
-    batches.close()
-    params = variables.pop("params")
-    whole = programs.fetch(state).replace(params=params, collections=variables)
-    return evaluate(programs, programs.place(whole), feed, experiment)[0]
+class Scorer:
+    """Scores trials; what is alike between them (the data, the compiled program) is made once."""
+
+    def __init__(self, split: str, settings: Mapping[str, str]):
+        self.split, self.settings = split, settings
+        self._feeds: dict[Data, Feeds] = {}
+        self._programs: dict[tuple, Programs] = {}
+
+    def score(self, trial: epath.Path) -> dict[str, float]:
+        """The metrics of a trial's checkpoint (that which the test split was scored with)."""
+        variables = read_variables(trial)
+        experiment = dataclasses.replace(read_experiment(trial), ema_decay=None)  # the average is the parameters now
+        experiment = held_against_types(override(experiment, self.settings, parse=True))
+        with in_one_line():
+            experiment.check()
+        feeds = self._feeds.get(experiment.data)
+        if feeds is None:
+            feeds = self._feeds[experiment.data] = make_feeds(experiment.data.load(), experiment.data)
+        feed = {"train": feeds.train, **feeds.evaluation}.get(self.split)
+        if feed is None:
+            known = nearest(self.split, ["train", *feeds.evaluation])
+            raise RequestError(f"{trial}: its data have no {self.split} split; {known}")
+        programs, state = self._initial(experiment, feeds)
+        params = variables.pop("params")
+        _check_shapes(state.params, params)
+        whole = programs.fetch(state).replace(params=params, collections=variables)
+        return evaluate(programs, programs.place(whole), feed, experiment)[0]
+
+    def _initial(self, experiment: Experiment, feeds: Feeds):
+        """The programs of an experiment, and a state of theirs before training."""
+        key = program_key(experiment, feeds, None)
+        programs = self._programs.get(key)
+        programs = Programs(experiment, feeds.train.resident) if programs is None else programs.on(feeds.train.resident)
+        self._programs[key] = programs
+        batches = feeds.train.batches(experiment.seed, experiment.batch_size)
+        state = programs.init([experiment.seed], [hparams(experiment)], batches.first())
+        batches.close()
+        return programs, state
+
+
+def _check_shapes(expected, found) -> None:
+    """Raises RequestError where a setting has made another model of what was trained."""
+    shapes = [{jax.tree_util.keystr(k): x.shape for k, x in jax.tree.leaves_with_path(t)} for t in (expected, found)]
+    wrong = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
+    if wrong:
+        raise RequestError(
+            f"the settings make another model: {wrong[0]} is {shapes[1].get(wrong[0], 'absent')} in the checkpoint and "
+            f"{shapes[0].get(wrong[0], 'absent')} in the model, {len(wrong)} in all; expected settings that leave it"
+        )
+
+
+def _line(name: str, split: str, values: Mapping[str, str]) -> str:
+    return f"{name}: " + ", ".join(f"{split}/{metric} {value}" for metric, value in values.items())
+
+
+def _variants(folder: epath.Path) -> dict[str, str]:
+    """The variant of every trial of a run, by the trial's name."""
+    return {trial["name"]: trial["variant"] for trial in (read_json(folder / "sweep.json") or {}).get("trials", ())}
+
+
+def _print_means(split: str, scores: Mapping[str, Mapping[str, float]], variants: Mapping[str, str]) -> None:
+    """A line for every variant with several trials: mean ± standard deviation (n)."""
+    grouped: dict[str, list[Mapping[str, float]]] = {}
+    for name, metrics in scores.items():
+        grouped.setdefault(variants.get(name, name), []).append(metrics)
+    for variant, trials in grouped.items():
+        if len(trials) > 1:
+            summaries = {metric: summarize(trial[metric] for trial in trials) for metric in trials[0]}
+            print(_line(variant, split, {m: f"{s.mean:.6g} ± {s.std:.2g} ({s.n})" for m, s in summaries.items()}))

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from research.data.columns import like
 from research.data.feed import available_memory
 from research.experiment import Experiment
 from research.hparams import blank, hparams
@@ -96,13 +97,13 @@ class ProgramCache:
     ) -> Candidate:
         """The compiled programs of a group, on its data; timed, if `measured` says so."""
         trials = len(experiments) if stacked else None
-        key = _program_key(experiments[0], feeds, trials)
+        key = program_key(experiments[0], feeds, trials)
         own = experiments if stacked else experiments[:1]
         batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size)
         with contextlib.closing(batches):
             fed = batches.first()
         if key not in self._candidates:
-            like = self._candidates.get(_program_key(experiments[0], feeds, None))
+            like = self._candidates.get(program_key(experiments[0], feeds, None))
             programs = Programs(
                 experiments[0], feeds.train.resident, trials=trials, like=like.programs.on({}) if like else None
             ).on(feeds.train.resident)
@@ -116,9 +117,10 @@ class ProgramCache:
         return dataclasses.replace(found, programs=programs)
 
 
-def _program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:
+def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:
     """What decides a program: everything but seed, hparams and the values of the data."""
-    shapes = tuple((name, x.shape, str(x.dtype)) for name, x in sorted(feeds.train.resident.items()))
+    columns = feeds.train.resident or like(feeds.train.source)
+    shapes = tuple((name, x.shape, str(x.dtype)) for name, x in sorted(columns.items()))
     return signature(dataclasses.replace(experiment, data=None)), shapes, trials
 
 

@@ -187,7 +187,7 @@ COMMANDS = {
     "a sweep that is a list": ("run $W/fine.py --sweep a_list", "'a_list' is a list, not a Sweep"),
     "unknown path in a sweep": ("plan $W/fine.py --sweep bad_path", "learnin_rate=0.001: optimizer.learnin_rate"),
     "wrong type in a sweep": ("run $W/fine.py --sweep bad_type", "widths=9: model.widths=9: expected a tuple"),
-    "wrong value in a sweep": ("run $W/fine.py --sweep bad_value", "none: model.widths=-1: expected at least 1"),
+    "wrong value in a sweep": ("run $W/fine.py --sweep bad_value", "none: model.widths=(-1,): expected at least 1"),
     "wrong name in a sweep": ("run $W/fine.py --sweep bad_name", "did you mean 'relu'?"),
     "one variant beyond the data": ("run $W/fine.py --sweep beyond", "batch_size=1000-s0: batch_size=1000: there are"),
     "one variant that does not fit": ("run $W/fine.py --sweep misfit", "classes=4-s0: task.classes=4: the"),
@@ -223,7 +223,7 @@ COMMANDS = {
     "endless steps": ("run $W/fine.py --set steps=inf", "steps=inf: expected a whole number"),
     "more steps than can be counted": ("run $W/fine.py --set steps=1e30", "steps="),
     "no steps": ("run $W/fine.py --set steps=0", "steps=0: expected at least 1"),
-    "negative width": ("run $W/fine.py --set model.widths=8,-8", "model.widths=-8: expected at least 1"),
+    "negative width": ("run $W/fine.py --set model.widths=8,-8", "model.widths=(8, -8): expected at least 1"),
     "heads that do not divide": ("run $W/heads.py", "num_heads=3"),
     "unknown activation": ("run $W/fine.py --set model.activation=rleu", "did you mean 'relu'?"),
     "unknown optimizer": ("run $W/fine.py --set optimizer=AdanW", "did you mean 'AdamW'?"),
@@ -557,6 +557,12 @@ CONTINUED = {
     "start from no checkpoint": (FROM, lambda run: shutil.rmtree(run / TRIAL / "checkpoints"), "no checkpoint in it"),
     # looking at it
     "eval on a split that is not there": ("eval $OUT --split validation", None, "no validation split"),
+    "eval as another model": (
+        "eval $OUT --set model.widths=16,9",
+        None,
+        "the settings make another model: ['Dense_1']['bias'] is (8,) in the checkpoint and (9,) in the model",
+    ),
+    "eval with an unknown setting": ("eval $OUT --set task.clases=3", None, "did you mean 'classes'?"),
     "eval of a damaged checkpoint": ("eval $OUT", damage, "checkpoints/8: "),
     "eval of no checkpoint": (
         "eval $OUT",

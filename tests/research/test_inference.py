@@ -176,6 +176,22 @@ def test_eval_on_another_split_and_of_one_trial(run):
     assert launch("eval", run, "--split", "train").out.startswith("base-s0: train/loss ")
 
 
+def test_eval_with_another_setting_scores_the_same_parameters_by_it(run):
+    score = lambda *settings: launch("eval", run, *settings).out  # noqa: E731
+    assert "top_2_accuracy" in score("--set", "task.top_k=2,")
+    first, again = score("--set", "task.calibration_bins=3"), score()
+    assert first.split(", test/calibration_error ")[0] == again.split(", test/calibration_error ")[0]
+    assert first != again
+
+
+def test_eval_gives_the_mean_of_the_seeds_of_a_variant(module, tmp_path):
+    run = tmp_path / "run"
+    assert launch("run", module, "--seeds", "2", "--set", "steps=8", "--out", run).status == 0
+    mean = launch("eval", run).out.splitlines()[-1]
+    losses = [read(trial / "result.json")["metrics"]["test/loss"] for trial in (run / "trials").iterdir()]
+    assert mean.startswith(f"base: test/loss {np.mean(losses):.6g} ± {np.std(losses, ddof=1):.2g} (2), ")
+
+
 def test_eval_scores_the_others_where_one_cannot_be(module, tmp_path):
     run = tmp_path / "run"
     assert launch("run", module, "--sweep", "rates", "--set", "steps=8", "--out", run).status == 0
