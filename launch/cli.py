@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from research.errors import RequestError, nearest
 
-COMMANDS = ("list", "show", "plan", "run", "report", "eval")
+COMMANDS = ("list", "show", "plan", "run", "report", "eval", "compile")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,11 +49,18 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="tables and pictures from the folders of runs")
     report.add_argument("dirs", nargs="+", metavar="DIR")
     report.add_argument("--out", metavar="DIR", help="where to (default: report/ in the run; needed for several)")
+    report.add_argument("--inside", action="store_true", help="also draw what is inside image models (needs the data)")
 
     evaluate = commands.add_parser("eval", help="score a finished run's checkpoints again")
     evaluate.add_argument("dir", metavar="DIR", help="a run's folder, or a trial's")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
     _settings(evaluate)
+
+    compiled = commands.add_parser("compile", help="compile the step for hardware you do not have: does it fit?")
+    _experiment(compiled)
+    where = compiled.add_mutually_exclusive_group()
+    where.add_argument("--topology", metavar="SLICE", help="a TPU slice, such as v5e:4x4 (needs the extra [tpu])")
+    where.add_argument("--devices", metavar="N", help="so many virtual CPU devices (default: those of this machine)")
     return root
 
 
@@ -79,9 +86,9 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str | None) -> int | None:
+def _count(text: str | None, option: str) -> int | None:
     if text is not None and (not text.isdecimal() or int(text) < 1):
-        raise RequestError(f"--seeds {text}: expected a whole number, at least 1")
+        raise RequestError(f"{option} {text}: expected a whole number, at least 1")
     return None if text is None else int(text)
 
 
@@ -109,7 +116,7 @@ def _dispatch(asked: argparse.Namespace) -> int:
     if asked.command == "report":
         from launch.report import report, terminal_table
 
-        made = report(asked.dirs, asked.out)
+        made = report(asked.dirs, asked.out, inside=asked.inside)
         terminal_table(asked.dirs)
         print(made.html)
         return 0
@@ -118,13 +125,24 @@ def _dispatch(asked: argparse.Namespace) -> int:
 
         return evaluate_again(asked.dir, asked.split, asked.settings)
 
+    if asked.command == "compile":
+        from launch.compile import compile_experiment
+
+        return compile_experiment(
+            asked.experiment,
+            settings=asked.settings,
+            topology=asked.topology,
+            devices=_count(asked.devices, "--devices"),
+        )
+
     from launch.request import read_request
 
     if asked.command == "show":
         from launch.show import show
 
         return show(read_request(asked.experiment, settings=asked.settings))
-    request = read_request(asked.experiment, sweep=asked.sweep, settings=asked.settings, seeds=_count(asked.seeds))
+    seeds = _count(asked.seeds, "--seeds")
+    request = read_request(asked.experiment, sweep=asked.sweep, settings=asked.settings, seeds=seeds)
     if asked.command == "plan":
         from launch.show import show_plan
 

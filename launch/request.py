@@ -78,6 +78,8 @@ def read_request(
     texts = dict(parse_assignment(text) for text in settings)
     base = held_against_types(override(held_against_types(base), texts, parse=True))
     chosen = None if sweep is None else _sweep(source, experiment, sweep)
+    if chosen is not None:
+        _check_settings_matter(texts, chosen, sweep)
     with in_one_line():
         specs = sweeping.trials(base, chosen, seeds=seeds)
     for trial in specs:
@@ -98,6 +100,15 @@ def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
         kind = type(chosen).__name__
         raise RequestError(f"--sweep {name}: {name!r} is a {kind}, not a Sweep; grid, product, ablation, ... make one")
     return chosen
+
+
+def _check_settings_matter(settings: Mapping[str, str], sweep: sweeping.Sweep, name: str) -> None:
+    """Raises RequestError for a --set that every variant of the sweep overrules."""
+    for path, text in settings.items():
+        overruled = (any(f"{path}.".startswith(f"{own}.") for own in variant.overrides) for variant in sweep)
+        if len(sweep) and all(overruled):
+            every = f"every variant of --sweep {name} sets it"
+            raise RequestError(f"--set {path}={text}: {every}, so it would change nothing")
 
 
 def held_against_types(experiment: Experiment) -> Experiment:

@@ -21,6 +21,7 @@ from research.experiment import Experiment
 from research.loop import (
     Feeds,
     Interrupted,
+    KnownFeeds,
     Trial,
     check_trainable,
     finished_status,
@@ -53,16 +54,17 @@ def prepare(request: Request, prune: str | None = None) -> Prepared:
       RequestError: something does not fit; nothing has been compiled or written.
     """
     loaded: dict[str, tuple] = {}
+    known: KnownFeeds = {}
     experiments, feeds, seen = {}, {}, set()
     for trial in request.trials:
         with in_one_line(f"{trial.name}: " if len(request.trials) > 1 else ""):
             key = canonical(trial.experiment.data)
             if key not in loaded:
                 splits = trial.experiment.data.load()
-                loaded[key] = splits, make_feeds(splits, trial.experiment.data)
+                loaded[key] = splits, make_feeds(splits, trial.experiment.data, known)
             splits, own = loaded[key]
             experiment = trial.experiment.fit(splits, own.decoded)
-            if (sign := plan.signature(experiment)) not in seen:
+            if (sign := (plan.program_key(experiment, own, None), *own.evaluation)) not in seen:
                 check_trainable(experiment, own, prune)
                 seen.add(sign)
         experiments[trial.name], feeds[trial.name] = experiment, own

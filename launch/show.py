@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ def show(request: Request) -> int:
     prepared = prepare(request)
     name = next(iter(prepared.experiments))
     experiment, feeds = prepared.experiments[name], prepared.feeds[name]
-    print(json.dumps(to_json(experiment), indent=1))
+    print(json.dumps(_shortened(to_json(experiment)), indent=1))
     print(f"hash: {stable_hash(experiment)}")
     state, flops = _abstract(experiment, feeds)
     table = Table("parameter", "shape", "number", title=None)
@@ -41,6 +42,17 @@ def show(request: Request) -> int:
     print(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
     print(f"data: {feeds.train.reason}")
     return 0
+
+
+def _shortened(value: Any) -> Any:
+    """A JSON value without what nobody would read in it: the whole of a vocabulary."""
+    if isinstance(value, dict):
+        return {key: _shortened(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_shortened(entry) for entry in value]
+    if isinstance(value, str) and len(value) > 500:
+        return f"{value[:100]} … ({len(value):,} characters)"
+    return value
 
 
 def _abstract(experiment: Experiment, feeds: Feeds):

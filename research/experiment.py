@@ -8,7 +8,7 @@ from typing import Any
 from flax import linen as nn
 
 from research.checkpoints import Checkpoints
-from research.data.augment import Augmentation
+from research.data.augment import BatchAugmentation
 from research.data.spec import Data, Splits
 from research.data.transforms import Transform, fit_transforms
 from research.errors import RequestError
@@ -31,7 +31,8 @@ class Experiment:
       batch_size: examples per optimizer step, over all devices and micro-batches.
       seed: of the initial parameters, the order of examples, dropout and augmentation; never of the split.
       preprocess: applied to every batch inside the program: in training, in evaluation and in `predict`.
-      augment: random changes to training examples, keyed per example, inside the program.
+      augment: random changes to training examples, keyed per example, inside the program, before `preprocess`
+        (some after it: SpecAugment).
       accumulation: micro-batches per step; gradients equal those of the whole batch (batch norm apart, which then
         normalises each micro-batch by itself).
       clip_norm: gradients are scaled down to this global L2 norm.
@@ -41,7 +42,7 @@ class Experiment:
       eval_batch_size: examples per evaluation call; it changes no metric.
       checkpoints: when state is saved and which states are kept.
       parallel: how the step is laid out over devices; changes nothing but rounding.
-      init_from: the folder of a finished trial or run to take parameters from.
+      init_from: what to take parameters from: a run's or trial's folder, or published weights (research/transfer.py).
       init_skip: patterns of parameter paths that keep their fresh values, such as "head/*".
     """
 
@@ -53,7 +54,7 @@ class Experiment:
     batch_size: int
     seed: int = 0
     preprocess: tuple[Transform, ...] = ()
-    augment: tuple[Augmentation, ...] = ()
+    augment: tuple[BatchAugmentation, ...] = ()
     accumulation: int = 1
     clip_norm: float | None = hparam(None)
     ema_decay: float | None = hparam(None)

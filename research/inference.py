@@ -8,12 +8,14 @@ predict(images)["label"]
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from flax import linen as nn
 
 from research.checkpoints import CorruptCheckpoint, Store
 from research.data.transforms import preprocess
@@ -21,6 +23,7 @@ from research.errors import RequestError, nearest
 from research.experiment import Experiment
 from research.records import read_json
 from research.serialization import from_json
+from research.text_model import TextModel, from_pretrained
 
 
 def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
@@ -66,6 +69,17 @@ def load(path: epath.PathLike, *, trial: str | None = None, step: int | None = N
     return Predictor(read_experiment(folder), read_variables(folder, step))
 
 
+def load_text_model(path: epath.PathLike, *, trial: str | None = None) -> TextModel:
+    """A language model with its tokenizer: of a run, as `load` takes it, or of a folder of published weights.
+
+    Raises:
+      RequestError: there is neither at this path, or the run learned no language.
+    """
+    if list(epath.Path(path).glob("*.safetensors")):
+        return from_pretrained(path)
+    return load(path, trial=trial).text
+
+
 def read_variables(folder: epath.PathLike, step: int | None = None) -> dict[str, Any]:
     """The model's variables of a trial's checkpoint: {"params": averaged ones where kept, "batch_stats": …}, in NumPy.
 
@@ -104,15 +118,8 @@ class Predictor:
           raw: one array [example, ...] of the task's input, a dict of columns, or what the experiment's data encodes
             (rows of a table, paths of images).
         """
-        if hasattr(raw, "shape") and hasattr(self.experiment.task, "input"):
-            raw = {self.experiment.task.input: raw}
-        columns = self.experiment.data.encode(raw)
-        needed = getattr(self.experiment.task, "input", None)
-        if needed is not None and needed not in columns:
-            raise RequestError(f"the input has no column {needed!r}; {nearest(needed, columns)}")
+        columns = self._columns(raw)
         count = len(next(iter(columns.values())))
-        if count == 0:
-            raise RequestError("the input is empty: expected at least one example")
         size = min(self.experiment.eval_batch_size, count)
         parts = []
         for start in range(0, count, size):
@@ -120,6 +127,82 @@ class Predictor:
             rows = np.arange(start, start + size) % count
             parts.append(jax.device_get(self._predict(self.variables, {k: x[rows] for k, x in columns.items()})))
         return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
+
+    def generate(self, prompt: str | Sequence[str], **options: Any) -> str | list[Any]:
+        """What a language model writes after a prompt; `TextModel.generate` says what else it takes.
+
+        Raises:
+          RequestError: this run learned no language; and what `TextModel.generate` raises.
+        """
+        return self.text.generate(prompt, **options)
+
+    def translate(self, sentences: str | Sequence[str]) -> str | list[str]:
+        """The translation of a sentence, or of each of a list of them, decoded as the task says.
+
+        Raises:
+          RequestError: this run learned no translation; an empty sentence.
+        """
+        texts = self._written("translate", self.experiment.data.encode, sentences)
+        return texts[0] if isinstance(sentences, str) else texts
+
+    def transcribe(self, recordings: Any, sample_rate: int | None = None) -> str | list[str]:
+        """What is said in a recording, or in each of a list of them.
+
+        Args:
+          recordings: paths of wav files, or arrays [samples] or [samples, channels] (integers of full range, or floats
+            in -1 ... 1).
+          sample_rate: of arrays, in Hz; None is that of the training data.
+
+        Raises:
+          RequestError: this run learned no transcription; a file that cannot be read.
+        """
+        encode = functools.partial(self.experiment.data.encode, sample_rate=sample_rate)
+        texts = self._written("transcribe", encode, recordings)
+        return texts if isinstance(recordings, list | tuple) else texts[0]
+
+    def _written(self, verb: str, encode: Any, raw: Any) -> list[str]:
+        """The text that the task writes for each example."""
+        task = self.experiment.task
+        if getattr(task, "verb", None) != verb:
+            raise RequestError(f"{verb}: this run learned {type(task).__name__}; expected one that learned to {verb}")
+        return [task.tokenizer.decode(row) for row in self.predict(encode(raw))["tokens"]]
+
+    @functools.cached_property
+    def text(self) -> TextModel:
+        """The language model with its tokenizer.
+
+        Raises:
+          RequestError: this run learned no language.
+        """
+        data, model = self.experiment.data, self.experiment.model
+        if not hasattr(data, "end_of_text") or not hasattr(model, "decode"):
+            raise RequestError(
+                f"{type(model).__name__} on {type(data).__name__} is no language model: it writes no text"
+            )
+        return TextModel(model, self.variables, data.tokenizer, data.end_of_text)
+
+    @property
+    def model(self) -> nn.Module:
+        """The Linen module; `model.apply(predictor.variables, *predictor.inputs(raw))` runs it."""
+        return self.experiment.model
+
+    def inputs(self, raw: Any) -> tuple[jax.Array, ...]:
+        """The model's arguments for what `predict` takes: encoded and preprocessed."""
+        batch = preprocess(self.experiment.preprocess, self._columns(raw), partial=True)
+        return tuple(jax.tree.map(jnp.asarray, self.experiment.task.init_inputs(batch)))
+
+    def _columns(self, raw: Any) -> dict[str, np.ndarray]:
+        """What the user brought, as columns [example, ...] of the task."""
+        if hasattr(raw, "shape") and hasattr(self.experiment.task, "input"):
+            raw = {self.experiment.task.input: raw}
+        columns = self.experiment.data.encode(raw)
+        needed = getattr(self.experiment.task, "input", None)
+        made = {transform.makes for transform in self.experiment.preprocess if transform.field in columns}
+        if needed is not None and needed not in columns.keys() | made:
+            raise RequestError(f"the input has no column {needed!r}; {nearest(needed, columns)}")
+        if len(next(iter(columns.values()))) == 0:
+            raise RequestError("the input is empty: expected at least one example")
+        return columns
 
     @functools.cached_property
     def _predict(self) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 from etils import epath
 
 from research.checkpoints import CorruptCheckpoint, Store
+from research.data.columns import Source
 from research.data.feed import Batches, Feed, evaluation_batches, make_feed, take
 from research.data.spec import Data, Splits
 from research.errors import RequestError, located, nearest, one_line
@@ -71,9 +72,24 @@ class Feeds:
         return Splits(self.train.source, **{name: feed.source for name, feed in self.evaluation.items()})
 
 
-def make_feeds(splits: Splits, data: Data) -> Feeds:
-    """Decides where the examples live: on the device, in memory, or behind workers; decodes what is kept."""
-    train, *others = (source and make_feed(source, data.storage, data.workers) for source in splits)
+KnownFeeds = dict[tuple, tuple[Source, Feed]]
+"""Feeds by their source's identity and how it is stored; the source beside them, so that it stays what it is."""
+
+
+def make_feeds(splits: Splits, data: Data, known: KnownFeeds | None = None) -> Feeds:
+    """Decides where the examples live: on the device, in memory, or behind workers; decodes what is kept.
+
+    Splits that are given the same `known` decode and keep a source that they have in common once.
+    """
+    known = {} if known is None else known
+
+    def feed(source: Source) -> Feed:
+        key = (id(source), data.storage, data.workers)
+        if key not in known:
+            known[key] = source, make_feed(source, data.storage, data.workers)
+        return known[key][1]
+
+    train, *others = (None if source is None else feed(source) for source in splits)
     return Feeds(train, {name: feed for name, feed in zip(Splits._fields[1:], others, strict=True) if feed})
 
 
@@ -175,6 +191,7 @@ class _Group:
         self.stacked = programs.trials is not None
         batches = [feeds.train.batches(t.experiment.seed, t.experiment.batch_size) for t in trials]
         self.batches = batches if self.stacked else batches[0]
+        self.latest_fed: tuple[int, Mapping[str, np.ndarray]] = (-1, {})
         self.seconds = 0.0
         self.trained = 0
 
@@ -207,8 +224,10 @@ class _Group:
                 self._save(state, step)
                 self._close_all()
                 raise Interrupted(step)
-            steps = min(take, self._next_event(step) - step)
-            state, metrics = self.programs.train(state, [self._fed(step + i) for i in range(steps)])
+            feds = self._feds(step, min(take, self._next_event(step) - step))
+            steps, compiling = len(feds), self.programs.compiling_seconds
+            state, metrics = self.programs.train(state, feds)
+            self.clock += self.programs.compiling_seconds - compiling
             if not self.trained and not pending:
                 self.clock = time.perf_counter()  # the first call compiled
             pending.append((step, steps, metrics))
@@ -251,8 +270,20 @@ class _Group:
         elapsed = policy.every_seconds is not None and time.perf_counter() - self.saved >= policy.every_seconds
         return self._due(step, policy.every_steps) or (elapsed and jax.process_count() == 1)
 
+    def _feds(self, step: int, steps: int) -> list[Mapping[str, np.ndarray]]:
+        """What the next steps are fed, at most so many: up to the first whose batch has other shapes."""
+        feds = [self._fed(step)]
+        while len(feds) < steps:
+            fed = self._fed(step + len(feds))
+            if any(fed[name].shape != x.shape for name, x in feds[0].items()):
+                break
+            feds.append(fed)
+        return feds
+
     def _fed(self, step: int) -> Mapping[str, np.ndarray]:
-        return self._side_by_side(lambda batches: batches.fed(step))
+        if self.latest_fed[0] != step:  # one may have been looked at already, and workers give each once
+            self.latest_fed = step, self._side_by_side(lambda batches: batches.fed(step))
+        return self.latest_fed[1]
 
     def _first(self) -> Mapping[str, np.ndarray]:
         return self._side_by_side(lambda batches: batches.first())
@@ -373,6 +404,7 @@ class _Group:
             "kernels": self.programs.kernels,
             "platform": jax.devices()[0].platform,
             "devices": int(self.programs.mesh.size),
+            **({"scoring": scoring} if (scoring := self.experiment.task.scoring()) else {}),
         }
 
     evaluated: tuple[int, dict[int, dict[str, float]]] = (-1, {})
@@ -476,10 +508,20 @@ def split_outputs(
     results = []
     for i in range(programs.trials or 1):
         own = [{k: x[i] for k, x in batch.items()} if programs.trials else batch for batch in batches]
-        outputs = {name: np.concatenate([batch[name] for batch in own]) for name in own[0]}
+        outputs = {name: _concatenated([batch[name] for batch in own]) for name in own[0]}
         counted = outputs.pop("weight") > 0
-        results.append({name: x[counted] for name, x in outputs.items()})
+        rows = np.flatnonzero(counted)
+        if feed.reading_order is not None:
+            rows = rows[np.argsort(feed.reading_order[rows])]
+        results.append({name: x[rows] for name, x in outputs.items()})
     return results
+
+
+def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """[examples, ...]; parts that are shorter than others in a further axis end in zeros there."""
+    longest = np.max([x.shape[1:] for x in parts], axis=0, initial=0).astype(int)
+    padded = [np.pad(x, [(0, 0), *((0, n - m) for m, n in zip(x.shape[1:], longest, strict=True))]) for x in parts]
+    return np.concatenate(padded)
 
 
 def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = None) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -42,6 +42,20 @@ STACKED = ("*/blocks/*",)
 """Scanned layers, as `research/layers/stack.py` names them."""
 
 
+def layer_decay(decay: float, layers: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """`rates` that fall from the output to the input: what was learned first is changed least (Bao et al., 2022).
+
+    >>> layer_decay(0.5, ("*", "block0/*", "block1/*", "head/*"))
+    (('head/*', 1.0), ('block1/*', 0.5), ('block0/*', 0.25), ('*', 0.125))
+
+    Args:
+      decay: the factor from a layer to the one below it.
+      layers: a pattern per layer, from the input to the output; scanned ones are `blocks[0]/*`, `blocks[1]/*`, ...  A
+        parameter that several match belongs to the last of them; one that none matches has the whole rate.
+    """
+    return tuple((pattern, float(decay**distance)) for distance, pattern in enumerate(reversed(layers)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer(abc.ABC):
     """What every optimizer has.
@@ -52,7 +66,8 @@ class Optimizer(abc.ABC):
       no_decay: patterns of the parameters that are not decayed.  The default ones may match nothing.
       rates: (pattern, multiplier of the learning rate); the first that matches holds, layer by layer.
       frozen: patterns of the parameters that get no update, no decay and no optimizer state.  Of a leaf of which only
-        some layers are frozen, the whole leaf has state, and those layers a rate of 0.
+        some layers are frozen, the whole leaf has state, and those layers a rate of 0.  A batch norm whose parameters
+        are all frozen normalises by its running statistics, in training too, and leaves them as they are.
     """
 
     learning_rate: float = hparam(1e-3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.data.feed import Feed, take
+from research.data.windows import Windows
 from research.errors import RequestError
 from research.layers import kernels
 from research.paths import map_with_path, matches
@@ -35,6 +37,9 @@ FUSED_STEPS = 64
 
 Fed = Mapping[str, np.ndarray]
 """What travels to the device for one step: see `research/data/feed.py`."""
+
+# A column of windows goes into programs as its values.
+jax.tree_util.register_dataclass(Windows, data_fields=["values"], meta_fields=["length", "stride"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,15 +77,16 @@ class Parallel:
                 if axis is not None and axis not in names:
                     raise RequestError(f"rules {pattern!r}: no mesh axis {axis!r}; the mesh has {', '.join(names)}")
 
-    def make_mesh(self) -> Mesh:
-        """The mesh over the devices of this job.
+    def make_mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """The mesh over the devices of this job, or over `devices`.
 
         Raises:
           RequestError: the devices do not fill it.
         """
         sizes = dict(self.mesh)
         fixed = math.prod(size for size in sizes.values() if size != -1)
-        count = jax.device_count()
+        devices = jax.devices() if devices is None else devices
+        count = len(devices)
         free = [name for name, size in sizes.items() if size == -1]
         if (free and count % fixed) or fixed > count:
             raise RequestError(f"parallel.mesh={self.mesh}: {count} devices do not fill it")
@@ -92,7 +98,7 @@ class Parallel:
             tuple(sizes.values()),
             tuple(sizes),
             axis_types=(AxisType.Auto,) * len(sizes),
-            devices=jax.devices()[:used],
+            devices=devices[:used],
         )
 
 
@@ -107,6 +113,7 @@ class Programs:
       resident: columns that live on the device, by name; {} where batches travel.
       trials: size of the trial axis; None for a trial by itself, without the axis.
       like: programs of the same experiment and data, whose initialisation is used again.
+      devices: to compile for; None are those of this job.
     """
 
     def __init__(
@@ -116,11 +123,13 @@ class Programs:
         *,
         trials: int | None = None,
         like: Programs | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ):
         self.experiment = experiment
         self.trials = trials
         self.kernels: dict[str, str] = {}
-        self.mesh = experiment.parallel.make_mesh()
+        self.compiling_seconds = 0.0
+        self.mesh = experiment.parallel.make_mesh(devices)
         self.shards = self.mesh.shape[DATA]
         self.pmapped = experiment.parallel.strategy == "pmap"
         stacked_over_devices = trials is not None and not self.pmapped and trials % self.shards == 0
@@ -132,7 +141,7 @@ class Programs:
                 f"{self.shards} devices; expected a multiple of {self.shards * experiment.accumulation}"
             )
         self.resident = like.resident if like is not None else jax.device_put(dict(resident), self._sharding())
-        self._calls: dict[str, Any] = {"init": like._calls["init"]} if like is not None else {}
+        self._calls: dict[Any, Any] = {"init": like._calls["init"]} if like is not None else {}
         self._held: dict[int, tuple[Feed, dict[str, jax.Array]]] = {}
 
     def on(self, resident: Mapping[str, Any]) -> Programs:
@@ -173,7 +182,7 @@ class Programs:
         """`len(feeds)` steps, at most `steps_per_call`; the state given is used up.
 
         Args:
-          feeds: of each step; with `trials`, arrays have the trials' leading axis.
+          feeds: of each step, all of the same shapes; with `trials`, arrays have the trials' leading axis.
 
         Returns:
           The state after them, and metrics, each [steps, (trials)], with `steps` padded to `steps_per_call`.
@@ -182,9 +191,13 @@ class Programs:
         return program(state, self.resident, self._call_of(feeds), np.int32(len(feeds)))
 
     def train_program(self, state: TrainState, fed: Fed) -> jax.stages.Compiled:
-        """The compiled training program; `state` and the feed of a step give shapes, and may be shapes only."""
-        if "train" not in self._calls:
-            capacity = self.steps_per_call(state, fed)
+        """The compiled training program of a feed's shapes; `state` and `fed` give those, and may be shapes only.
+
+        Shapes of a feed are for programs of one step a call.
+        """
+        call = ("train", *sorted((name, np.shape(x)) for name, x in fed.items()))
+        if call not in self._calls:
+            started, capacity = time.perf_counter(), self.steps_per_call(state, fed)
             if self.pmapped:
                 mapped = jax.pmap(
                     self._steps(DATA, capacity),
@@ -199,10 +212,15 @@ class Programs:
                 mapped = jax.jit(
                     self._steps(None, capacity), donate_argnums=0, out_shardings=(shardings, self._sharding())
                 )
-            with kernels.targeting(self.mesh.devices.flat[0].platform), kernels.recording() as self.kernels:
+            platform = self.mesh.devices.flat[0].platform
+            options = kernels.compiler_options(platform)
+            with kernels.targeting(platform), kernels.recording() as self.kernels:
                 lowered = mapped.lower(state, self.resident, self._call_of([fed]), np.int32(1))
-            self._calls["train"] = lowered.compile()
-        return self._calls["train"]
+                for name, value in options.items():
+                    kernels.note(name, value)
+            self._calls[call] = lowered.compile(compiler_options=options)
+            self.compiling_seconds += time.perf_counter() - started
+        return self._calls[call]
 
     def train_memory(self, state: TrainState, fed: Fed) -> int:
         """Bytes that the training program needs on a device, the resident data apart."""
@@ -249,7 +267,7 @@ class Programs:
         return self._calls["steps_per_call"]
 
     def _default_steps_per_call(self, state: TrainState, fed: Fed) -> int:
-        if not self.resident:
+        if not self.resident or fed.keys() - {"index", "weight"}:
             return 1
         if self.mesh.devices.flat[0].platform == "cpu":
             one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self._unmapped(state))
@@ -295,7 +313,13 @@ class Programs:
             return {name: _split_axis(x, axis, self.shards) for name, x in fed.items()}
         trial = () if self.trials is None else (self._trial_axis,)
         sharding = self._sharding(*(None,) * leading, *trial, self._batch_axis)
-        return {name: jax.device_put(x, sharding) for name, x in fed.items()}
+
+        def put(x: Any) -> Any:
+            if isinstance(x, jax.ShapeDtypeStruct):
+                return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+            return jax.device_put(x, sharding)
+
+        return {name: put(x) for name, x in fed.items()}
 
     def state_shardings(self, state: TrainState) -> TrainState:
         """The sharding of every array of the state, by the experiment's rules."""

@@ -6,6 +6,7 @@ over trials, steps and devices.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
+from flax.linen.module import InterceptorContext
 
+from research import paths
 from research.data.augment import augment
 from research.data.transforms import preprocess
 from research.hparams import bind
@@ -24,7 +28,7 @@ from research.train_state import TrainState
 if TYPE_CHECKING:
     from research.experiment import Experiment
 
-INIT, DROPOUT, AUGMENT = range(3)
+INIT, DROPOUT, AUGMENT, AUGMENT_FEATURES = range(4)
 """What is folded into a trial's key, so that the streams of random numbers are independent."""
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
@@ -81,8 +85,10 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), shard)
         size = len(batch["weight"])
         positions = shard * size + jnp.arange(size)
-        batch = augment(bound.augment, jax.random.fold_in(key, AUGMENT), batch, positions)
+        raw, features = (tuple(a for a in bound.augment if a.after_preprocess is after) for after in (False, True))
+        batch = augment(raw, jax.random.fold_in(key, AUGMENT), batch, positions)
         batch = preprocess(bound.preprocess, batch)
+        batch = augment(features, jax.random.fold_in(key, AUGMENT_FEATURES), batch, positions)
         gradients, terms, collections = _gradients(bound, state, batch, dropout_key, axis_name)
 
         gradients = jax.tree.map(_trained_part, gradients, bound.optimizer.trained(state.params))
@@ -188,11 +194,34 @@ def _terms(experiment: Experiment, params: Any, collections: Any, batch: Batch, 
 
     def apply(*inputs: Any, **kwargs: Any) -> Any:
         variables = {"params": params, **updated}
-        outputs, mutated = experiment.model.apply(variables, *inputs, mutable=list(updated), **kwargs)
+        with _frozen_statistics(experiment, params):
+            outputs, mutated = experiment.model.apply(variables, *inputs, mutable=list(updated), **kwargs)
         updated.update(mutated)
         return outputs
 
     return experiment.task.loss(apply, batch, {"dropout": key}), updated
+
+
+def _frozen_statistics(experiment: Experiment, params: Any) -> contextlib.AbstractContextManager:
+    """Within it, batch norms whose parameters are all frozen normalise as in evaluation.
+
+    A frozen part thus computes what it computed where it was trained, whatever the batch.
+    """
+    if not experiment.optimizer.frozen:
+        return contextlib.nullcontext()
+    trained: dict[str, bool] = {}
+    for path, rate in paths.flatten(experiment.optimizer.trained(params)).items():
+        module = path.rpartition("/")[0]
+        trained[module] = trained.get(module, False) or bool(rate.any())
+
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: InterceptorContext) -> Any:
+        module = context.module
+        if hasattr(module, "use_running_average") and not trained.get("/".join(module.path), True):
+            # Linen does not let a field be set; but this module was made for this call, and nothing else sees it.
+            object.__setattr__(module, "use_running_average", True)
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(intercept)
 
 
 def _total_weights(experiment: Experiment, state: TrainState, split: Batch, keys: jax.Array) -> dict[str, jax.Array]:

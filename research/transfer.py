@@ -1,4 +1,12 @@
-"""Starting from parameters that were trained before: `Experiment.init_from`."""
+"""Starting from parameters that were trained before: `Experiment.init_from`.
+
+    init_from="runs/transfer/pretrain"                                      a run, or a trial of one
+    init_from="vit/model.safetensors", init_skip=("params/head/*",)         published weights, with a new head
+    init_from="google/vit-base-patch16-224", init_skip=("params/head/*",)   the same, from the hub
+
+Published weights go into the experiment's own model, which has to be built as theirs is (`load_pretrained` builds it);
+a ViT's positions are interpolated to its `image_size`.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +20,13 @@ from research import paths
 from research.errors import RequestError
 from research.experiment import Experiment
 from research.inference import read_variables, trial_folder
+from research.pretrained.files import is_checkpoint
+from research.pretrained.load import family_of, read_into
 from research.train_state import TrainState
 
 
 def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bool) -> TrainState:
-    """`state` with the parameters and other collections of the run at `experiment.init_from`.
+    """`state` with the parameters and other collections that `experiment.init_from` names.
 
     What matches a pattern of `experiment.init_skip` keeps its fresh values: a new head, for instance.
 
@@ -27,30 +37,31 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
     Raises:
       RequestError: names and shapes that do not fit, all in one line.
     """
-    source = read_variables(trial_folder(experiment.init_from))
-    given = paths.flatten(source)
+    fresh = {"params": state.params, **state.collections}
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[int(stacked) :], x.dtype), fresh)
+    try:
+        given = paths.flatten(_source(experiment, wanted))
+    except RequestError as error:
+        raise RequestError(f"init_from: {error}") from None
     problems: list[str] = []
-    unused = dict.fromkeys(given)
 
-    def choose(path: str, fresh: Any) -> Any:
-        if any(paths.matches(path, pattern) for pattern in experiment.init_skip):
-            unused.pop(path, None)
+    def skipped(path: str) -> bool:
+        return any(paths.matches(path, pattern) for pattern in experiment.init_skip)
+
+    def choose(path: str, fresh: Any, wanted: Any) -> Any:
+        if skipped(path):
             return fresh
-        shape = fresh.shape[1:] if stacked else fresh.shape
         if path not in given:
             problems.append(f"{path} is not there")
-        elif np.shape(given[path]) != shape:
-            problems.append(f"{path} is {list(np.shape(given[path]))}, not {list(shape)}")
+        elif np.shape(given[path]) != wanted.shape:
+            problems.append(f"{path} is {list(np.shape(given[path]))}, not {list(wanted.shape)}")
         elif not isinstance(fresh, jax.ShapeDtypeStruct):
-            fresh = jnp.broadcast_to(jnp.asarray(given[path], fresh.dtype), fresh.shape)
-        unused.pop(path, None)
+            return jnp.broadcast_to(jnp.asarray(given[path], fresh.dtype), fresh.shape)
         return fresh
 
-    fresh = {"params": state.params, **state.collections}
-    fresh = {name: {name: tree} for name, tree in fresh.items()}
-    chosen = {name: paths.map_with_path(choose, tree)[name] for name, tree in fresh.items()}
-    skipped = [path for path in unused if any(paths.matches(path, pattern) for pattern in experiment.init_skip)]
-    problems += [f"{path} has no place" for path in unused if path not in skipped]
+    chosen = paths.map_with_path(choose, fresh, wanted)
+    known = paths.flatten(fresh)
+    problems += [f"{path} has no place" for path in given if path not in known and not skipped(path)]
     if problems:
         raise RequestError(
             f"init_from={experiment.init_from}: {'; '.join(problems[:6])}"
@@ -60,6 +71,17 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
     params = chosen.pop("params")
     ema = None if state.ema is None else jax.tree.map(_copy, params)
     return state.replace(params=params, collections=chosen, ema=ema)
+
+
+def _source(experiment: Experiment, wanted: Any) -> dict[str, Any]:
+    """The variables to start from: a run's, or published ones without what is to stay fresh."""
+    where, model = experiment.init_from, experiment.model
+    if not is_checkpoint(where):
+        return read_variables(trial_folder(where))
+    leaves = paths.flatten(wanted)
+    fresh = [path for path in leaves if any(paths.matches(path, pattern) for pattern in experiment.init_skip)]
+    kernel = leaves.get(family_of(model).input_kernel)
+    return read_into(model, where, channels=kernel and kernel.shape[-2], fresh=fresh)
 
 
 def _copy(x: Any) -> Any:

@@ -3,8 +3,8 @@
     from launch.report import report, terminal_table
     report(["runs/digits_mlp/activation"]).html
 
-Reads only what the trials left behind; writes only into the report's own folder.  Matplotlib is imported when a figure
-is drawn, not before.
+Reads only what the trials left behind, but for pictures of the inside of models, which need their data and JAX too;
+writes only into the report's own folder.  Matplotlib is imported when a figure is drawn, not before.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ class Report:
     figures: tuple[epath.Path, ...]
 
 
-def report(dirs: Sequence[Any], out: Any | None = None) -> Report:
+def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False) -> Report:
     """Writes table.md, table.tex, table.csv, report.html and the figures of one run, or of several side by side.
 
     Args:
       dirs: folders that `python -m launch run` wrote.
       out: where to write; `RUN/report` if there is one run.  Figures of an earlier report there are replaced.
+      inside: also load the best models, and some examples of their data, and draw what is inside (images only).
 
     Raises:
       RequestError: a folder is not a run, or there are several and no `out`.
@@ -54,6 +55,7 @@ def report(dirs: Sequence[Any], out: Any | None = None) -> Report:
     out = epath.Path(runs[0].folder) / "report" if out is None else epath.Path(out)
     rows = table.build(runs)
     pictures = figures.pictures(rows)
+    within, remarks = figures.inside_pictures(rows) if inside else ([], [])
 
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
@@ -63,10 +65,11 @@ def report(dirs: Sequence[Any], out: Any | None = None) -> Report:
         "table.md": table.to_markdown(rows),
         "table.tex": table.to_latex(rows),
         "table.csv": table.to_csv(rows),
-        "report.html": html.to_html(rows, pictures),
+        "report.html": html.to_html(rows, pictures, within, remarks),
     }
     for name, text in texts.items():
         (out / name).write_text(text)
+    pictures = [*pictures, *within]
     for picture in pictures:
         (out / f"{picture.name}.png").write_bytes(picture.png())
     return Report(*(out / name for name in texts), figures=tuple(out / f"{picture.name}.png" for picture in pictures))

@@ -50,6 +50,15 @@ def pictures(table: Table) -> list[Picture]:
         return [*first, *landscapes, *_curve_pictures(table)]
 
 
+def inside_pictures(table: Table) -> tuple[list[Picture], list[str]]:
+    """Pictures from inside the best model of each run, and a line for each run that has none."""
+    from launch.report import inside
+
+    with style.paper():
+        drawn, notes = inside.draw(table)
+    return [Picture(_file_name(name), caption, figure) for name, caption, figure in drawn], notes
+
+
 def _score_pictures(table: Table) -> list[Picture]:
     if not table.metrics:
         return []
@@ -142,7 +151,8 @@ def _highlighted(table: Table) -> list[Row]:
 
 def is_figure(name: str) -> bool:
     """Whether a file is named as a figure of a report is."""
-    return re.fullmatch(r"(scores|line|heatmap|scatter|parallel|curve)(-[A-Za-z0-9._-]+)?\.png", name) is not None
+    kinds = "scores|line|heatmap|scatter|parallel|curve|inside"
+    return re.fullmatch(rf"({kinds})(-[A-Za-z0-9._-]+)?\.png", name) is not None
 
 
 def _file_name(*words: str) -> str:

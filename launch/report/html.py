@@ -103,8 +103,13 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
-def to_html(table: Table, pictures: Sequence[Picture]) -> str:
-    """The whole report as one file: no script, no font, picture or style from elsewhere."""
+def to_html(
+    table: Table, pictures: Sequence[Picture], inside: Sequence[Picture] = (), remarks: Sequence[str] = ()
+) -> str:
+    """The whole report as one file: no script, no font, picture or style from elsewhere.
+
+    `inside` are pictures from inside the models, `remarks` says of which there are none.
+    """
     title = tables.title(table.runs)
     several = len(table.runs) > 1
     heading = title if several else table.runs[0].experiment
@@ -118,6 +123,9 @@ def to_html(table: Table, pictures: Sequence[Picture]) -> str:
     ]
     if pictures:
         body += ["<h2>Figures</h2>", '<div class="figures">', *map(_figure, pictures), "</div>"]
+    if inside or remarks:
+        body += ["<h2>Inside the models</h2>", '<div class="figures">', *map(_figure, inside), "</div>"]
+        body += [f'<div class="notes">{"".join(f"<p>{escape(remark)}</p>" for remark in remarks)}</div>']
     body += ["<h2>What the variants change</h2>", *(_configurations(run) for run in table.runs)]
     body += ["<h2>Trials</h2>", *(_trials(run, table.metrics) for run in table.runs)]
     body += ["<h2>Where the numbers come from</h2>", *(_provenance(run) for run in table.runs)]

@@ -1,11 +1,13 @@
 """Examples and columns: what a source is read into, with an error that names the example where it cannot be.
 
-A column is a NumPy array [example, ...].  Columns hold what a device holds: bool, (u)int8 to (u)int32, float16,
-bfloat16 and float32; float64 becomes float32, and 64-bit integers become int32 where they fit.
+A column is a NumPy array [example, ...], or what is indexed like one (`Windows`).  Columns hold what a device holds:
+bool, (u)int8 to (u)int32, float16, bfloat16 and float32; float64 becomes float32, and 64-bit integers become int32
+where they fit.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from research.data.windows import Windows
 from research.errors import RequestError, nearest, require
 
 
@@ -99,8 +102,10 @@ def examples(source: Source, indices: Sequence[int]) -> Sequence[dict[str, np.nd
     return source.__getitems__(indices) if hasattr(source, "__getitems__") else [source[i] for i in indices]
 
 
-def canonical(value: Any, what: str) -> np.ndarray:
+def canonical(value: Any, what: str) -> np.ndarray | Windows:
     """`value` as an array a device can hold; `what` names it where it cannot be one."""
+    if isinstance(value, Windows):
+        return dataclasses.replace(value, values=canonical(value.values, what))
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         kind = "text" if array.dtype.kind in "US" or isinstance(value, str | bytes) else f"of dtype {array.dtype}"

@@ -10,11 +10,15 @@ workers  Grain's worker processes read and decode the batches ahead of the step
 
 Where nothing needs reading again, keeping it is much faster than a worker pipeline, so "auto" keeps what
 fits.
+
+Padded columns (`research/data/buckets.py`) are cut to the length of the batch's bucket, and each has a mask beside it:
+"source" and "source_mask", bool [batch, length], False on padding.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -22,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from research.data.buckets import Padded, assign, padding
 from research.data.columns import Columns, Source, like, materialize, nbytes, read
-from research.data.order import InOrder, Plan, Shuffled
+from research.data.order import Bucketed, InOrder, Plan, Shuffled
 from research.data.spec import Storage, check_choice
 from research.errors import require
 
@@ -32,30 +37,45 @@ def take(resident: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
     """The batch of a step, from what is resident and what was fed.  Pure; for NumPy and for JAX arrays.
 
     With columns resident, `fed` is {"index": int32 [batch]}, and {"weight": float32 [batch]} on padded batches; the
-    batch has the rows at `index`, and a `weight` (1 where neither the columns nor `fed` say otherwise).  With none,
-    `fed` is the batch.
+    batch has the rows at `index`, and a `weight` (1 where neither the columns nor `fed` say otherwise).  A mask
+    [batch, length] that is fed for a padded column says by its shape how much of the column to take.  With nothing
+    resident, `fed` is the batch.
     """
     if not resident:
         return fed
-    return _weighted({name: x[fed["index"]] for name, x in resident.items()}, fed)
+    masks = {name: x for name, x in fed.items() if name.endswith(MASK)}
+
+    def rows(name: str, x: Any) -> Any:
+        mask = masks.get(f"{name}{MASK}")
+        return x[fed["index"]] if mask is None else x[fed["index"], : mask.shape[-1]]
+
+    return _weighted({name: rows(name, x) for name, x in resident.items()} | masks, fed)
+
+
+MASK = "_mask"
+"""What the name of a padded column's mask ends with."""
 
 
 class Batches:
     """Batches out of columns in memory.  `batches[step]` is the batch, `batches.fed(step)` what a step sends for it."""
 
-    def __init__(self, plan: Plan, columns: dict[str, np.ndarray], *, resident: bool, rows: slice):
-        self._plan, self._columns, self._resident, self._rows = plan, columns, resident, rows
+    def __init__(self, plan: Plan, source: Source, *, resident: bool, rows: slice):
+        self._plan, self._source, self._resident, self._rows = plan, source, resident, rows
+        self._columns = source.arrays()
 
     def fed(self, step: int) -> dict[str, np.ndarray]:
-        fed = _rows(self._plan[step], self._rows)
-        return fed if self._resident else take(self._columns, fed)
+        return self._sent(self._plan[step])
 
     def first(self) -> dict[str, np.ndarray]:
-        """What step 0 is fed, to look at its shapes: no worker is started for it."""
-        return self.fed(0)
+        """What a step is fed, the largest there is, to look at its shapes: no worker is started for it."""
+        return self._sent(_largest(self._plan))
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        return take(self._columns, _rows(self._plan[step], self._rows))
+        return take(self._columns, _asked(self._source, self._plan[step], self._rows))
+
+    def _sent(self, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked = _asked(self._source, asked, self._rows)
+        return asked if self._resident else take(self._columns, asked)
 
     def close(self) -> None:
         """Nothing to end here; those of workers end their processes."""
@@ -87,7 +107,7 @@ class WorkerBatches(Batches):
         return batch
 
     def first(self) -> dict[str, np.ndarray]:
-        return self._read(0)
+        return self._read.batch(_largest(self._read.plan))
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return self.fed(step)
@@ -118,21 +138,39 @@ class Feed:
     def batches(self, seed: int, batch_size: int, rows: slice = slice(None)) -> Batches:
         """The batches of training.  `rows` is the part of each that this process needs, where several share a batch."""
         require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
-        return self._batches(Shuffled(seed, self.examples, batch_size), rows)
+        if self.buckets is None:
+            return self._batches(Shuffled(seed, self.examples, batch_size), rows)
+        members = (np.flatnonzero(self.buckets == bucket).astype(np.int32) for bucket in np.unique(self.buckets))
+        return self._batches(Bucketed(seed, tuple(members), batch_size), rows)
+
+    @functools.cached_property
+    def buckets(self) -> np.ndarray | None:
+        """The bucket of every example, int32 [example]; None where nothing is padded."""
+        return assign(self.source.lengths, self.source.shapes) if _is_padded(self.source) else None
+
+    @functools.cached_property
+    def reading_order(self) -> np.ndarray | None:
+        """The examples in the order in which an evaluation takes them; None is as they come."""
+        if self.buckets is None:
+            return None
+        first = self.source.first
+        late = np.zeros(self.examples, bool) if first is None else ~np.asarray(first, bool)
+        return np.lexsort((self.buckets, late)).astype(np.int32)
 
     def _batches(self, plan: Plan, rows: slice) -> Batches:
         if self.storage == "workers":
             return WorkerBatches(plan, self.source, workers=self.workers, rows=rows)
-        return Batches(plan, self.source.arrays(), resident=self.storage == "device", rows=rows)
+        return Batches(plan, self.source, resident=self.storage == "device", rows=rows)
 
 
 def evaluation_batches(
     feed: Feed | Source, batch_size: int, rows: slice = slice(None)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """What to feed so that `take` gives every example once, in order; the last batch is padded with weight 0."""
+    """What to feed so that `take` gives every example once, in the feed's `reading_order`; the last batch is padded
+    with weight 0."""
     feed = feed if isinstance(feed, Feed) else make_feed(feed, "host")
     require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
-    plan = InOrder(feed.examples, batch_size)
+    plan = InOrder(feed.examples, batch_size, feed.reading_order)
     with feed._batches(plan, rows) as batches:
         for step in range(len(plan)):
             yield batches.fed(step)
@@ -167,9 +205,27 @@ def make_feed(
             if size <= budget:
                 break
             chosen, what = fallback, f"{what}, over {place}'s budget of {_mebibytes(budget)}"
-    kept = source if chosen == "workers" else Columns(materialize(source))
-    reason = f"{what}: {where[chosen]}" + ("" if storage == "auto" else ", as asked")
+    kept = source if chosen == "workers" else _decoded(source)
+    reason = f"{what}: {where[chosen]}" + ("" if storage == "auto" else ", as asked") + _padding(source)
     return Feed(kept, chosen, reason, workers if chosen == "workers" else 0)
+
+
+def _decoded(source: Source) -> Source:
+    columns = materialize(source)
+    return source if hasattr(source, "arrays") else Columns(columns)
+
+
+def _is_padded(source: Source) -> bool:
+    return isinstance(source, Padded)
+
+
+def _padding(source: Source) -> str:
+    """How much of the batches is padding, and what else the source has to say."""
+    if not _is_padded(source):
+        return ""
+    used = len(np.unique(assign(source.lengths, source.shapes)))
+    shapes = f"{used} shapes of a batch, {padding(source.lengths, source.shapes):.1%} padding"
+    return "; ".join(["", shapes, *([source.note] if source.note else [])])
 
 
 def device_budget() -> int:
@@ -214,8 +270,13 @@ class _Read:
         like(self.source)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
-        fed = _rows(self.plan[step], self.rows)
-        return _weighted(read(self.source, fed["index"], self.first), fed)
+        return self.batch(self.plan[step])
+
+    def batch(self, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch of what a plan says."""
+        asked = _asked(self.source, asked, self.rows)
+        columns = read(self.source, asked["index"], self.first)
+        return take(columns, asked | {"index": np.arange(len(asked["index"]))})
 
 
 def _start(batch_at: _Read, step: int, workers: int):
@@ -242,8 +303,19 @@ def _weighted(batch: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
     return batch | {"weight": weight * fed["weight"] if "weight" in fed else weight}
 
 
-def _rows(fed: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
-    return {name: x[rows] for name, x in fed.items()}
+def _largest(plan: Plan) -> dict[str, np.ndarray]:
+    return plan.longest() if isinstance(plan, Bucketed) else plan[0]
+
+
+def _asked(source: Source, asked: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
+    """What a plan asks for, of these rows of the batch, with the masks of padded columns."""
+    fed = {name: x[rows] for name, x in asked.items()}
+    if not _is_padded(source):
+        return fed
+    bucket = assign({name: x[asked["index"]] for name, x in source.lengths.items()}, source.shapes).max()
+    for name, lengths in source.lengths.items():
+        fed[f"{name}{MASK}"] = np.arange(source.shapes[name][bucket]) < lengths[fed["index"]][:, None]
+    return fed
 
 
 def _mebibytes(size: int) -> str:

@@ -32,6 +32,9 @@ class ImageFolder(Data):
     `resize` brings an image to `size` (height, width): "crop" scales it to cover the size and crops the centre, "pad"
     fits it in and pads with black, "stretch" changes its aspect.  An image of another number of channels is an error,
     unless `convert` says to convert it.  EXIF orientation is applied.
+
+    Palettes and CMYK count as 3 channels.  Damaged files and pixels of more than 8 bits a channel are errors that name
+    the file.
     """
 
     path: str
@@ -53,6 +56,9 @@ class ImageFolder(Data):
     def fit(self, train: Source) -> Self:
         """Fills in `class_names`."""
         return dataclasses.replace(self, class_names=self._names())
+
+    def example(self) -> dict[str, np.ndarray]:
+        return {"image": np.zeros((*self.size, self.channels), np.uint8), "label": np.zeros((), np.int32)}
 
     def encode(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
         """Images to predict on: paths, Pillow images, or uint8 arrays [height, width, channels], brought to `size`."""

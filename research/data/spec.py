@@ -87,6 +87,10 @@ class Data(abc.ABC):
         """This data set with the fields that are None filled in from the training split that `load` returned."""
         return self
 
+    def example(self) -> dict[str, np.ndarray] | None:
+        """Zeros of the shapes and dtypes of one example, where they are known without the files; else None."""
+        return None
+
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
         """What a user brings to predict on, as columns [example, ...]; needs no data set.  Here: arrays by name."""
         require(isinstance(raw, dict), f"expected a dict of arrays [example, ...], got {type(raw).__name__}")

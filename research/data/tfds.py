@@ -17,13 +17,14 @@ import re
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from etils import epath
 
-from research.data.columns import Source
-from research.data.spec import Data, Splits, check_amount
+from research.data.columns import Source, canonical
+from research.data.folders import Resize, to_shape
+from research.data.spec import Data, Splits, check_amount, check_choice
 from research.errors import RequestError, nearest, require
 
 
@@ -34,7 +35,9 @@ class TFDS(Data):
     `train`, `validation_split` and `test` name splits, slices such as "train[:80%]" included; `test` may also be a
     fraction or a number of examples to hold out of train.  `features` are (feature, field) pairs to read and what to
     call them in the batch: (("image", "image"), ("species", "label")); None takes all under their own names, but text.
-    `data_dir` is by default the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    `size` (height, width) is what images are brought to, in the manner of `resize` (see `ImageFolder`); None leaves
+    them, and then all have to have one size.  `data_dir` is by default the environment's TFDS_DATA_DIR, else
+    ~/tensorflow_datasets.
     """
 
     name: str
@@ -43,6 +46,8 @@ class TFDS(Data):
     validation_split: str | None = None
     test: str | float | int | None = "test"
     features: tuple[tuple[str, str], ...] | None = None
+    size: tuple[int, int] | None = None
+    resize: Resize = "crop"
     class_names: tuple[str, ...] | None = None
 
     def read(self) -> Splits:
@@ -65,9 +70,33 @@ class TFDS(Data):
         names = getattr(features[label], "names", None) if label else None
         return dataclasses.replace(self, class_names=tuple(names)) if names and self.class_names is None else self
 
+    def example(self) -> dict[str, np.ndarray] | None:
+        """From what TFDS knows of the data set, prepared or not; None where sizes differ and `size` says nothing."""
+        import tensorflow_datasets as tfds
+
+        try:
+            features = self._builder().info.features
+        except RequestError:  # not prepared, but TFDS may know it
+            name, config, version = parse_name(self.name)
+            _check_known(name)
+            make = tfds.builder_cls(name)
+            features = make(config=config, version=version, data_dir=os.fspath(self._root())).info.features
+        zeros = {}
+        for feature, field in self._fields(features).items():
+            shape = features[feature].shape
+            if self.size is not None and isinstance(features[feature], tfds.features.Image):
+                shape = (*self.size, shape[-1])
+            if None in shape:
+                return None
+            zeros[field] = canonical(np.zeros(shape, features[feature].np_dtype), field)
+        return zeros
+
     def check(self) -> None:
         super().check()
         parse_name(self.name)
+        good = self.size is None or (len(self.size) == 2 and min(self.size) >= 1)
+        require(good, f"size={self.size}: expected (height, width) in pixels, each at least 1")
+        check_choice("resize", self.resize, Resize)
         if isinstance(self.test, float | int):
             check_amount("test", self.test)
 
@@ -128,14 +157,22 @@ class TFDS(Data):
             raise RequestError(
                 f"{field}={split!r}: {self.name!r} has no such split; {hint}; or test=0.2 to hold some out"
             )
-        return Records(os.fspath(builder.data_dir), split, fields)
+        return Records(os.fspath(builder.data_dir), split, fields, self.size, self.resize)
 
 
 class Records:
     """A split of a prepared data set, opened where it is first read: a worker process opens its own."""
 
-    def __init__(self, directory: str, split: str, fields: dict[str, str]):
+    def __init__(
+        self,
+        directory: str,
+        split: str,
+        fields: dict[str, str],
+        size: tuple[int, int] | None = None,
+        resize: Resize = "crop",
+    ):
         self._directory, self._split, self._fields = directory, split, fields
+        self._size, self._resize = size, resize
         self._opened: tuple[Any, Any, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,8 +186,15 @@ class Records:
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
         records, features, encoded = self._open()
-        decoders = {name: skip for name, skip in encoded.items() if name not in self._fields}
+        decoders = encoded
+        if self._size is None:
+            decoders = {name: skip for name, skip in encoded.items() if name not in self._fields}
         decoded = [features.deserialize_example_np(r, decoders=decoders) for r in records.__getitems__(list(indices))]
+        if self._size is not None:
+            for i, example in zip(indices, decoded, strict=True):
+                for name in encoded.keys() & self._fields.keys():
+                    shape = _Shape(self._size, features[name].shape[-1], self._resize)
+                    example[name] = _brought_to(shape, example[name], self.where(i))
         return [{field: example[name] for name, field in self._fields.items()} for example in decoded]
 
     def column(self, name: str) -> np.ndarray | None:
@@ -181,6 +225,26 @@ class Records:
         return self._opened
 
 
+class _Shape(NamedTuple):
+    """What `to_shape` brings an image to; of another number of channels, it is converted."""
+
+    size: tuple[int, int]
+    channels: int
+    resize: Resize
+    convert: bool = True
+
+
+def _brought_to(shape: _Shape, encoded: bytes, name: str) -> np.ndarray:
+    """An encoded image as uint8 [height, width, channels]; a RequestError names one that is damaged."""
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(encoded)) as image:
+            return to_shape(image, shape, name)
+    except (OSError, SyntaxError, EOFError) as error:
+        raise RequestError(f"{name}: the image cannot be decoded: {error}") from None
+
+
 def data_dir(given: str | None = None) -> epath.Path:
     """Where prepared data sets are: `given`, else the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     return epath.Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -194,6 +258,17 @@ def parse_name(name: str) -> tuple[str, str | None, str | None]:
     return match.groups()
 
 
+def _check_known(name: str) -> None:
+    """Raises RequestError, with the nearest name, unless TFDS has a builder of that name."""
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)
+    if name not in known:
+        close = nearest(name, known)
+        hint = close.split(" (one of")[0] if close.startswith("did") else "see tensorflow.org/datasets/catalog"
+        raise RequestError(f"TFDS has no data set {name!r}; {hint}")
+
+
 def prepare(name: str, directory: str | None = None, manual_dir: str | None = None) -> epath.Path:
     """Prepares a data set as array_record, without TensorFlow where that can be; returns its folder.
 
@@ -205,11 +280,7 @@ def prepare(name: str, directory: str | None = None, manual_dir: str | None = No
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     base, config, version = parse_name(name)
-    known = tfds.list_builders(with_community_datasets=False)
-    if base not in known:
-        close = nearest(base, known)
-        hint = close.split(" (one of")[0] if close.startswith("did") else "see tensorflow.org/datasets/catalog"
-        raise RequestError(f"TFDS has no data set {base!r}; {hint}")
+    _check_known(base)
     require(
         manual_dir is None or epath.Path(manual_dir).is_dir(), f"--manual-dir {manual_dir}: there is no such folder"
     )

@@ -79,6 +79,14 @@ class Tokenizer:
         """The text of a sequence of tokens, without special ones; broken UTF-8 is shown as U+FFFD."""
         raise TypeError(f"{type(self).__name__} does not define decode")
 
+    def spelled(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(characters, UTF-8 bytes) that each token stands for, int32 [vocab_size]; 0 for special tokens.
+
+        A character that several tokens share is counted with its first byte, so that sums over a text are exact.  None
+        where a token's bytes cannot be told (a published vocabulary that is not of bytes).
+        """
+        raise TypeError(f"{type(self).__name__} does not define spelled")
+
     def token_id(self, special: str) -> int:
         """The number of a special token.
 
@@ -146,6 +154,11 @@ class CharTokenizer(Tokenizer):
         known = _code_points(self._characters())
         return known[self._plain(tokens)].tobytes().decode("utf-32-le", errors="surrogatepass")
 
+    def spelled(self) -> tuple[np.ndarray, np.ndarray]:
+        sizes = [len(character.encode(errors="surrogatepass")) for character in self._characters()]
+        special = [0] * len(self.special_tokens)
+        return np.array(special + [1] * len(sizes), np.int32), np.array(special + sizes, np.int32)
+
     def _characters(self) -> str:
         require(self.characters is not None, "characters=None: fit the tokenizer to a text first")
         return self.characters
@@ -171,6 +184,16 @@ class ByteTokenizer(Tokenizer):
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         return self._plain(tokens).astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+
+    def spelled(self) -> tuple[np.ndarray, np.ndarray]:
+        special = np.zeros(len(self.special_tokens), np.int32)
+        begins = _begins_character(np.arange(256)).astype(np.int32)
+        return np.concatenate([special, begins]), np.concatenate([special, np.ones(256, np.int32)])
+
+
+def _begins_character(data: np.ndarray) -> np.ndarray:
+    """Which bytes of UTF-8 are the first of a character: all but 0b10......"""
+    return (data & 0xC0) != 0x80
 
 
 def _utf8(text: str) -> bytes:
@@ -258,6 +281,21 @@ class BPETokenizer(Tokenizer):
         self._plain(tokens)
         return self._library().decode(np.asarray(tokens).reshape(-1).tolist(), skip_special_tokens=True)
 
+    def spelled(self) -> tuple[np.ndarray, np.ndarray] | None:
+        library = self._library()
+        if (json.loads(self.vocabulary)["decoder"] or {}).get("type") != "ByteLevel":
+            return None
+        added = library.get_added_tokens_decoder()
+        data = {token: b"" if own.special else own.content.encode() for token, own in added.items()}
+        for name, token in library.get_vocab(with_added_tokens=False).items():
+            if token not in added:
+                data[token] = bytes(_BYTE_OF[character] for character in name)
+        characters, sizes = np.zeros((2, self.vocab_size), np.int32)
+        for token, spelling in data.items():
+            characters[token] = _begins_character(np.frombuffer(spelling, np.uint8)).sum()
+            sizes[token] = len(spelling)
+        return characters, sizes
+
     def token_id(self, special: str) -> int:
         super().token_id(special)
         return self._library().token_to_id(special)
@@ -265,6 +303,17 @@ class BPETokenizer(Tokenizer):
     def _library(self) -> Any:
         require(self.vocabulary is not None, "vocabulary=None: fit the tokenizer to a text first")
         return _parsed(self.vocabulary)
+
+
+def _byte_names() -> dict[str, int]:
+    """{character: the byte that it stands for} in a byte-level vocabulary (Radford et al., 2019): itself where it can
+    be printed in Latin-1, else the next one from U+0100 on."""
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_names()
 
 
 def _byte_level(model: Any) -> Any:

@@ -29,6 +29,11 @@ class Transform(abc.ABC):
 
     field: str
 
+    @property
+    def makes(self) -> str:
+        """The field that it makes: its own, unless a transform gives what it makes another name."""
+        return self.field
+
     @abc.abstractmethod
     def apply(self, x: jax.Array) -> jax.Array:
         """The field's new value, from [batch, ...]."""
@@ -99,6 +104,24 @@ class Standardize(Transform):
         super().check()
         values = self.std if isinstance(self.std, tuple) else (self.std,)
         require(all(v is None or v > 0 for v in values), f"std={self.std}: expected more than 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterCrop(Transform):
+    """The middle of images [batch, height, width, channels]: `size` (height, width), which leaves smaller ones alone.
+
+    Behind a random crop to that size it changes evaluation only.
+    """
+
+    size: tuple[int, int] = (224, 224)
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        top, left = (max(0, side - kept) // 2 for side, kept in zip(x.shape[1:3], self.size, strict=True))
+        return x[:, top : top + self.size[0], left : left + self.size[1]]
+
+    def check(self) -> None:
+        super().check()
+        require(min(self.size) >= 1, f"size={self.size}: expected (height, width) in pixels, each at least 1")
 
 
 @dataclasses.dataclass(frozen=True)

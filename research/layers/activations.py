@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -23,7 +24,7 @@ def activation(name: Activation) -> Callable[[jax.Array], jax.Array]:
     """
     return {
         "relu": nn.relu,
-        "gelu": partial(nn.gelu, approximate=False),
+        "gelu": _gelu,
         "gelu_tanh": partial(nn.gelu, approximate=True),
         "silu": nn.silu,
         "sigmoid": nn.sigmoid,
@@ -38,3 +39,9 @@ def activation(name: Activation) -> Callable[[jax.Array], jax.Array]:
         "hard_swish": nn.hard_swish,
         "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
     }[name]
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    """x Φ(x) by erf; `jax.nn.gelu` takes erfc, which is precise where x Φ(x) is next to nothing, for about 3 times the
+    time on a CPU."""
+    return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))

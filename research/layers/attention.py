@@ -316,7 +316,7 @@ class MultiHeadAttention(nn.Module):
         Args:
           x: what asks.
           memory: [batch, memory length, features], what is looked at; None is `x` itself.  In decoding, only the first
-            call reads it.
+            call needs it.
           mask: bool, broadcasts to [batch, heads, length, keys]; in decoding, keys are the places of the cache.
           bias: added to the scaled products, like `mask`.
           causal: whether a token sees only itself and those before it.
@@ -329,7 +329,7 @@ class MultiHeadAttention(nn.Module):
         head_dim = self.head_dim or features // self.num_heads
 
         query = self._heads(x, self.num_heads, head_dim, self.use_bias, "query")
-        if memory is not None:
+        if memory is not None or self.has_variable("cache", "memory_keys"):
             key, value = self._memory(memory, kv_heads, head_dim, decode)
         else:
             key, value = self._keys_values(x, kv_heads, head_dim)
@@ -379,7 +379,7 @@ class MultiHeadAttention(nn.Module):
         key = self._heads(x, heads, head_dim, key_bias, "key")
         return key, self._heads(x, heads, head_dim, self.use_bias, "value")
 
-    def _memory(self, memory: jax.Array, heads: int, head_dim: int, decode: bool) -> tuple[jax.Array, jax.Array]:
+    def _memory(self, memory: jax.Array | None, heads: int, head_dim: int, decode: bool) -> tuple[jax.Array, jax.Array]:
         if decode and self.has_variable("cache", "memory_keys"):
             return self.get_variable("cache", "memory_keys"), self.get_variable("cache", "memory_values")
         key, value = self._keys_values(memory, heads, head_dim)

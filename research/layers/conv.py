@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Literal
 
+import jax
 from flax import linen as nn
 
+from research.layers.convolve import Kernel, convolve
 from research.layers.dtypes import param_dtype
 
 Padding = Literal["symmetric", "same", "valid"]
@@ -21,6 +25,7 @@ def conv(
     use_bias: bool = False,
     dtype: str,
     kernel_init: nn.initializers.Initializer | None = None,
+    kernel: Kernel = "auto",
     name: str | None = None,
 ) -> nn.Conv:
     """A square 2-D convolution, [batch, height, width, channels] to [..., features].
@@ -31,6 +36,7 @@ def conv(
         XLA's, which at stride 2 may pad the end more than the start; "valid" pads nothing; or ((top, bottom), (left,
         right)).
       kernel_init: None is He's for relu, by the outputs that one input reaches (He et al., 2015).
+      kernel: what computes it; see `research.layers.convolve`.
     """
     half = kernel_size // 2
     named = {"symmetric": ((half, half), (half, half)), "same": "SAME", "valid": "VALID"}
@@ -46,5 +52,16 @@ def conv(
         dtype=dtype,
         param_dtype=param_dtype(dtype),
         kernel_init=kernel_init or he,
+        conv_general_dilated=_by(kernel),
         name=name,
     )
+
+
+@functools.cache
+def _by(kernel: Kernel) -> Callable[..., jax.Array]:
+    """`convolve` as Flax calls it; the same function every time, so that equal layers compare equal."""
+
+    def run(x: jax.Array, weights: jax.Array, strides, padding, *, feature_group_count: int, **_) -> jax.Array:
+        return convolve(x, weights, strides=strides, padding=padding, groups=feature_group_count, kernel=kernel)
+
+    return run

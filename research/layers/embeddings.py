@@ -19,6 +19,12 @@ def token_embedding(
     return nn.Embed(vocab_size, features, dtype=dtype, param_dtype=param_dtype(dtype), embedding_init=init, name=name)
 
 
+def looked_up(tokens: jax.Array, embed: nn.Embed, fixed: int | None = None) -> jax.Array:
+    """The vectors of tokens [...]; that of token `fixed` without a gradient (PyTorch's `padding_idx`)."""
+    x = embed(tokens)
+    return x if fixed is None else jnp.where((tokens == fixed)[..., None], jax.lax.stop_gradient(x), x)
+
+
 def tied_logits(x: jax.Array, embed: nn.Embed) -> jax.Array:
     """x Eᵀ, [..., vocab_size], with the table that embeds the tokens (Press & Wolf, 2017); in float32 at least."""
     table = embed.embedding.astype(x.dtype)

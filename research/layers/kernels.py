@@ -37,6 +37,16 @@ def targeting(platform: str) -> Iterator[None]:
         _platform.reset(token)
 
 
+def compiler_options(platform: str) -> dict[str, str]:
+    """What XLA is told when it compiles a training program for `platform`, beside its defaults.
+
+    On a CPU, YNNPACK takes matrix products together with what stands next to them.  XLA's own products are as fast by
+    themselves, but it computes an activation's gradient again, element by element, while it transposes it for the
+    product behind.  A GPT of 6 layers trains 1.24 times as fast so, an LSTM of 256 0.91 to 0.95 times.
+    """
+    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"} if platform == "cpu" else {}
+
+
 @contextlib.contextmanager
 def recording() -> Iterator[dict[str, str]]:
     """Collects which kernels the operations traced inside were given, and why.

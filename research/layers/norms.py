@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from research.layers.dtypes import param_dtype
@@ -16,13 +20,13 @@ def batch_norm(
     epsilon: float = 1e-5,
     name: str | None = None,
     **kwargs,
-) -> nn.BatchNorm:
+) -> BatchNorm:
     """Batch normalisation over every axis but the last (Ioffe & Szegedy, 2015).
 
     `momentum` is the share of the old running statistic that is kept (PyTorch's 0.1 is 0.9 here); the running variance
     is the biased one.  `axis_name` is the mapped axis to average over, None where the program sees the whole batch.
     """
-    return nn.BatchNorm(
+    return BatchNorm(
         use_running_average=not train,
         axis_name=axis_name if train else None,
         momentum=momentum,
@@ -37,3 +41,66 @@ def batch_norm(
 def layer_norm(*, dtype: str, epsilon: float = 1e-5, name: str | None = None, **kwargs) -> nn.LayerNorm:
     """Layer normalisation over the last axis (Ba et al., 2016); statistics in float32 whatever `dtype`."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, param_dtype=param_dtype(dtype), name=name, **kwargs)
+
+
+class BatchNorm(nn.BatchNorm):
+    """Flax's batch norm over the last axis, with a derivative of its own in training: see `normalize`."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, use_running_average: bool | None = None, *, mask=None) -> jax.Array:
+        running = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        if running or mask is not None or self.is_initializing():
+            return super().__call__(x, use_running_average, mask=mask)
+        shape = x.shape[-1:]
+        means = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        variances = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        bias = self.param("bias", self.bias_init, shape, self.param_dtype)
+        y, mean, variance = normalize(x, scale, bias, self.epsilon, self.axis_name)
+        means.value = self.momentum * means.value + (1 - self.momentum) * mean
+        variances.value = self.momentum * variances.value + (1 - self.momentum) * variance
+        return y.astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(x - mean) / √(variance + epsilon) · scale + bias over every axis but the last, the mean and the variance.
+
+    Of x [..., features] nothing but x itself is kept for the derivative, which goes over it twice: once for the sums of
+    dy and dy · x̂ (the gradients of bias and scale), once for dx.  The statistics that are returned have no derivative.
+
+    Args:
+      axis_name: the mapped axis to average over as well, or None.
+    """
+    return _normalize(x, scale, bias, epsilon, axis_name)[0]
+
+
+def _normalize(x, scale, bias, epsilon, axis_name):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axes = tuple(range(x.ndim - 1))
+    mean, square = _averaged(wide.mean(axes), jnp.square(wide).mean(axes), axis_name)
+    variance = jnp.maximum(square - jnp.square(mean), 0)
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    y = (wide - mean) * (inverse * scale) + bias
+    return (y, mean, variance), (x, scale, mean, inverse)
+
+
+def _normalize_backward(epsilon, axis_name, saved, gradients):
+    x, scale, mean, inverse = saved
+    dy = gradients[0]
+    axes = tuple(range(x.ndim - 1))
+    centred = x.astype(dy.dtype) - mean
+    count = x.size // x.shape[-1]
+    dbias, dscale = dy.sum(axes), (dy * centred).sum(axes) * inverse
+    mean_dy, mean_dy_x = _averaged(dbias / count, dscale / count, axis_name)
+    dx = (dy - mean_dy - centred * (inverse * mean_dy_x)) * (inverse * scale)
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
+
+
+def _averaged(first, second, axis_name):
+    return (first, second) if axis_name is None else jax.lax.pmean((first, second), axis_name)
+
+
+normalize.defvjp(_normalize, _normalize_backward)

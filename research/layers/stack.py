@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 
@@ -12,8 +13,9 @@ def stack(
     block: Callable[..., nn.Module],
     depth: int,
     x: jax.Array,
-    call: Callable[[nn.Module, jax.Array], jax.Array],
+    call: Callable[..., jax.Array],
     *,
+    along: Sequence[float] | None = None,
     scan_layers: bool = False,
     remat: bool = False,
 ) -> jax.Array:
@@ -27,19 +29,26 @@ def stack(
       depth: how many.
       x: what goes in.
       call: applies one block; the arrays and the flags that all blocks see are in its closure.
+      along: a number per block, which `call` takes as its third argument: an array [] where blocks are scanned.
       scan_layers: whether to scan.
       remat: whether the backward pass computes a block's inner values again instead of keeping them.
     """
-    if remat:
-        call = nn.remat(call, prevent_cse=not scan_layers)  # a scan's body is no place for that elimination
+
+    def recomputed(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        # A scan's body is no place for the elimination of what is computed twice.
+        return nn.remat(call, prevent_cse=not scan_layers) if remat else call
+
     if not scan_layers:
         for layer in range(depth):
-            x = call(block(name=f"block{layer}"), x)
+            own = () if along is None else (along[layer],)
+            x = recomputed(lambda one, x, own=own: call(one, x, *own))(block(name=f"block{layer}"), x)
         return x
+    each = () if along is None else (jnp.asarray(along),)
+    step = recomputed(call)
     scanned = nn.scan(
-        lambda one, x: (call(one, x), None),
+        lambda one, x, *own: (step(one, x, *own), None),
         variable_axes={"params": 0, "cache": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
         length=depth,
     )
-    return scanned(block(name="blocks"), x)[0]
+    return scanned(block(name="blocks"), x, *each)[0]

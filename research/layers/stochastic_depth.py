@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 
-def stochastic_depth(rate: float, *, train: bool, axes: int) -> nn.Dropout:
+class StochasticDepth(nn.Module):
     """Drops the branch [batch, ...] of a whole example with probability `rate`; kept ones are scaled to the same mean.
 
-    Args:
-      rate: in [0, 1).
-      axes: number of axes of the branch, the batch included.
+    Attributes:
+      rate: in [0, 1); an array [] inside scanned layers, each of which has its own.
     """
-    return nn.Dropout(rate, broadcast_dims=tuple(range(1, axes)), deterministic=not train)
+
+    rate: float | jax.Array
+
+    @nn.compact
+    def __call__(self, branch: jax.Array, *, train: bool) -> jax.Array:
+        if not train or (isinstance(self.rate, float) and self.rate == 0):
+            return branch
+        shape = (len(branch), *(1,) * (branch.ndim - 1))
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
+        return jnp.where(kept, branch / jnp.asarray(1 - self.rate, branch.dtype), 0)
 
 
 def linear_rates(rate: float, depth: int) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from research.layers.conv import conv
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
-from research.layers.stochastic_depth import linear_rates, stochastic_depth
+from research.layers.stochastic_depth import StochasticDepth, linear_rates
 
 INIT = nn.initializers.truncated_normal(0.02)
 
@@ -117,7 +117,7 @@ class Block(nn.Module):
         if spec.layer_scale is not None:
             init = nn.initializers.constant(spec.layer_scale)
             y = y * self.param("layer_scale", init, (width,), param_dtype(spec.dtype)).astype(y.dtype)
-        return x + stochastic_depth(self.drop, train=train, axes=4)(y)
+        return x + StochasticDepth(self.drop)(y, train=train)
 
     def _dense(self, features: int, name: str) -> nn.Dense:
         dtypes = {"dtype": self.spec.dtype, "param_dtype": param_dtype(self.spec.dtype)}

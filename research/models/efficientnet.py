@@ -16,7 +16,7 @@ from research.layers.conv import conv
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm
-from research.layers.stochastic_depth import stochastic_depth
+from research.layers.stochastic_depth import StochasticDepth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Block(nn.Module):
         y = conv(shape.channels, 1, dtype=spec.dtype, name="project_conv")(y)
         y = normalization(spec, train, "project_norm")(y)
         if self.shortcut and shape.stride == 1 and narrow == shape.channels:
-            y = x + stochastic_depth(self.drop, train=train, axes=4)(y)
+            y = x + StochasticDepth(self.drop)(y, train=train)
         return y
 
     def _dense(self, features: int, name: str) -> nn.Dense:

@@ -17,7 +17,8 @@ from research.layers.conv import conv
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm
-from research.layers.stochastic_depth import linear_rates, stochastic_depth
+from research.layers.pooling import max_pool
+from research.layers.stochastic_depth import StochasticDepth, linear_rates
 
 
 class ResNet(nn.Module):
@@ -89,7 +90,7 @@ class ResNet(nn.Module):
         if not self.preactivation:
             x = act(normalization(self, train, "stem_norm")(x))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x, 3, stride=2, padding=1)
         maps["stem"] = x
 
         rates = iter(linear_rates(self.stochastic_depth, sum(self.depths)))
@@ -145,7 +146,7 @@ class Block(nn.Module):
                 y = normalization(spec, train, f"norm{i}", zero=spec.zero_init and i == last)(convolve(y))
                 y = inner(y) if i < last else y
 
-        y = stochastic_depth(self.drop, train=train, axes=4)(y)
+        y = StochasticDepth(self.drop)(y, train=train)
         if spec.shortcut != "none":
             y = y + self._carried(shortcut, train)
         return y if spec.preactivation else activation(spec.activation)(y)

@@ -12,6 +12,7 @@ from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dtypes import DType, param_dtype
 from research.layers.norms import batch_norm
+from research.layers.pooling import max_pool
 
 
 class SimpleCNN(nn.Module):
@@ -22,7 +23,7 @@ class SimpleCNN(nn.Module):
       channels: output channels of each convolution; one convolution, activation and 2×2 pooling each.
       kernel_size: of every convolution, in pixels.
       hidden: widths of the dense layers between the feature maps and the logits.
-      pool: how 2×2 pixels become one: their maximum, their mean, or a stride of 2 in the convolution.
+      pool: how 2×2 pixels become one: their maximum, their mean, or a stride of 2 in the convolution; "none": all stay.
       readout: what the dense layers see: every pixel of every channel, or each channel's mean.
       norm: what follows each convolution.
       dropout: rate before each dense layer.
@@ -34,7 +35,7 @@ class SimpleCNN(nn.Module):
     kernel_size: int = 3
     hidden: tuple[int, ...] = (128,)
     activation: Activation = "relu"
-    pool: Literal["max", "average", "stride"] = "max"
+    pool: Literal["max", "average", "stride", "none"] = "max"
     readout: Literal["flatten", "average"] = "flatten"
     norm: Literal["none", "batch"] = "none"
     dropout: float = 0.0
@@ -57,7 +58,7 @@ class SimpleCNN(nn.Module):
             x = act(x)
             self.sow("intermediates", f"conv{i}_out", x)
             if self.pool == "max":
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool(x)
             elif self.pool == "average":
                 x = nn.avg_pool(x, (2, 2), strides=(2, 2))
 

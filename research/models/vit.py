@@ -19,7 +19,7 @@ from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
 from research.layers.positions2d import resize_grid, sincos_2d
 from research.layers.stack import stack
-from research.layers.stochastic_depth import linear_rates, stochastic_depth
+from research.layers.stochastic_depth import StochasticDepth, linear_rates
 
 
 class ViT(nn.Module):
@@ -78,8 +78,6 @@ class ViT(nn.Module):
             raise RequestError("pool='token': there is no class token; expected pool='average' or class_token=True")
         if self.positions == "sincos" and self.width % 4:
             raise RequestError(f"width={self.width}: expected a multiple of 4 for positions='sincos'")
-        if self.scan_layers and self.drop_path > 0:
-            raise RequestError("scan_layers=True: every block would drop alike; expected drop_path=0")
         check_rates(self, "dropout", "attention_dropout", "drop_path")
 
     @property
@@ -110,12 +108,12 @@ class ViT(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         self.sow("intermediates", "embedded", x)
 
-        rates = iter(linear_rates(self.drop_path, self.depth))
         x = stack(
-            lambda name: Block(fields(self), next(rates), name=name),
+            lambda name: Block(fields(self), name=name),
             self.depth,
             x,
-            lambda block, x: block(x, train=train),
+            lambda block, x, drop=0.0: block(x, drop, train=train),
+            along=linear_rates(self.drop_path, self.depth) if self.drop_path > 0 else None,
             scan_layers=self.scan_layers,
             remat=self.remat,
         )
@@ -142,18 +140,17 @@ class ViT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each of them normalised before and added after."""
+    """Attention, then an MLP, each of them normalised before and added after, or dropped at the rate `drop`."""
 
     spec: Fields
-    drop: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, drop: float | jax.Array, *, train: bool) -> jax.Array:
         spec = self.spec
         norm = {"dtype": spec.dtype, "epsilon": spec.norm_epsilon}
         xavier = nn.initializers.xavier_uniform()
-        drop = nn.Dropout(spec.dropout, deterministic=not train)
-        drop_path = stochastic_depth(self.drop, train=train, axes=3)
+        dropout = nn.Dropout(spec.dropout, deterministic=not train)
+        drop_path = StochasticDepth(drop)
 
         def dense(features, name):
             return nn.Dense(
@@ -171,11 +168,11 @@ class Block(nn.Module):
             name="attention",
         )
         y = attention(layer_norm(name="norm_attention", **norm)(x), train=train)
-        x = x + drop_path(drop(y))
+        x = x + drop_path(dropout(y), train=train)
         y = layer_norm(name="norm_mlp", **norm)(x)
-        y = drop(activation(spec.activation)(dense(spec.mlp_width or 4 * spec.width, "up")(y)))
-        y = drop(dense(spec.width, "down")(y))
-        x = x + drop_path(y)
+        y = dropout(activation(spec.activation)(dense(spec.mlp_width or 4 * spec.width, "up")(y)))
+        y = dropout(dense(spec.width, "down")(y))
+        x = x + drop_path(y, train=train)
         self.sow("intermediates", "out", x)
         return x
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from research.pretrained import convnext, efficientnet, gpt2, llama, resnet, rnn, vit
+from research.pretrained import convnext, efficientnet, gpt2, llama, marian, resnet, rnn, vit, whisper
 from research.pretrained.family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -13,4 +13,6 @@ FAMILIES: tuple[Family, ...] = (
     gpt2.FAMILY,
     llama.FAMILY,
     *rnn.FAMILIES,
+    marian.FAMILY,
+    whisper.FAMILY,
 )

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from research.models.convnext import SIZES, ConvNeXt, convnext
-from research.pretrained.family import Family, Shapes, Variant, hf_activation, hf_classes, images, only
+from research.pretrained.family import (
+    Family,
+    Shapes,
+    Variant,
+    hf_activation,
+    hf_classes,
+    hf_labels,
+    hf_name,
+    images,
+    only,
+)
 from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, drop_ones, kernel, norm
 from research.pretrained.preprocessing import Preprocessing
 
@@ -25,6 +35,22 @@ def from_config(config: Mapping[str, Any]) -> ConvNeXt:
         drop_path=config.get("drop_path_rate", 0.0),
         head_epsilon=config.get("layer_norm_eps", 1e-12),
     )
+
+
+def to_config(model: ConvNeXt) -> dict[str, Any]:
+    """The `ConvNextConfig` of a model."""
+    return {
+        "architectures": ["ConvNextForImageClassification"],
+        "num_stages": len(model.depths),
+        "depths": list(model.depths),
+        "hidden_sizes": list(model.widths),
+        "patch_size": model.patch_size,
+        "hidden_act": hf_name(model.activation),
+        "layer_scale_init_value": model.layer_scale or 0.0,
+        "drop_path_rate": model.drop_path,
+        "layer_norm_eps": model.epsilon if model.head_epsilon is None else model.head_epsilon,
+        **hf_labels(model.classes),
+    }
 
 
 def from_timm(config: Mapping[str, Any]) -> ConvNeXt:
@@ -127,6 +153,7 @@ FAMILY = Family(
         f"convnext_{size}": Variant(lambda size=size: convnext(size), f"facebook/convnext-{size}-224") for size in SIZES
     },
     from_config=from_config,
+    to_config=to_config,
     key_maps=key_maps,
     inputs=lambda model: images(8 * 2 ** len(model.depths)),
     adapted=adapted,

@@ -7,7 +7,17 @@ from typing import Any
 
 from research.errors import require
 from research.models.efficientnet import SIZES, EfficientNet, Stage, efficientnet
-from research.pretrained.family import Family, Shapes, Variant, hf_activation, hf_classes, images, only
+from research.pretrained.family import (
+    Family,
+    Shapes,
+    Variant,
+    hf_activation,
+    hf_classes,
+    hf_labels,
+    hf_name,
+    images,
+    only,
+)
 from research.pretrained.mapping import KERNEL, KeyMap, batch_norm, drop_ones, kernel
 from research.pretrained.preprocessing import Preprocessing
 
@@ -49,6 +59,33 @@ def from_config(config: Mapping[str, Any]) -> EfficientNet:
         expand_momentum=0.9,
         epsilon=config.get("batch_norm_eps", 1e-3),
     )
+
+
+def to_config(model: EfficientNet) -> dict[str, Any]:
+    """The `EfficientNetConfig` of a model."""
+    return {
+        "architectures": ["EfficientNetForImageClassification"],
+        "width_coefficient": model.width,
+        "depth_coefficient": model.depth,
+        "image_size": model.image_size,
+        "kernel_sizes": [stage.kernel_size for stage in model.stages],
+        "in_channels": [model.stem_channels, *(stage.channels for stage in model.stages[:-1])],
+        "out_channels": [stage.channels for stage in model.stages],
+        "strides": [stage.stride for stage in model.stages],
+        "num_block_repeats": [stage.repeats for stage in model.stages],
+        "expand_ratios": [stage.expansion for stage in model.stages],
+        "hidden_dim": model.channels(model.head_channels),
+        "depth_divisor": model.divisor,
+        "squeeze_expansion_ratio": model.squeeze,
+        "depthwise_padding": list(model.symmetric_blocks),
+        "hidden_act": hf_name(model.activation),
+        "drop_connect_rate": model.drop_connect,
+        "dropout_rate": model.dropout,
+        "pooling_type": {"average": "mean", "max": "max"}[model.pool],
+        "batch_norm_momentum": round(1 - model.momentum, 12),
+        "batch_norm_eps": model.epsilon,
+        **hf_labels(model.classes),
+    }
 
 
 def from_timm(config: Mapping[str, Any]) -> EfficientNet:
@@ -173,6 +210,7 @@ FAMILY = Family(
         },
     },
     from_config=from_config,
+    to_config=to_config,
     key_maps=key_maps,
     inputs=lambda model: images(64),
     adapted=adapted,

@@ -52,6 +52,7 @@ class Family:
       head_bias: the leaf whose published shape tells the number of classes in a file.
       input_kernel: the leaf whose published shape [out, in, ...] tells the channels of the images.
       preprocessing: (model, publisher) to what its input should look like.
+      to_config: back from a model of ours to the config, as far as that can say it; None: there is no such config.
       resized: (model, variables, image size) to both for images of that size; None: any size will do as it is.
     """
 
@@ -66,6 +67,7 @@ class Family:
     head_bias: str | None = None
     input_kernel: str | None = None
     preprocessing: Callable[[Any, str], Preprocessing | None] = _no_preprocessing
+    to_config: Callable[[Any], dict[str, Any]] | None = None
     resized: Callable[[Any, dict[str, Any], int], tuple[nn.Module, dict[str, Any]]] | None = None
 
     def arguments(self, model: nn.Module, channels: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
@@ -108,6 +110,19 @@ def hf_activation(name: str) -> Activation:
     known = {*get_args(Activation), *_HF_ACTIVATIONS}
     require(ours in known, f"activation {name!r} in the config: {nearest(name, known)}")
     return ours
+
+
+def hf_labels(classes: int) -> dict[str, Any]:
+    """Names of so many classes, as Hugging Face makes them up."""
+    names = {str(i): f"LABEL_{i}" for i in range(classes)}
+    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+
+
+def hf_name(activation: Activation) -> str:
+    """Hugging Face's name of an activation of ours."""
+    return {"gelu_tanh": "gelu_pytorch_tanh", "identity": "linear", "hard_swish": "hardswish"}.get(
+        activation, activation
+    )
 
 
 def only(config: Mapping[str, Any], *known: str) -> None:

@@ -73,12 +73,27 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
     return Checkpoint(path, (path,))
 
 
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def is_checkpoint(source: str) -> bool:
+    """Whether `source` names published weights (a file, a folder with a .safetensors file, the hub), not a run of ours.
+
+    "org/name" is the hub's unless there is a folder `org` here.
+    """
+    path = pathlib.Path(source).expanduser()
+    if path.is_dir():
+        return any(path.glob("*.safetensors"))
+    there = path.exists() or path.suffix == ".safetensors"
+    return there or (bool(_HUB_ID.fullmatch(source)) and not path.parent.exists())
+
+
 def locate(source: str | pathlib.Path) -> pathlib.Path:
     """The local path of `source`: itself if it exists, else the hub's repository "org/name", downloaded."""
     path = pathlib.Path(source).expanduser()
     if path.exists():
         return path
-    is_hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(source)) and path.suffix not in (".safetensors", ".json")
+    is_hub_id = _HUB_ID.fullmatch(str(source)) and path.suffix not in (".safetensors", ".json")
     require(bool(is_hub_id), f"{source}: no such file or folder, and no hub repository either (org/name)")
     return _download(str(source))
 

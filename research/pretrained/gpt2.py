@@ -89,6 +89,26 @@ def from_config(config: Mapping[str, Any]) -> GPT:
     )
 
 
+def to_config(model: GPT) -> dict[str, Any]:
+    """The `GPT2Config` of a model."""
+    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": model.vocab_size,
+        "n_positions": model.context_length,
+        "n_embd": model.width,
+        "n_layer": model.depth,
+        "n_head": model.num_heads,
+        "n_inner": model.mlp_width,
+        "activation_function": names[model.activation],
+        "layer_norm_epsilon": model.norm_epsilon,
+        "tie_word_embeddings": model.tied_head,
+        "resid_pdrop": model.dropout,
+        "embd_pdrop": model.dropout,
+        "attn_pdrop": model.dropout if model.attention_dropout is None else model.attention_dropout,
+    }
+
+
 def inputs(model: GPT) -> dict[str, jax.ShapeDtypeStruct]:
     """Two tokens."""
     return {"tokens": jax.ShapeDtypeStruct((1, 2), "int32")}
@@ -101,6 +121,7 @@ FAMILY = Family(
     model_type="gpt2",
     variants={size: Variant(partial(gpt2, size), _HUB.get(size, f"openai-community/{size}")) for size in SIZES},
     from_config=from_config,
+    to_config=to_config,
     key_maps=key_maps,
     inputs=inputs,
 )

@@ -85,6 +85,36 @@ def _rotary(config: Mapping[str, Any]) -> Rotary:
     return Rotary(float(theta), scaling)
 
 
+def to_config(model: Llama) -> dict[str, Any]:
+    """The `LlamaConfig` of a model."""
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": model.rotary.theta}
+    if (scaling := model.rotary.scaling) is not None:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_context,
+        }
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": model.vocab_size,
+        "max_position_embeddings": model.context_length,
+        "hidden_size": model.width,
+        "num_hidden_layers": model.depth,
+        "num_attention_heads": model.num_heads,
+        "num_key_value_heads": model.num_kv_heads or model.num_heads,
+        "head_dim": model.head_dim or model.width // model.num_heads,
+        "intermediate_size": model.mlp_width,
+        "rope_parameters": rope,
+        "rms_norm_eps": model.norm_epsilon,
+        "attention_bias": model.attention_bias,
+        "mlp_bias": model.mlp_bias,
+        "tie_word_embeddings": model.tied_head,
+        "initializer_range": model.init_deviation,
+    }
+
+
 _HUB = {
     "llama2-7b": "meta-llama/Llama-2-7b-hf",
     "llama2-13b": "meta-llama/Llama-2-13b-hf",
@@ -101,6 +131,7 @@ FAMILY = Family(
     model_type="llama",
     variants={size: Variant(partial(llama, size), _HUB[size]) for size in SIZES},
     from_config=from_config,
+    to_config=to_config,
     key_maps=key_maps,
     inputs=inputs,
 )

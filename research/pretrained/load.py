@@ -9,9 +9,11 @@ Reading is strict: every tensor of the file is used once, every parameter of the
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -114,6 +116,41 @@ def load_pretrained(
     return Pretrained(built, variables, preprocessing, key_map.publisher)
 
 
+def read_into(
+    model: nn.Module, source: str | os.PathLike, *, channels: int | None = None, fresh: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The variables of a model of ours from published weights, in NumPy: what a training starts from.
+
+    The model is taken as it is; learned positions are interpolated to its `image_size`.
+
+    Args:
+      source: as for `load_pretrained`.
+      channels: of the images that the model is to see; None: those of its family.
+      fresh: paths of leaves ("params/head/bias") that are not to be read; the result lacks them.
+
+    Raises:
+      RequestError: no published weights are mapped for such a model, or these cannot be read or do not fit.
+    """
+    family = family_of(model)
+    tensors = files.open_checkpoint(files.locate(os.fspath(source)))
+    errors = []
+    for key_map in fitting(family, model, tensors):
+        published = model
+        if family.resized is not None:
+            shapes = _shapes_in_file(family, model, key_map, tensors)
+            published = model.clone(image_size=family.adapted(model, "", key_map.publisher, shapes).image_size)
+        expected = family.shapes(published, channels)
+        try:
+            variables = mapping.to_ours(key_map, tensors, expected, fresh=tuple(fresh), source=str(tensors.source))
+        except RequestError as error:
+            errors.append(error)
+            continue
+        if published != model:
+            _, variables = family.resized(published, variables, model.image_size)
+        return jax.tree.map(np.asarray, variables)
+    raise RequestError(f"{errors[0]}; name what is to stay fresh in init_skip, such as 'params/head/*'")
+
+
 def export_pretrained(
     model: nn.Module,
     variables: Mapping[str, Any],
@@ -124,12 +161,15 @@ def export_pretrained(
     """Writes variables of a model of ours as a safetensors file under a publisher's names; returns its path.
 
     What `load_pretrained` read is written back bit for bit (in float32); collections without weights are left out.
+    Beside a `model.safetensors` of Hugging Face's names stands a config.json, so that
+    `transformers.AutoModel…from_pretrained` takes the folder.
 
     Args:
       publisher: "huggingface", "timm", ...; None is the first that the family knows, Hugging Face where there is one.
 
     Raises:
-      RequestError: this model has no mapping, this publisher has none for it, or a parameter is missing or misshapen.
+      RequestError: this model has no mapping, this publisher has none for it, a parameter is missing or misshapen, or
+        no config.json could say what the model is.
     """
     path = pathlib.Path(path)
     require(path.suffix == ".safetensors", f"{path}: weights are written to .safetensors files")
@@ -148,8 +188,42 @@ def export_pretrained(
         if name not in leaves or leaves[name].shape != x.shape
     ]
     require(not wrong, f"variables do not fit the model: {', '.join(wrong)}")
+    config = None
+    if publisher == "huggingface" and path.name == "model.safetensors" and family.to_config is not None:
+        config = _config(family, model) | ({} if channels is None else {"num_channels": channels})
     files.write(path, mapping.to_theirs(key_maps[publisher], mapping.unflatten_leaves(leaves)))
+    if config is not None:
+        (path.parent / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     return path
+
+
+_NOT_IN_CONFIGS = frozenset(
+    ("parent", "name", "dtype", "kernel", "scan_layers", "remat", "axis_name", "zero_init", "dropout", "drop_path",
+     "attention_dropout", "drop_connect", "stochastic_depth", "momentum", "expand_momentum")
+)  # fmt: skip
+"""Fields of which a trained model's outputs do not depend."""
+
+
+def _config(family: Family, model: nn.Module) -> dict[str, Any]:
+    """The config.json of a model, from which `from_config` makes one that computes the same.
+
+    Raises:
+      RequestError: there is no such config.
+    """
+    config = {"model_type": family.model_type, "dtype": "float32", **family.to_config(model)}
+    again = family.from_config(config)
+    given = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    lost = [
+        f"{name}={value!r}"
+        for name, value in given.items()
+        if name not in _NOT_IN_CONFIGS and value is not None and value != getattr(again, name)
+    ]
+    require(
+        not lost,
+        f"{type(model).__name__}: no config.json of Hugging Face's says {', '.join(lost)}; name the file other than "
+        "model.safetensors to write the weights alone",
+    )
+    return config
 
 
 def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from research.errors import require
 from research.models.resnet import SIZES, ResNet, resnet
-from research.pretrained.family import Family, Variant, hf_activation, hf_classes, images, only
+from research.pretrained.family import Family, Variant, hf_activation, hf_classes, hf_labels, hf_name, images, only
 from research.pretrained.mapping import Alias, KeyMap, batch_norm, kernel
 from research.pretrained.preprocessing import Preprocessing
 
@@ -27,6 +27,21 @@ def from_config(config: Mapping[str, Any]) -> ResNet:
         activation=activation,
         inner_activation=None if activation == "relu" else "relu",  # whatever hidden_act says
     )
+
+
+def to_config(model: ResNet) -> dict[str, Any]:
+    """The `ResNetConfig` of a model."""
+    return {
+        "architectures": ["ResNetForImageClassification"],
+        "depths": list(model.depths),
+        "hidden_sizes": list(model.widths),
+        "layer_type": model.block,
+        "embedding_size": model.stem_width,
+        "downsample_in_first_stage": model.strides[0] == 2,
+        "downsample_in_bottleneck": model.bottleneck_stride == "1x1",
+        "hidden_act": hf_name(model.activation),
+        **hf_labels(model.classes),
+    }
 
 
 def from_timm(config: Mapping[str, Any]) -> ResNet:
@@ -112,6 +127,7 @@ FAMILY = Family(
         for layers in SIZES
     },
     from_config=from_config,
+    to_config=to_config,
     key_maps=key_maps,
     inputs=lambda model: images(64),
     head=("params/head/{leaf*}",),

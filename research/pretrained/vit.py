@@ -8,7 +8,17 @@ from typing import Any
 
 from research.errors import require
 from research.models.vit import ViT, resized, vit
-from research.pretrained.family import Family, Shapes, Variant, hf_activation, hf_classes, images, only
+from research.pretrained.family import (
+    Family,
+    Shapes,
+    Variant,
+    hf_activation,
+    hf_classes,
+    hf_labels,
+    hf_name,
+    images,
+    only,
+)
 from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, Unused, kernel, norm, split
 from research.pretrained.preprocessing import HALF, Preprocessing
 
@@ -32,6 +42,25 @@ def from_config(config: Mapping[str, Any]) -> ViT:
         dropout=config.get("hidden_dropout_prob", 0.0),
         attention_dropout=config.get("attention_probs_dropout_prob", 0.0),
     )
+
+
+def to_config(model: ViT) -> dict[str, Any]:
+    """The `ViTConfig` of a model."""
+    return {
+        "architectures": ["ViTForImageClassification"],
+        "image_size": model.image_size if isinstance(model.image_size, int) else list(model.image_size),
+        "patch_size": model.patch_size,
+        "hidden_size": model.width,
+        "num_hidden_layers": model.depth,
+        "num_attention_heads": model.num_heads,
+        "intermediate_size": model.mlp_width or 4 * model.width,
+        "qkv_bias": model.qkv_bias,
+        "hidden_act": hf_name(model.activation),
+        "layer_norm_eps": model.norm_epsilon,
+        "hidden_dropout_prob": model.dropout,
+        "attention_probs_dropout_prob": model.attention_dropout,
+        **hf_labels(model.classes),
+    }
 
 
 def from_timm(config: Mapping[str, Any]) -> ViT:
@@ -176,6 +205,7 @@ FAMILY = Family(
         for patch in (8, 14, 16, 32)
     },
     from_config=from_config,
+    to_config=to_config,
     key_maps=key_maps,
     inputs=lambda model: images(*((model.image_size,) if isinstance(model.image_size, int) else model.image_size)),
     adapted=adapted,

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from research.data.columns import Source, where
+from research.data.labels import is_soft, probabilities
 from research.errors import RequestError
 from research.hparams import hparam
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
@@ -23,7 +24,11 @@ class Classification(Task):
 
     Attributes:
       classes: number of classes; the model gives logits [batch, classes].
-      input, label: the batch's columns; labels are int32 [batch], 0 to classes - 1.
+      input, label: the batch's columns; labels are int32 [batch], 0 to classes - 1, or probabilities [batch, classes].
+      length: the column that says how many steps of a sequence are not padding, int [batch], where the model takes
+        them as `mask` [batch, steps]; None where examples are of one length.
+      token: of a language model, which gives logits [batch, length, classes], the token whose logits are the answer (-1
+        is the last); None where the model gives a row of logits an example.
       label_smoothing: share of the target spread evenly over all classes (Szegedy et al., 2016).
       objective: "cross_entropy", or "focal": cross-entropy times (1 - p of the label)^focal_gamma (Lin et al., 2017).
       top_k: further accuracies to report, such as (5,).
@@ -33,6 +38,8 @@ class Classification(Task):
     classes: int
     input: str = "image"
     label: str = "label"
+    length: str | None = None
+    token: int | None = None
     label_smoothing: float = hparam(0.0)
     objective: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: float = hparam(2.0)
@@ -53,8 +60,12 @@ class Classification(Task):
                 raise RequestError(f"top_k={k}: expected 1 to the {self.classes} classes")
 
     def check_examples(self, source: Source, split: str) -> None:
-        require_columns(source, split, input=self.input, label=self.label)
+        lengths = {} if self.length is None else {"length": self.length}
+        require_columns(source, split, input=self.input, label=self.label, **lengths)
         labels = whole_column(source, self.label)
+        if labels.dtype.kind == "f":
+            self._check_probabilities(labels, source, split)
+            return
         outside = np.flatnonzero((labels < 0) | (labels >= self.classes))
         if outside.size:
             i = int(outside[0])
@@ -63,12 +74,35 @@ class Classification(Task):
                 f"(task.classes={self.classes}), as are {outside.size} of {len(labels)} examples"
             )
 
+    def _check_probabilities(self, labels: np.ndarray, source: Source, split: str) -> None:
+        if labels.shape[1:] != (self.classes,):
+            raise RequestError(
+                f"{split} split: {self.label} is {labels.dtype} {list(labels.shape[1:])} per example; expected an "
+                f"integer, or a probability for each of the {self.classes} classes"
+            )
+        bad = np.flatnonzero((labels.min(-1) < 0) | (np.abs(labels.sum(-1) - 1) > 1e-3))
+        if bad.size:
+            i = int(bad[0])
+            raise RequestError(
+                f"{split} split, {where(source, i)}: {self.label} is no distribution (least {labels[i].min():g}, sum "
+                f"{labels[i].sum():g}), as in {bad.size} of {len(labels)} examples"
+            )
+
     def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
         return (batch[self.input],)
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
         """[batch, classes], in float32 or wider."""
+        if self.length is not None:
+            kwargs["mask"] = batch[self.length][:, None] > jnp.arange(batch[self.input].shape[1])
         logits = apply(*self.init_inputs(batch), **kwargs)
+        if self.token is not None:
+            if logits.ndim != 3 or not -logits.shape[1] <= self.token < logits.shape[1]:
+                raise RequestError(
+                    f"task.token={self.token}: the model gives logits {list(logits.shape)}; "
+                    "expected [batch, length, classes] with such a token, or token=none"
+                )
+            logits = logits[:, self.token]
         if logits.shape[-1] != self.classes:
             raise RequestError(
                 f"task.classes={self.classes}: the model gives {logits.shape[-1]} logits; make them equal"
@@ -77,32 +111,31 @@ class Classification(Task):
 
     def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
         logits = self._logits(apply, batch, train=True, rngs=rngs)
+        labels = probabilities(batch[self.label], self.classes).astype(logits.dtype)
+        # Of a mixed label, the share that the guess has in it.
+        correct = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
+        losses = self._losses(logits, labels)
         weight = batch["weight"]
-        losses = self._losses(logits, batch[self.label])
-        correct = jnp.argmax(logits, -1) == batch[self.label]
         total = weight.sum()
         return {"loss": ((losses * weight).sum(), total), "accuracy": ((correct * weight).sum(), total)}
 
     def _losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-        """The objective of each example, [batch]."""
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, self.classes, dtype=logits.dtype), self.label_smoothing)
-        losses = optax.softmax_cross_entropy(logits, targets)
+        """The objective of each example, [batch], from probabilities [batch, classes]."""
+        losses = optax.softmax_cross_entropy(logits, optax.smooth_labels(labels, self.label_smoothing))
         if self.objective == "focal":
-            probability = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], axis=-1)[:, 0]
-            losses *= (1 - probability) ** self.focal_gamma
+            losses *= (1 - (jax.nn.softmax(logits) * labels).sum(-1)) ** self.focal_gamma
         return losses
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """Of probabilities, the likeliest class is what accuracies ask for."""
         logits = self._logits(apply, batch, train=False)
         labels = batch[self.label]
-        of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-        others = jnp.arange(logits.shape[-1])
-        before = (logits > of_label) | ((logits == of_label) & (others < labels[:, None]))  # as argmax breaks ties
-        return {
-            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-            "rank": before.sum(-1),
-            "confidence": jax.nn.softmax(logits).max(-1),
-        }
+        if is_soft(labels):
+            losses = optax.softmax_cross_entropy(logits, probabilities(labels, self.classes))
+            labels = jnp.argmax(labels, -1)
+        else:
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return {"loss": losses, "rank": rank(logits, labels), "confidence": jax.nn.softmax(logits).max(-1)}
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         correct = outputs["rank"] == 0
@@ -117,6 +150,13 @@ class Classification(Task):
         """{"label": int32 [batch], "probability": [batch, classes]}."""
         logits = self._logits(apply, batch, train=False)
         return {"label": jnp.argmax(logits, -1), "probability": jax.nn.softmax(logits)}
+
+
+def rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many classes stand before the label in the order of the logits, ties broken as argmax does: int32 [batch]."""
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    others = jnp.arange(logits.shape[-1])
+    return ((logits > of_label) | ((logits == of_label) & (others < labels[:, None]))).sum(-1)
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:

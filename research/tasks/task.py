@@ -55,6 +55,10 @@ class Task:
         """What a user of the trained model wants to know of each example."""
         raise _missing(self, "predict")
 
+    def scoring(self) -> dict[str, str]:
+        """What result.json says of how a metric is computed, by its name, where the name is not enough."""
+        return {}
+
     def check_examples(self, source: Source, split: str) -> None:
         """Refuses data that this task cannot learn from: a missing column, a label outside the classes."""
 

@@ -188,6 +188,10 @@ COMMANDS = {
     "unknown path in a sweep": ("plan $W/fine.py --sweep bad_path", "learnin_rate=0.001: optimizer.learnin_rate"),
     "wrong type in a sweep": ("run $W/fine.py --sweep bad_type", "widths=9: model.widths=9: expected a tuple"),
     "wrong value in a sweep": ("run $W/fine.py --sweep bad_value", "none: model.widths=(-1,): expected at least 1"),
+    "a setting that the sweep overrules": (
+        "run $W/fine.py --sweep rates --set optimizer.learning_rate=0.1",
+        "--set optimizer.learning_rate=0.1: every variant of --sweep rates sets it, so it would change nothing",
+    ),
     "wrong name in a sweep": ("run $W/fine.py --sweep bad_name", "did you mean 'relu'?"),
     "one variant beyond the data": ("run $W/fine.py --sweep beyond", "batch_size=1000-s0: batch_size=1000: there are"),
     "one variant that does not fit": ("run $W/fine.py --sweep misfit", "classes=4-s0: task.classes=4: the"),

@@ -10,7 +10,7 @@ import pytest
 from research import paths
 from research.errors import RequestError
 from research.hparams import bind, hparams
-from research.optimizers import SGD, Adafactor, Adam, AdamW, Lamb, Lion, Muon, RMSprop
+from research.optimizers import SGD, Adafactor, Adam, AdamW, Lamb, Lion, Muon, RMSprop, layer_decay
 from research.schedules import Cosine
 
 # What the fixtures were made with: PyTorch's optimizers, 20 steps.
@@ -335,6 +335,16 @@ def test_multipliers_scale_the_update_by_path_and_layer(optimizer):
     }
     for path, multiplier in expected.items():
         np.testing.assert_allclose(scaled[path], multiplier * plain[path], rtol=1e-4, atol=1e-7)
+
+
+def test_layer_decay_falls_from_the_output_to_the_input_through_scanned_layers():
+    params = {"patches": jnp.ones(2), "blocks": {"kernel": jnp.ones((2, 3))}, "norm": jnp.ones(2), "head": jnp.ones(2)}
+    rates = layer_decay(0.5, ("*", "blocks[0]/*", "blocks[1]/*", "head"))
+    optimizer = SGD(learning_rate=1.0, rates=rates)
+    optimizer.check_paths(params)
+    updates, _ = optimizer.transformation(1).update(params, optimizer.transformation(1).init(params), params)
+    assert (updates["head"] == -1).all() and (updates["norm"] == updates["patches"]).all()
+    assert updates["blocks"]["kernel"][:, 0].tolist() == [-0.25, -0.5] and updates["patches"][0] == -0.125
 
 
 def test_trained_tells_what_is_not_frozen():

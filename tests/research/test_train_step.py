@@ -159,6 +159,26 @@ def test_batch_statistics_are_kept_and_used():
     np.testing.assert_allclose(mean, 0.1 * hidden.mean(0), atol=1e-5)
 
 
+def test_a_frozen_batch_norm_keeps_its_statistics_and_normalises_by_them():
+    model = MLP(widths=(8, 8), classes=3, norm="batch")
+    frozen = ("BatchNorm_0/*", "Dense_0/*")
+    experiment = toys.experiment(model=model, optimizer=SGD(learning_rate=0.1, frozen=frozen))
+    state, (batch, *_) = start(experiment)
+    after, metrics = jax.jit(make_train_step(experiment))(state, batch)
+    before, now = (s.collections["batch_stats"] for s in (state, after))
+    chex.assert_trees_all_equal(now["BatchNorm_0"], before["BatchNorm_0"])
+    assert abs(now["BatchNorm_1"]["mean"] - before["BatchNorm_1"]["mean"]).max() > 0
+
+    def loss(**kwargs):
+        logits, _ = model.apply(state.variables(), batch["image"], mutable=["batch_stats"], **kwargs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    assert abs(metrics["loss"] - loss(train=True)) > 1e-3 and abs(metrics["loss"] - loss(train=False)) > 1e-3
+    probe = dataclasses.replace(experiment.optimizer, frozen=(*frozen, "BatchNorm_1/*", "Dense_1/*"))
+    _, metrics = jax.jit(make_train_step(dataclasses.replace(experiment, optimizer=probe)))(state, batch)
+    np.testing.assert_allclose(metrics["loss"], loss(train=False), rtol=1e-5)
+
+
 def test_dropout_differs_by_step_and_by_seed_and_not_by_call():
     experiment = toys.experiment(model=MLP(widths=(64,), classes=3, dropout=0.5), optimizer=SGD(learning_rate=0.1))
     state, batches = start(experiment)

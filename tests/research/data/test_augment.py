@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data.augment import HorizontalFlip, Noise, RandomCrop, augment
+from research.data.augment import HorizontalFlip, Noise, OneOf, RandomCrop, augment
 from research.errors import RequestError
 from research.hparams import bind, hparams
 
@@ -79,6 +79,10 @@ def test_strengths_may_be_traced():
         (HorizontalFlip(1.5), "probability=1.5: expected 0 to 1"),
         (Noise(-0.1), "std=-0.1"),
         (Noise(0.1, field=""), "field=''"),
+        (RandomCrop(2, mode="zero"), "mode='zero': did you mean 'zeros'"),
+        (OneOf(()), r"augmentations=\(\)"),
+        (OneOf((Noise(), HorizontalFlip(2.0))), "augmentations.1.probability=2.0"),
+        (OneOf((Noise(), Noise()), weights=(1.0,)), r"weights=\(1.0,\): expected 2"),
     ],
 )
 def test_check(augmentation, message):
@@ -91,3 +95,20 @@ def test_check(augmentation, message):
 def test_a_field_that_is_not_there():
     with pytest.raises(RequestError, match="^RandomCrop: an example has no field 'imag'; did you mean 'image'"):
         augment((RandomCrop(2, field="imag"),), KEY, BATCH)
+
+
+@pytest.mark.parametrize(("mode", "padding"), [("reflect", "reflect"), ("edge", "edge")])
+def test_random_crop_of_an_image_padded_with_itself(mode, padding):
+    cropped = np.asarray(augment((RandomCrop(2, mode=mode),), KEY, BATCH)["image"])
+    padded = np.pad(np.asarray(IMAGES), ((0, 0), (2, 2), (2, 2), (0, 0)), mode=padding)
+    for image, source in zip(cropped, padded, strict=True):
+        assert any(np.array_equal(image, source[i : i + 6, j : j + 5]) for i in range(5) for j in range(5))
+
+
+def test_one_of_several_is_drawn_for_each_example():
+    x = {"x": jnp.zeros((400, 3))}
+    one_of = OneOf((Noise(1.0, field="x"), Noise(0.0, field="x")), weights=(1.0, 3.0))
+    noisy = np.asarray(augment((one_of,), KEY, x)["x"])
+    changed = (noisy != 0).any(1)
+    assert np.array_equal(changed, (noisy != 0).all(1)) and 60 < changed.sum() < 140
+    assert hparams((one_of,)) == {"0.augmentations.0.std": 1.0, "0.augmentations.1.std": 0.0}

@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from research.data.columns import materialize
+from research.data.feed import make_feed
 from research.data.folders import ImageFolder
 from research.errors import RequestError
 
@@ -105,17 +106,61 @@ def test_palettes_are_colour_and_16_bits_are_refused(tmp_path):
         materialize(ImageFolder(str(tmp_path), channels=1, convert=True, test=0).read().train)
 
 
-def corrupt_bytes():
+def encoded(kind, mode="RGB", **kwargs):
+    """The bytes of an image file of noise."""
     buffer = io.BytesIO()
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(buffer, "png")
+    noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8))
+    noise.convert(mode).save(buffer, kind, **kwargs)
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", corrupt_bytes()[:3000]])
-def test_a_corrupt_image_is_named(folder, content):
-    (folder / "dog" / "5.png").write_bytes(content)
-    with pytest.raises(RequestError, match=r"^\S*dog/5.png is not an image that can be read"):
+DAMAGED = {
+    "empty": ("png", b""),
+    "text": ("png", b"no image"),
+    "truncated PNG": ("png", encoded("png")[:3000]),
+    "truncated JPEG": ("jpg", encoded("jpeg")[:800]),
+    "only a JPEG's first bytes": ("jpg", encoded("jpeg")[:20]),
+    "PNG with a wrong byte": ("png", encoded("png")[:200] + b"\0\0\0\0" + encoded("png")[204:]),
+    "web page": ("jpg", b"<!DOCTYPE html><title>404</title>"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_image_is_named(folder, case):
+    suffix, content = DAMAGED[case]
+    (folder / "dog" / f"damaged.{suffix}").write_bytes(content)
+    with pytest.raises(RequestError, match=rf"^\S*dog/damaged.{suffix} is not an image that can be read[^\n]*$"):
         materialize(ImageFolder(str(folder), test=0).read().train)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("jpeg", "RGB"), ("jpeg", "CMYK"), ("png", "P"), ("gif", "P"), ("webp", "RGB"), ("bmp", "RGB"), ("tiff", "RGB")],
+)
+def test_colour_of_any_kind_is_three_channels(tmp_path, kind, mode):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / f"1.{kind}").write_bytes(encoded(kind, mode))
+    image = ImageFolder(str(tmp_path), size=(16, 16), test=0).read().train[0]["image"]
+    assert image.shape == (16, 16, 3) and image.dtype == np.uint8 and image.std() > 5
+
+
+@pytest.mark.slow
+def test_workers_decode_a_folder_of_mixed_sizes_and_name_what_is_damaged(tmp_path):
+    for i in range(12):
+        write(tmp_path / "ab"[i % 2] / f"{i}.png", (20 + i, 30 - i), colour=(10 * i, 0, 0))
+    splits = ImageFolder(str(tmp_path), size=(8, 8), test=0, validation=0, storage="workers").load()
+    expected = make_feed(splits.train, "host").batches(0, 4)
+    with make_feed(splits.train, "workers", workers=1).batches(0, 4) as batches:
+        for step in range(3):
+            for name, x in batches.fed(step).items():
+                assert np.array_equal(x, expected[step][name])
+    for i in range(2, 12):  # the first, whose shape all must have, is read before any worker
+        (tmp_path / "ab"[i % 2] / f"{i}.png").write_bytes(b"no image")
+    with (
+        make_feed(splits.train, "workers", workers=1).batches(0, 12) as batches,
+        pytest.raises(RequestError, match=r"[ab]/\d+.png is not an image that can be read"),
+    ):
+        batches.fed(0)
 
 
 def test_folders_that_make_no_data_set(folder, tmp_path_factory):

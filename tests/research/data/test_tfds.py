@@ -91,6 +91,26 @@ def test_features_by_other_names(root):
     assert TFDS("shapes", root, features=features).fit(splits.train).class_names is None
 
 
+def test_images_are_brought_to_a_size(root):
+    whole, small = (materialize(TFDS("shapes", root, size=size).read().test) for size in (None, (2, 3)))
+    assert small["image"].shape == (10, 2, 3, 1) and small["image"].dtype == np.uint8
+    assert np.array_equal(small["image"][:, 1, 2, 0], whole["image"][:, 0, 0, 0])  # each is of one grey
+    assert np.array_equal(small["label"], whole["label"])
+
+
+def test_shapes_are_known_without_examples(root, tmp_path):
+    assert {name: (x.shape, x.dtype) for name, x in TFDS("shapes", root).example().items()} == {
+        "image": ((4, 4, 1), np.uint8),
+        "label": ((), np.int32),
+        "size": ((), np.float32),
+    }
+    absent = TFDS("imagenet2012", str(tmp_path), size=(256, 256)).example()
+    assert absent["image"].shape == (256, 256, 3) and absent.keys() == {"image", "label"}
+    assert TFDS("imagenet2012", str(tmp_path)).example() is None  # of all sizes
+    with pytest.raises(RequestError, match="^TFDS has no data set 'imagenet2021'; did you mean 'imagenet2012'"):
+        TFDS("imagenet2021", str(tmp_path)).example()
+
+
 def test_slices_and_own_validation(root):
     data = TFDS("shapes", root, train="train[:10]", validation_split="train[10:14]", test=None)
     assert [split and len(split) for split in data.load()] == [10, 4, None]

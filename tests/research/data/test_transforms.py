@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.data.columns import Columns
-from research.data.transforms import Cast, OneHot, Scale, Standardize, fit_transforms, preprocess
+from research.data.transforms import Cast, CenterCrop, OneHot, Scale, Standardize, fit_transforms, preprocess
 from research.errors import RequestError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3000, 5, 4, 3), np.uint8)
@@ -76,6 +76,7 @@ def test_a_prediction_brings_no_label():
         (Standardize("x", std=0.0), "std=0.0: expected more than 0"),
         (Standardize("x", std=(1.0, -1.0)), "std="),
         (Cast("x", "float31"), "dtype='float31': did you mean 'float32'"),
+        (CenterCrop("x", (0, 4)), "size="),
         (OneHot("x", 0), "classes=0"),
         (Scale(""), "field=''"),
     ],
@@ -91,3 +92,9 @@ def test_check(transform, message):
 def test_before_fit(transform):
     with pytest.raises(RequestError, match="fit it to the training split"):
         transform(COLUMNS)
+
+
+def test_the_middle_of_an_image():
+    x = np.arange(2 * 6 * 5).reshape(2, 6, 5, 1)
+    np.testing.assert_array_equal(CenterCrop("x", (2, 3)).apply(x), x[:, 2:4, 1:4])
+    np.testing.assert_array_equal(CenterCrop("x", (6, 9)).apply(x), x)

@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.layers.stochastic_depth import linear_rates, stochastic_depth
+from research.layers.stochastic_depth import StochasticDepth, linear_rates
 
 
 def test_an_example_is_dropped_whole_and_the_mean_stays():
     x = jnp.ones((4000, 2, 3))
-    y = stochastic_depth(0.25, train=True, axes=3).apply({}, x, rngs={"dropout": jax.random.key(0)})
+    y = StochasticDepth(0.25).apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
     assert set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
     assert (y == y[:, :1, :1]).all()
     np.testing.assert_allclose(y.mean(), 1.0, atol=0.03)
@@ -15,8 +15,8 @@ def test_an_example_is_dropped_whole_and_the_mean_stays():
 
 def test_nothing_is_dropped_in_evaluation_or_at_rate_zero():
     x = jax.random.normal(jax.random.key(0), (5, 4))
-    np.testing.assert_array_equal(stochastic_depth(0.9, train=False, axes=2).apply({}, x), x)
-    np.testing.assert_array_equal(stochastic_depth(0.0, train=True, axes=2).apply({}, x), x)
+    np.testing.assert_array_equal(StochasticDepth(0.9).apply({}, x, train=False), x)
+    np.testing.assert_array_equal(StochasticDepth(0.0).apply({}, x, train=True), x)
 
 
 def test_rates_grow_from_zero():

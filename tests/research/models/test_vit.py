@@ -72,6 +72,20 @@ def test_scanned_blocks_compute_the_same(images, remat):
     assert expected.any()
 
 
+@pytest.mark.parametrize("remat", [False, True])
+def test_scanned_blocks_drop_at_their_own_rates(images, remat):
+    """The first block is never dropped; the second, at a rate of nearly 1, nearly always."""
+    model = ViT(**TINY, drop_path=0.999, scan_layers=True, remat=remat)
+    variables = random_variables(model, images)
+    rngs = {"dropout": jax.random.key(0)}
+    _, seen = apply(model, variables, images, train=True, rngs=rngs, mutable=["intermediates"])
+    _, whole = apply(model, variables, images, mutable=["intermediates"])
+    (dropped,), (kept,) = (tree["intermediates"]["blocks"]["out"] for tree in (seen, whole))
+    np.testing.assert_allclose(dropped[0], kept[0], atol=1e-5)
+    np.testing.assert_array_equal(dropped[1], dropped[0])
+    assert abs(kept[1] - kept[0]).max() > 0.1
+
+
 def test_average_pooling_without_a_class_token_ignores_the_order_of_patches_but_for_positions(images):
     fields = TINY | {"class_token": False, "pool": "average", "positions": "sincos"}
     model = ViT(**fields)
@@ -131,7 +145,6 @@ def test_bfloat16_computes_with_float32_parameters(images):
         ({"num_heads": 5}, "num_heads=5"),
         ({"class_token": False}, "pool='token'"),
         ({"positions": "sincos", "width": 6, "num_heads": 1}, "width=6"),
-        ({"scan_layers": True, "drop_path": 0.1}, "scan_layers=True"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"mlp_width": 0}, "mlp_width=0"),
     ],

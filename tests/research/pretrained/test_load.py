@@ -64,6 +64,8 @@ def test_loaded_and_exported_again_is_the_same_bit_for_bit(name, tmp_path):
     loaded = load_pretrained(model, path)
     assert loaded.publisher == ("timm" if name.startswith("timm_") else "huggingface")
     again = export_pretrained(*loaded, tmp_path / "again" / "model.safetensors", publisher=loaded.publisher)
+    if loaded.publisher == "huggingface":  # the folder now says what it holds
+        assert load_pretrained("auto", again.parent).model == loaded.model
     before, after = load_file(path), load_file(again)
     assert set(before) == set(after)
     assert all(np.array_equal(before[key], after[key]) for key in before)
@@ -287,6 +289,11 @@ def test_export_refuses_what_does_not_fit(tmp_path):
         export_pretrained(model, {"params": {}}, path)
     with pytest.raises(RequestError, match=".safetensors"):
         export_pretrained(model, variables, tmp_path / "model.bin")
+    average = model.clone(pool="average")
+    with pytest.raises(RequestError, match="^ViT: no config.json of Hugging Face's says pool='average'; name the file"):
+        export_pretrained(average, variables, tmp_path / "average" / "model.safetensors")
+    assert export_pretrained(average, variables, tmp_path / "average" / "vit.safetensors").is_file()
+    assert not (tmp_path / "average" / "config.json").exists()
 
 
 @pytest.mark.parametrize("name", variants())

@@ -84,7 +84,10 @@ def test_import_and_export_bit_for_bit(name, fields, tmp_path):
 @pytest.mark.parametrize("name", ["gpt2", "llama_scaled"])
 def test_the_config_beside_the_weights_says_which_model(name, tmp_path):
     folder, _, expected = checkpoint(name, tmp_path)
-    assert load_pretrained("auto", folder).model == expected
+    loaded = load_pretrained("auto", folder)
+    assert loaded.model == expected
+    again = export_pretrained(*loaded, tmp_path / "back" / "model.safetensors")
+    assert load_pretrained("auto", again.parent).model == expected
 
 
 def test_gpt2_as_it_lies_on_the_hub(tmp_path):

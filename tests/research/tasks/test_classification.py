@@ -79,11 +79,40 @@ def test_prediction_gives_label_and_probability():
     np.testing.assert_allclose(found["probability"].sum(-1), 1, rtol=1e-6)
 
 
+SOFT = jnp.asarray([[0.7, 0.3, 0.0], [0.0, 0.2, 0.8]])
+
+
+def test_labels_may_be_probabilities():
+    logits = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 0.5, 0.2]])
+    for task in (Classification(classes=3), Classification(classes=3, label_smoothing=0.1, objective="focal")):
+        hard = jnp.asarray([0, 2])
+        np.testing.assert_allclose(
+            loss_of(task, logits, jax.nn.one_hot(hard, 3)), loss_of(task, logits, hard), rtol=1e-6
+        )
+    expected = -(SOFT * jax.nn.log_softmax(logits)).sum(-1)
+    np.testing.assert_allclose(loss_of(Classification(classes=3), logits, SOFT), expected.mean(), rtol=1e-6)
+    batch = {"image": logits, "label": SOFT, "weight": jnp.ones(2)}
+    task = Classification(classes=3)
+    correct, total = task.loss(lambda x, **_: x, batch, {})["accuracy"]
+    assert float(correct / total) == pytest.approx((0.7 + 0.2) / 2)  # the guesses' shares in the labels
+    outputs = {name: np.asarray(x) for name, x in task.eval_outputs(lambda x, **_: x, batch).items()}
+    assert task.finalize(outputs)["accuracy"] == 0.5
+    np.testing.assert_allclose(outputs["loss"], expected, rtol=1e-6)
+
+
+def test_probabilities_of_other_classes_are_refused():
+    with pytest.raises(RequestError, match=r"^labels are probabilities \[3\] per example; expected \[2\]"):
+        loss_of(Classification(classes=2), jnp.zeros((2, 2)), SOFT)
+
+
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
         ({"image": [[1.0]], "label": [3]}, "label 3 is outside 0 to 2"),
         ({"image": [[1.0]], "label": [-1]}, "label -1 is outside"),
+        ({"image": [[1.0]], "label": [[0.5, 0.5]]}, "label is float32 [2] per example; expected an integer, or a prob"),
+        ({"image": [[1.0]], "label": [[0.5, 0.6, 0.0]]}, "example 0: label is no distribution (least 0, sum 1.1)"),
+        ({"image": [[1.0]], "label": [[-0.5, 1.5, 0.0]]}, "label is no distribution (least -0.5, sum 1)"),
         (
             {"images": [[1.0]], "label": [1]},
             "task.input='image': the train split has no such column; did you mean 'images'",
@@ -111,3 +140,13 @@ def test_data_that_cannot_be_learned_from(columns, says):
 def test_impossible_fields_are_refused(fields, says):
     with pytest.raises(RequestError, match=says):
         Classification(**{"classes": 3, **fields}).check()
+
+
+def test_a_language_model_answers_at_one_token():
+    logits, labels = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float32), jnp.asarray([0, 1, 2, 3])
+    for token in (-1, 2):
+        own = loss_of(Classification(classes=5, token=token), jnp.asarray(logits), labels)
+        assert own == loss_of(Classification(classes=5), jnp.asarray(logits[:, token]), labels)
+    for token, wrong in ((6, logits), (-1, logits[:, 0])):
+        with pytest.raises(RequestError, match=rf"^task.token={token}: the model gives logits \[4, "):
+            loss_of(Classification(classes=5, token=token), jnp.asarray(wrong), labels)

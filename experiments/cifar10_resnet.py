@@ -1,0 +1,116 @@
+"""CIFAR-10: depth with and without residual connections, and what each part of the recipe is worth.
+
+He et al. (2016a), section 4.2: without shortcuts a deeper network trains worse; with them it does not.
+
+    python -m research.data.tfds prepare cifar10                       once; 170 MB, or --manual-dir FOLDER
+    python -m launch run cifar10_resnet                                ResNet-18, an accelerator
+    python -m launch run cifar10_resnet --sweep fast --seeds 5         a short recipe in bfloat16, an accelerator
+    python -m launch run cifar10_resnet --sweep cpu                    a smaller network, for a CPU
+    python -m launch run cifar10_resnet --sweep depth --seeds 3        ResNet-20, 32 and 56 against the plain networks
+    python -m launch run cifar10_resnet --sweep parts --seeds 3        ResNet-20 without or with one part at a time
+    python -m launch run cifar10_resnet --sweep augmentation --seeds 3 one augmentation at a time
+
+A tenth of the training split, stratified, is the validation split; the test split is scored once, at the end.
+"""
+
+from research.data.augment import HorizontalFlip, OneOf, RandomCrop
+from research.data.color_jitter import ColorJitter
+from research.data.erasing import Cutout, RandomErasing
+from research.data.mixing import CutMix, Mixup
+from research.data.randaugment import RandAugment
+from research.data.tfds import TFDS
+from research.data.transforms import Scale, Standardize
+from research.experiment import Experiment
+from research.models.resnet import ResNet, cifar_resnet, resnet
+from research.optimizers import SGD
+from research.schedules import OneCycle
+from research.sweep import Sweep, Variant, ablation
+from research.tasks.classification import Classification
+
+EPOCH = 45_000 // 128  # steps
+CROP_AND_FLIP = (RandomCrop(4, mode="reflect"), HorizontalFlip())
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        model=resnet(18, stem="cifar", classes=10, zero_init=True),
+        task=Classification(classes=10, label_smoothing=0.1),
+        data=TFDS("cifar10"),
+        augment=(*CROP_AND_FLIP, Cutout(8)),
+        preprocess=(Scale("image", 1 / 255), Standardize("image")),
+        optimizer=SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4),
+        steps=60 * EPOCH,
+        batch_size=128,
+        eval_every=5 * EPOCH,
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    fast = {
+        "model": ResNet(
+            depths=(1, 1, 1),
+            widths=(128, 256, 512),
+            strides=(2, 2, 2),
+            stem="cifar",
+            classes=10,
+            zero_init=True,
+            dtype="bfloat16",
+        ),
+        "batch_size": 512,
+        "steps": 20 * 45_000 // 512,
+        "eval_every": None,
+        "optimizer.learning_rate": 0.4,
+        "ema_decay": 0.99,
+    }
+    cpu = {
+        "model": ResNet(
+            depths=(1, 1, 1), widths=(64, 128, 256), strides=(2, 2, 2), stem="cifar", stem_width=32, classes=10
+        ),
+        "steps": 15 * EPOCH,
+    }
+    small = {"model": cifar_resnet(20), "task.label_smoothing": 0.0, "augment": CROP_AND_FLIP}
+    return {
+        "fast": Sweep((Variant("fast", fast),)),
+        "cpu": Sweep((Variant("cpu", cpu),)),
+        "depth": ablation(
+            baseline=small,
+            variants={
+                "ResNet-32": {"model": cifar_resnet(32)},
+                "ResNet-56": {"model": cifar_resnet(56)},
+                "plain-20": {"model": cifar_resnet(20, shortcut="none")},
+                "plain-32": {"model": cifar_resnet(32, shortcut="none")},
+                "plain-56": {"model": cifar_resnet(56, shortcut="none")},
+            },
+            name="ResNet-20",
+        ),
+        "parts": ablation(
+            baseline=small,
+            variants={
+                "no batch norm": {"model.norm": "none", "optimizer.learning_rate": 0.01},
+                "group norm": {"model.norm": "group"},
+                "dropout": {"model.dropout": 0.3},
+                "no weight decay": {"optimizer.weight_decay": 0.0},
+                "no augmentation": {"augment": ()},
+                "label smoothing": {"task.label_smoothing": 0.1},
+                "zero init": {"model.zero_init": True},
+                "stochastic depth": {"model.stochastic_depth": 0.2},
+            },
+            name="ResNet-20",
+        ),
+        "augmentation": ablation(
+            baseline=small | {"augment": ()},
+            variants={
+                "crop": {"augment": CROP_AND_FLIP[:1]},
+                "flip": {"augment": CROP_AND_FLIP[1:]},
+                "crop and flip": {"augment": CROP_AND_FLIP},
+                "cutout": {"augment": (*CROP_AND_FLIP, Cutout(16))},
+                "random erasing": {"augment": (*CROP_AND_FLIP, RandomErasing())},
+                "colour jitter": {"augment": (*CROP_AND_FLIP, ColorJitter(hue=0.1))},
+                "RandAugment": {"augment": (*CROP_AND_FLIP, RandAugment())},
+                "mixup": {"augment": (*CROP_AND_FLIP, Mixup(classes=10))},
+                "cutmix": {"augment": (*CROP_AND_FLIP, CutMix(classes=10))},
+                "mixup or cutmix": {"augment": (*CROP_AND_FLIP, OneOf((Mixup(classes=10), CutMix(classes=10))))},
+            },
+            name="none",
+        ),
+    }

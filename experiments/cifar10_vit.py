@@ -1,0 +1,74 @@
+"""CIFAR-10: a Vision Transformer needs more examples, or more augmentation, than a ResNet of its size.
+
+Dosovitskiy et al. (2021), figure 3, in small: the same two models on 1, 4, 16 and 45 thousand images.
+
+    python -m research.data.tfds prepare cifar10                             once; 170 MB, or --manual-dir FOLDER
+    python -m launch run cifar10_vit                                         the ViT on all of it, an accelerator
+    python -m launch run cifar10_vit --sweep data_size --seeds 3             ViT and ResNet by number of images
+    python -m launch run cifar10_vit --sweep augmentation --seeds 3          what replaces images
+    python -m launch run cifar10_vit --sweep model --seeds 3                 patches, positions, class token
+
+2.7 million parameters each.  Trained for as many steps whatever the number of images.
+"""
+
+from research.data.augment import HorizontalFlip, OneOf, RandomCrop
+from research.data.mixing import CutMix, Mixup
+from research.data.randaugment import RandAugment
+from research.data.tfds import TFDS
+from research.data.transforms import Scale, Standardize
+from research.experiment import Experiment
+from research.models.resnet import resnet
+from research.models.vit import ViT
+from research.optimizers import AdamW
+from research.schedules import Cosine
+from research.sweep import Sweep, ablation, grid, product
+from research.tasks.classification import Classification
+
+EPOCH = 45_000 // 128  # steps
+CROP_AND_FLIP = (RandomCrop(4), HorizontalFlip())
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        model=ViT(image_size=32, patch_size=4, width=192, depth=6, num_heads=3, classes=10, drop_path=0.1),
+        task=Classification(classes=10, label_smoothing=0.1),
+        data=TFDS("cifar10"),
+        augment=(*CROP_AND_FLIP, RandAugment()),
+        preprocess=(Scale("image", 1 / 255), Standardize("image")),
+        optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(warmup_steps=5 * EPOCH), weight_decay=0.05),
+        steps=100 * EPOCH,
+        batch_size=128,
+        clip_norm=1.0,
+        eval_every=10 * EPOCH,
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    cnn = resnet(18, stem="cifar", stem_width=32, widths=(32, 64, 128, 256), classes=10)
+    mixed = OneOf((Mixup(classes=10), CutMix(classes=10)))
+    return {
+        "data_size": product(
+            ablation(baseline={}, variants={"ResNet": {"model": cnn}}, name="ViT"),
+            grid("data.train_examples", 1000, 4000, 16000, 45000),
+        ),
+        "augmentation": ablation(
+            baseline={"augment": ()},
+            variants={
+                "crop and flip": {"augment": CROP_AND_FLIP},
+                "RandAugment": {"augment": (*CROP_AND_FLIP, RandAugment())},
+                "mixup or cutmix": {"augment": (*CROP_AND_FLIP, mixed)},
+                "both": {"augment": (*CROP_AND_FLIP, RandAugment(), mixed)},
+            },
+            name="none",
+        ),
+        "model": ablation(
+            baseline={},
+            variants={
+                "patches of 8": {"model.patch_size": 8},
+                "sin-cos positions": {"model.positions": "sincos"},
+                "mean instead of class token": {"model.class_token": False, "model.pool": "average"},
+                "no stochastic depth": {"model.drop_path": 0.0},
+            },
+            name="ViT",
+        ),
+    }

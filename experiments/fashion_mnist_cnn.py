@@ -1,0 +1,106 @@
+"""Fashion-MNIST: what convolution, pooling and depth buy at equal parameters, and how far an image may move.
+
+Xiao et al. (2017): 60,000 + 10,000 grey images of 28×28 pixels, ten kinds of clothing.  A tenth of the training split,
+stratified, is the validation split; the test split is scored once, at the end of training.
+
+    python -m research.data.tfds prepare fashion_mnist                  once; --manual-dir FOLDER takes files you have
+    python -m launch run fashion_mnist_cnn                              two convolutions, 70,546 parameters
+    python -m launch run fashion_mnist_cnn --sweep mlp --seeds 3        a perceptron, 85,942
+    python -m launch run fashion_mnist_cnn --sweep resnet               a small ResNet, 1.6 million
+    python -m launch run fashion_mnist_cnn --sweep models --seeds 3     the three at 71 to 86 thousand, one recipe
+    python -m launch run fashion_mnist_cnn --sweep pooling --seeds 3    maximum, mean, stride or none, equal parameters
+    python -m launch run fashion_mnist_cnn --sweep shift --seeds 3      the test image moved by 0 to 4 pixels
+
+`shift` trains on images as they are, and evaluates on moved ones: test/accuracy_shift_2 is the accuracy two pixels off.
+
+Expect of `mlp`: 0.8952 ± 0.0015 (n = 3) test accuracy, 40 seconds a seed on 2 CPU cores.
+"""
+
+from research.data.augment import HorizontalFlip, RandomCrop
+from research.data.erasing import Cutout
+from research.data.tfds import TFDS
+from research.data.transforms import Scale
+from research.experiment import Experiment
+from research.models.mlp import MLP
+from research.models.resnet import ResNet
+from research.models.simple_cnn import SimpleCNN
+from research.optimizers import SGD, AdamW
+from research.schedules import OneCycle
+from research.sweep import Sweep, Variant, ablation
+from research.tasks.classification import Classification
+from research.tasks.shifted_classification import ShiftedClassification
+
+EPOCH = 54_000 // 128  # steps
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        model=SimpleCNN(channels=(24, 64), kernel_size=5, hidden=(), norm="batch", dropout=0.3),
+        task=Classification(classes=10),
+        data=TFDS("fashion_mnist"),
+        augment=(RandomCrop(2), HorizontalFlip()),
+        preprocess=(Scale("image", 1 / 255),),
+        optimizer=AdamW(learning_rate=3e-3, schedule=OneCycle(pct_start=0.2), weight_decay=0.05),
+        steps=12 * EPOCH,
+        batch_size=128,
+        ema_decay=0.998,
+        eval_every=3 * EPOCH,
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    mlp = {
+        "model": MLP(widths=(100, 64), classes=10, norm="batch"),
+        "augment": (HorizontalFlip(),),
+        "steps": 40 * EPOCH,
+        "eval_every": 10 * EPOCH,
+    }
+    resnet = {
+        "model": ResNet(
+            depths=(2, 2, 1),
+            widths=(64, 128, 256),
+            strides=(2, 2, 2),
+            stem="cifar",
+            stem_width=32,
+            zero_init=True,
+            classes=10,
+        ),
+        "augment": (RandomCrop(2), HorizontalFlip(), Cutout(8)),
+        "task.label_smoothing": 0.1,
+        "optimizer": SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4),
+    }
+    one_recipe = {"augment": (HorizontalFlip(),)}
+    small_resnet = ResNet(
+        depths=(1, 1, 1), widths=(16, 32, 64), strides=(1, 2, 2), stem="cifar", stem_width=16, classes=10
+    )
+    averaged = {"model.readout": "average"}
+    shifted = {"task": ShiftedClassification(classes=10), "eval_every": None, "augment": (HorizontalFlip(),)}
+    return {
+        "mlp": Sweep((Variant("mlp", mlp),)),
+        "resnet": Sweep((Variant("resnet", resnet),)),
+        "models": ablation(
+            baseline=one_recipe,
+            variants={"mlp": {"model": mlp["model"]}, "resnet": {"model": small_resnet}},
+            name="cnn",
+        ),
+        "pooling": ablation(
+            baseline=averaged,
+            variants={
+                "average pooling": {"model.pool": "average"},
+                "stride": {"model.pool": "stride"},
+                "none": {"model.pool": "none"},
+            },
+            name="max pooling",
+        ),
+        "shift": ablation(
+            baseline=shifted,
+            variants={
+                "average pooling": {"model.pool": "average"},
+                "stride": {"model.pool": "stride"},
+                "each channel's mean": {"model.readout": "average"},
+                "trained on moved images": {"augment": (RandomCrop(4), HorizontalFlip())},
+                "mlp": {"model": mlp["model"]},
+            },
+            name="cnn",
+        ),
+    }

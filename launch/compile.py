@@ -1,0 +1,161 @@
+"""`launch compile`: the step that users run, compiled for devices that need not be there, from shapes alone.
+
+JAX reads the environment as it is imported, so nothing here imports it before the environment is as it has to be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from research.errors import RequestError, in_one_line, one_line, require
+
+if TYPE_CHECKING:
+    import jax
+
+    from research.experiment import Experiment
+    from research.parallel import Programs
+
+
+def compile_experiment(
+    experiment: str, *, settings: Sequence[str] = (), topology: str | None = None, devices: int | None = None
+) -> int:
+    """Compiles the train step of an experiment and prints what a device needs for it.
+
+    Args:
+      experiment, settings: as for `launch run`.
+      topology: of a TPU slice, "v5e:4x4".
+      devices: so many virtual ones of this CPU; without either, the devices of this machine.
+
+    Returns:
+      The exit status: 0 where it fits, 1 where the compiler says that it does not.
+
+    Raises:
+      RequestError: the request is wrong, or no compiler for that topology is installed.
+    """
+    if topology is not None or devices is not None:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what runs here at all, runs on the CPU
+    found = _devices(topology, devices)
+
+    from launch.request import read_request
+
+    return _compile(read_request(experiment, settings=settings).trials[0].experiment, found)
+
+
+def _devices(topology: str | None, number: int | None) -> list:
+    """The devices to compile for."""
+    if topology is not None:
+        return _topology(topology)
+    import jax
+
+    if number is None:
+        return jax.devices()
+    with contextlib.suppress(RuntimeError):  # this process has its devices already
+        jax.config.update("jax_num_cpu_devices", number)
+    found = jax.devices("cpu")
+    require(len(found) >= number, f"--devices {number}: this process has {len(found)} CPU devices already")
+    return found[:number]
+
+
+def _topology(name: str) -> list:
+    """The devices of a TPU slice such as v5e:4x4, as libtpu describes them; none need be attached."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor a cloud's metadata server be asked
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    from jax.experimental import topologies
+
+    from research.extras import from_extra
+
+    from_extra("libtpu", "tpu", f"--topology {name}")
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+    except Exception as error:  # whatever libtpu can raise of a name
+        said = f"--topology {name}: expected a TPU slice, such as v5e:4x4 or v4:2x2x1"
+        raise RequestError(f"{said} ({one_line(error)})") from None
+
+
+def _compile(experiment: Experiment, devices: list) -> int:
+    import jax
+
+    from research import paths
+    from research.layers import kernels
+    from research.parallel import Programs
+
+    require(experiment.parallel.strategy == "jit", "parallel.strategy=pmap: expected jit, whose mesh can be elsewhere")
+    experiment, batch = _from_shapes(experiment)
+    programs = Programs(experiment, {}, devices=devices)
+    with kernels.targeting(devices[0].platform):
+        state = _laid_out(programs, batch)
+    started = time.perf_counter()
+    try:
+        program = programs.train_program(state, batch)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"does not fit: {one_line(error)}")
+        return 1
+    sizes = [math.prod(x.shape) for x in paths.flatten(state.params).values()]
+    memory, cost = program.memory_analysis(), program.cost_analysis() or {}
+    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    mesh = " x ".join(f"{axis} {size}" for axis, size in programs.mesh.shape.items())
+    lines = {
+        "devices": f"{programs.mesh.size} x {devices[0].device_kind} (mesh: {mesh})",
+        "parameters": f"{sum(sizes):,}",
+        "batch": f"{experiment.batch_size:,} examples, {experiment.batch_size / programs.shards:,.6g} a device",
+        "memory": f"{_gibibytes(kept + memory.temp_size_in_bytes)} a device: {_gibibytes(kept)} of state and batch, "
+        f"{_gibibytes(memory.temp_size_in_bytes)} in between",
+        "FLOPs": f"{cost.get('flops', float('nan')):.4g} a device and step",
+        "kernels": ", ".join(f"{name}: {kernel}" for name, kernel in programs.kernels.items()) or "none to choose",
+        "compiled in": f"{time.perf_counter() - started:.1f} s",
+    }
+    if devices[0].platform == "tpu":  # its compiler knows the memory, and refuses what exceeds it
+        lines["fits"] = "yes"
+    for name, said in lines.items():
+        print(f"{name + ':':13}{said}")
+    return 0
+
+
+def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, jax.ShapeDtypeStruct]]:
+    """The experiment, and the shapes of a batch of it: from what its data say of themselves, or from the data."""
+    import jax
+
+    from research.data.columns import like
+
+    example = experiment.data.example()
+    if example is None:
+        splits = experiment.data.load()
+        experiment, example = experiment.fit(splits), like(splits.train)
+    one_step = dataclasses.replace(experiment.parallel, steps_per_call=1)  # the batches of a pod travel
+    shapes = {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), x.dtype) for name, x in example.items()}
+    weight = jax.ShapeDtypeStruct((experiment.batch_size,), "float32")
+    return dataclasses.replace(experiment, parallel=one_step), {"weight": weight} | shapes
+
+
+def _laid_out(programs: Programs, batch: dict[str, jax.ShapeDtypeStruct]) -> Any:
+    """The shapes of the state, each with its place on the devices."""
+    import jax
+    import jax.numpy as jnp
+
+    from research.hparams import hparams
+    from research.train_step import make_init, make_train_step
+
+    experiment = programs.experiment
+    values = {path: jnp.asarray(x, jnp.result_type(float)) for path, x in hparams(experiment).items()}
+    with in_one_line("model, task and data do not fit together: "):
+        state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
+        jax.eval_shape(make_train_step(experiment), state, batch)
+    experiment.optimizer.check_paths(state.params)
+
+    def placed(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(placed, state, programs.state_shardings(state))
+
+
+def _gibibytes(size: float) -> str:
+    return f"{size / 2**30:,.2f} GiB"

@@ -1,0 +1,198 @@
+"""2-D convolution, one meaning in three kernels, chosen apart for the output and for each of the two gradients.
+
+XLA's own convolution is good where maps are large and channels many.  On a CPU it is ten times slower than a matrix
+product where a map is a handful of pixels; experiments/speed/convolution_kernels.py measures what is best where.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from research.layers import kernels
+
+Kernel = Literal["auto", "xla", "patches", "shifts"]
+"""xla: lax.conv_general_dilated.  patches: every window laid out as a row of a matrix, then one product.  shifts: one
+product for each pixel of the kernel, over the map shifted by it, summed."""
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+class Window(NamedTuple):
+    """How the kernel moves over the map; hashable."""
+
+    strides: tuple[int, int]
+    padding: Pads
+    groups: int = 1
+
+
+class Kernels(NamedTuple):
+    """The kernel of the output, of the gradient of the input and of the gradient of the weights."""
+
+    output: str
+    input_gradient: str
+    weight_gradient: str
+
+
+XLA = Kernels("xla", "xla", "xla")
+PATCHES = Kernels("patches", "patches", "patches")
+
+
+def convolve(
+    x: jax.Array,
+    weights: jax.Array,
+    *,
+    strides: tuple[int, int] = (1, 1),
+    padding: Pads | str = "VALID",
+    groups: int = 1,
+    kernel: Kernel = "auto",
+    platform: str | None = None,
+) -> jax.Array:
+    """[batch, height, width, channels] with weights [rows, columns, channels // groups, features] to [..., features].
+
+    Args:
+      padding: zeros around the map, ((top, bottom), (left, right)), or "SAME" or "VALID" as in `lax`.
+      kernel: "auto" is the table's choice; groups run in XLA's only.
+      platform: what the program is compiled for, where that is not the machine at hand.
+    """
+    if isinstance(padding, str):
+        padding = tuple(lax.padtype_to_pads(x.shape[1:3], weights.shape[:2], strides, padding))
+    window = Window(tuple(strides), tuple((int(low), int(high)) for low, high in padding), groups)
+    weights, window = _cropped(x, weights, window)
+    if kernel == "auto":
+        chosen, reason = choose_kernels(x.shape, weights.shape, window, kernels.target_platform(platform))
+    else:
+        chosen, reason = Kernels(kernel, kernel, kernel) if groups == 1 else XLA, "asked for"
+    names = dict.fromkeys(chosen)
+    kernels.note("convolution", f"{' + '.join(names)} ({reason})")
+    if len(names) == 1:
+        return _KERNELS[chosen.output](x, weights, window)
+    return _convolve(x, weights, window, chosen)
+
+
+def choose_kernels(
+    shape: tuple[int, ...], weights: tuple[int, ...], window: Window, platform: str
+) -> tuple[Kernels, str]:
+    """The kernels that the table has for a map and weights of these shapes, and the reason."""
+    reason = f"the table's for {platform}"
+    if platform != "cpu" or window.groups > 1:
+        return XLA, reason
+    rows, columns, channels, _ = weights
+    height, width = _output_size(shape, weights, window)
+    if rows == columns == 1 or _tiles(shape, weights, window) or height * width <= 4:
+        return PATCHES, reason
+    if channels == 1:
+        return Kernels("shifts", "patches", "patches"), reason
+    if max(window.strides) > 1 and channels >= 32:
+        return Kernels("xla", "patches", "shifts"), reason
+    return XLA, reason
+
+
+# -- kernels -------------------------------------------------------------------------------------------------------
+
+
+def _xla(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        weights,
+        window.strides,
+        window.padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=window.groups,
+    )
+
+
+def _patches(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
+    batch, channels = len(x), x.shape[-1]
+    rows, columns, _, features = weights.shape
+    height, width = _output_size(x.shape, weights.shape, window)
+    if _tiles(x.shape, weights.shape, window):
+        patches = x.reshape(batch, height, rows, width, columns, channels).swapaxes(2, 3)
+    else:
+        patches = jnp.concatenate(_shifted(x, weights.shape, window), axis=-1)
+    out = patches.reshape(-1, rows * columns * channels) @ weights.reshape(-1, features)
+    return out.reshape(batch, height, width, features)
+
+
+def _shifts(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
+    taps = weights.reshape(-1, *weights.shape[2:])
+    products = (view @ tap for view, tap in zip(_shifted(x, weights.shape, window), taps, strict=True))
+    return functools.reduce(jnp.add, products)
+
+
+_KERNELS: dict[str, Callable[[jax.Array, jax.Array, Window], jax.Array]] = {
+    "xla": _xla,
+    "patches": _patches,
+    "shifts": _shifts,
+}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: jax.Array, weights: jax.Array, window: Window, chosen: Kernels) -> jax.Array:
+    return _KERNELS[chosen.output](x, weights, window)
+
+
+def _forward(x, weights, window, chosen):
+    return _convolve(x, weights, window, chosen), (x, weights)
+
+
+def _backward(window, chosen, saved, gradient):
+    """The transposes of whichever kernels were chosen; what they would compute forward is not used, so never is."""
+    x, weights = saved
+    by_input = jax.vjp(lambda x: _KERNELS[chosen.input_gradient](x, weights, window), x)[1]
+    by_weights = jax.vjp(lambda weights: _KERNELS[chosen.weight_gradient](x, weights, window), weights)[1]
+    return *by_input(gradient), *by_weights(gradient)
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+# -- windows -------------------------------------------------------------------------------------------------------
+
+
+def _output_size(shape, weights, window: Window) -> tuple[int, int]:
+    return tuple(
+        (shape[1 + axis] + sum(window.padding[axis]) - weights[axis]) // window.strides[axis] + 1 for axis in range(2)
+    )
+
+
+def _tiles(shape, weights, window: Window) -> bool:
+    """Whether the windows cover the map side by side, every pixel once."""
+    return (
+        window.padding == ((0, 0), (0, 0))
+        and tuple(weights[:2]) == window.strides
+        and all(size % stride == 0 for size, stride in zip(shape[1:3], window.strides, strict=True))
+    )
+
+
+def _shifted(x: jax.Array, weights: tuple[int, ...], window: Window) -> list[jax.Array]:
+    """What each pixel of the kernel sees, row by row: [batch, height, width, channels] of the output's size each."""
+    size = _output_size(x.shape, weights, window)
+    padded = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
+    last = [stride * (count - 1) + 1 for stride, count in zip(window.strides, size, strict=True)]
+    return [
+        lax.slice(padded, (0, i, j, 0), (len(x), i + last[0], j + last[1], x.shape[-1]), (1, *window.strides, 1))
+        for i in range(weights[0])
+        for j in range(weights[1])
+    ]
+
+
+def _cropped(x: jax.Array, weights: jax.Array, window: Window) -> tuple[jax.Array, Window]:
+    """Without the rows and columns of the kernel that only ever see padding: a 3×3 one on a single pixel is 1×1."""
+    size = _output_size(x.shape, weights.shape, window)
+    cuts, padding = [], []
+    for axis in range(2):
+        length, stride, (low, high) = x.shape[1 + axis], window.strides[axis], window.padding[axis]
+        positions = range(-low, -low + stride * size[axis], stride)  # of the kernel's first pixel
+        extent = weights.shape[axis]
+        live = [i for i in range(extent) if any(0 <= position + i < length for position in positions)]
+        cut = slice(live[0], live[-1] + 1) if live else slice(0, extent)
+        cuts.append(cut)
+        padding.append((low - cut.start, high - (extent - cut.stop)))
+    whole = all(cut == slice(0, extent) for cut, extent in zip(cuts, weights.shape, strict=False))
+    return (weights, window) if whole else (weights[tuple(cuts)], window._replace(padding=tuple(padding)))

@@ -1,0 +1,186 @@
+"""From ResNet to ConvNeXt in the steps of the paper's figure 2 (Liu et al., 2022, section 2).
+
+One model whose fields are the choices of that road: the defaults are ResNet-50, all of `STEPS` together ConvNeXt-T.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+from flax import linen as nn
+
+from research.checks import check_counts, check_factors, check_rates, check_stages
+from research.layers.activations import Activation, activation
+from research.layers.conv import conv
+from research.layers.dtypes import DType, param_dtype
+from research.layers.fields import Fields, fields
+from research.layers.norms import batch_norm, layer_norm
+from research.layers.stochastic_depth import StochasticDepth, linear_rates
+
+
+class ConvNeXtRoadmap(nn.Module):
+    """Images [batch, height, width, channels] to logits [batch, classes].
+
+    Attributes:
+      depths: blocks in each stage.
+      widths: channels between blocks, by stage.
+      strides: how many times smaller a stage makes the map that comes to it.
+      classes: number of logits.
+      stem: 7×7 at stride 2 and max-pooling; 3×3 at stride `patch_size` (small images); or patches that do not overlap.
+      patch_size: side of a patch, in pixels.
+      block: "bottleneck" has a quarter of the channels inside, "inverted" four times as many.
+      depthwise: whether the spatial convolution sees each channel by itself.
+      depthwise_first: whether it comes before the two 1×1 convolutions, on the block's own channels, or between them.
+      kernel_size: of the spatial convolution.
+      activations: after the stem, every convolution and every sum, or "one" a block, after its first 1×1 convolution.
+      norms: after every convolution, or "one" a block, after its first convolution.
+      norm: batch or layer norm.
+      downsampling: in the first block of a stage (and a 1×1 convolution on its shortcut), or by a layer of its own.
+      layer_scale: initial factor on every block's branch, learned per channel; None: there is none.
+      drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
+      axis_name: mapped axis over which batch norm averages.
+    """
+
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    strides: tuple[int, ...] = (1, 2, 2, 2)
+    classes: int = 1000
+    stem: Literal["imagenet", "cifar", "patch"] = "imagenet"
+    stem_width: int = 64
+    patch_size: int = 4
+    block: Literal["bottleneck", "inverted"] = "bottleneck"
+    depthwise: bool = False
+    depthwise_first: bool = False
+    kernel_size: int = 3
+    activation: Activation = "relu"
+    activations: Literal["all", "one"] = "all"
+    norms: Literal["all", "one"] = "all"
+    norm: Literal["batch", "layer"] = "batch"
+    downsampling: Literal["block", "layer"] = "block"
+    layer_scale: float | None = None
+    drop_path: float = 0.0
+    dtype: DType = "float32"
+    axis_name: str | None = None
+
+    def check(self) -> None:
+        check_stages(self, "widths", "strides")
+        check_counts(self, "depths", "strides", "classes", "stem_width", "patch_size", "kernel_size")
+        check_counts(self, "widths", least=4 if self.block == "bottleneck" else 1)
+        check_factors(self, "layer_scale")
+        check_rates(self, "drop_path")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        spec = fields(self)
+        modern = self.downsampling == "layer"
+        if self.stem == "imagenet":
+            x = conv(self.stem_width, 7, stride=2, use_bias=False, dtype=self.dtype, name="stem_conv")(x)
+        elif self.stem == "cifar":
+            x = conv(self.stem_width, 3, stride=self.patch_size, use_bias=False, dtype=self.dtype, name="stem_conv")(x)
+        else:
+            x = patches(spec, self.stem_width, self.patch_size, "stem_conv")(x)
+        x = normalization(spec, train, "stem_norm")(x)
+        if self.activations == "all":
+            x = activation(self.activation)(x)
+        if self.stem == "imagenet":
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+        rates = iter(linear_rates(self.drop_path, sum(self.depths)))
+        for i, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True)):
+            if modern and (stride > 1 or x.shape[-1] != width):
+                x = normalization(spec, train, f"stage{i}_norm")(x)
+                x = patches(spec, width, stride, f"stage{i}_conv")(x)
+                stride = 1
+            for j in range(depth):
+                block = Block(spec, width, stride if j == 0 else 1, next(rates), name=f"stage{i}_block{j}")
+                x = block(x, train=train)
+        x = x.mean((1, 2))
+        if modern:
+            x = normalization(spec, train, "norm")(x)
+        head = nn.Dense(self.classes, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name="head")
+        return head(x).astype(param_dtype(self.dtype))
+
+
+class Block(nn.Module):
+    """x + F(x), where F is a spatial convolution and two 1×1."""
+
+    spec: Fields
+    width: int
+    stride: int
+    drop: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        spec, width = self.spec, self.width
+        act = activation(spec.activation)
+        inner = width // 4 if spec.block == "bottleneck" else 4 * width
+
+        convolutions = [("up", inner), ("spatial", inner), ("down", width)]
+        if spec.depthwise_first:
+            convolutions = [("spatial", x.shape[-1]), ("up", inner), ("down", width)]
+
+        y = x
+        for i, (name, channels) in enumerate(convolutions):
+            if name == "spatial":
+                groups = channels if spec.depthwise else 1
+                y = self._conv(channels, spec.kernel_size, name, groups=groups, stride=self.stride)(y)
+            else:
+                y = self._conv(channels, 1, name)(y)
+            if spec.norms == "all" or i == 0:
+                y = normalization(spec, train, f"{name}_norm")(y)
+            if name == "up" if spec.activations == "one" else i < 2:
+                y = act(y)
+        if spec.layer_scale is not None:
+            init = nn.initializers.constant(spec.layer_scale)
+            y = y * self.param("layer_scale", init, (width,), param_dtype(spec.dtype)).astype(y.dtype)
+        y = self._carried(x, train) + StochasticDepth(self.drop)(y, train=train)
+        return act(y) if spec.activations == "all" else y
+
+    def _carried(self, x: jax.Array, train: bool) -> jax.Array:
+        """The input, brought to the shape of the sum."""
+        if self.stride == 1 and x.shape[-1] == self.width:
+            return x
+        x = self._conv(self.width, 1, "shortcut", stride=self.stride)(x)
+        return normalization(self.spec, train, "shortcut_norm")(x)
+
+    def _conv(self, channels: int, kernel_size: int, name: str, **kwargs: Any) -> nn.Module:
+        use_bias = self.spec.norms == "one"
+        return conv(channels, kernel_size, use_bias=use_bias, dtype=self.spec.dtype, name=f"{name}_conv", **kwargs)
+
+
+def normalization(spec: Fields, train: bool, name: str) -> nn.Module:
+    """The layer that `spec.norm` names, with the epsilon of ResNet or of ConvNeXt."""
+    if spec.norm == "batch":
+        return batch_norm(train, axis_name=spec.axis_name, dtype=spec.dtype, name=name)
+    return layer_norm(dtype=spec.dtype, epsilon=1e-6, name=name)
+
+
+def patches(spec: Fields, width: int, size: int, name: str) -> nn.Module:
+    """Squares that do not overlap, each projected to `width` channels."""
+    return conv(width, size, stride=size, padding="valid", use_bias=True, dtype=spec.dtype, name=name)
+
+
+STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("stage ratio", {"depths": (3, 3, 9, 3)}),
+    ("patchify stem", {"stem": "patch"}),
+    ("depthwise", {"depthwise": True}),
+    ("wider", {"widths": (384, 768, 1536, 3072), "stem_width": 96}),
+    ("inverted bottleneck", {"block": "inverted", "widths": (96, 192, 384, 768)}),
+    ("depthwise first", {"depthwise_first": True}),
+    ("kernel 7", {"kernel_size": 7}),
+    ("gelu", {"activation": "gelu"}),
+    ("fewer activations", {"activations": "one"}),
+    ("fewer norms", {"norms": "one"}),
+    ("layer norm", {"norm": "layer"}),
+    ("separate downsampling", {"downsampling": "layer"}),
+)
+"""The paper's steps from ResNet-50 to ConvNeXt-T: what each changes, on top of those before it."""
+
+
+def roadmap(steps: int = len(STEPS), **fields: Any) -> ConvNeXtRoadmap:
+    """The model after the first `steps` of `STEPS`; `fields` change it."""
+    changes: dict[str, Any] = {}
+    for _, change in STEPS[:steps]:
+        changes |= change
+    return ConvNeXtRoadmap(**changes | fields)

@@ -1,0 +1,51 @@
+"""Classification that also asks how much the answer depends on where in the image the thing is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.errors import require
+from research.tasks.classification import Classification, rank
+from research.tasks.task import Apply, Batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShiftedClassification(Classification):
+    """Classification, evaluated on moved images too: "accuracy_shift_2" is that on images moved by 2 pixels, up, down,
+    left and right (the mean of the four).  Pixels that come in are 0, so preprocessing should leave the background 0.
+
+    Attributes:
+      shifts: by how many pixels the images of an evaluation are moved; training sees them where they are.
+    """
+
+    shifts: tuple[int, ...] = (1, 2, 3, 4)
+
+    def check(self) -> None:
+        super().check()
+        require(len(self.shifts) > 0 and min(self.shifts) >= 1, f"shifts={self.shifts}: expected pixels, at least 1")
+
+    def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        outputs = super().eval_outputs(apply, batch)
+        images, labels = batch[self.input], batch[self.label]
+        for shift in self.shifts:
+            moved = [moved_by(images, *by) for by in ((-shift, 0), (shift, 0), (0, -shift), (0, shift))]
+            ranks = [rank(self._logits(apply, {**batch, self.input: x}, train=False), labels) for x in moved]
+            outputs[f"correct_shift_{shift}"] = jnp.mean(jnp.stack(ranks) == 0, 0, dtype=jnp.float32)
+        return outputs
+
+    def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        shifted = {f"accuracy_shift_{s}": float(outputs[f"correct_shift_{s}"].mean()) for s in self.shifts}
+        return super().finalize(outputs) | shifted
+
+
+def moved_by(images: jax.Array, down: int, right: int) -> jax.Array:
+    """Images [batch, height, width, channels] with every pixel that many rows and columns further on; 0 comes in."""
+    height, width = images.shape[1:3]
+    padding = ((0, 0), *((max(by, 0), max(-by, 0)) for by in (down, right)), (0, 0))
+    top, left = max(-down, 0), max(-right, 0)
+    return jnp.pad(images, padding)[:, top : top + height, left : left + width]

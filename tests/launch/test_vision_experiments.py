@@ -1,0 +1,97 @@
+"""Every variant of the vision experiments fits together, and one of each trains, on data made up in their format."""
+
+import dataclasses
+import importlib
+
+import jax
+import numpy as np
+import pytest
+from command_line import launch, read
+
+from research.data.columns import Columns
+from research.data.spec import Splits
+from research.data.tfds import TFDS
+from research.errors import RequestError
+from research.hparams import hparams
+from research.sweep import trials
+from research.train_step import make_eval_step, make_init, make_train_step
+
+SHAPES = {"fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+NAMES = ("fashion_mnist_cnn", "cifar10_resnet", "cifar10_vit", "cifar10_convnext")
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """TFDS gives noise in the format of the data set asked for."""
+
+    def read_splits(data):
+        generator = np.random.default_rng(0)
+
+        def part(n):
+            labels = np.arange(n, dtype=np.int32) % 10
+            return Columns({"image": generator.integers(0, 256, (n, *SHAPES[data.name]), np.uint8), "label": labels})
+
+        return Splits(part(60), None, part(20))
+
+    monkeypatch.setattr(TFDS, "read", read_splits)
+    monkeypatch.setattr(TFDS, "fit", lambda data, train: data)
+
+
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
+def test_every_variant_fits_together(name, made_up):
+    module = importlib.import_module(f"experiments.{name}")
+    base = module.experiment()
+    found = [t.experiment for sweep in (None, *module.sweeps().values()) for t in trials(base, sweep)]
+    splits = base.data.load()
+    same = {"optimizer": base.optimizer, "steps": base.steps, "data": base.data, "seed": 0}
+    for experiment in dict.fromkeys(dataclasses.replace(e, **same) for e in found):
+        batch = {"image": np.zeros((8, *SHAPES[base.data.name]), np.uint8), "label": np.zeros(8, np.int32)}
+        batch["weight"] = np.ones(8, np.float32)
+        fitted = dataclasses.replace(experiment, batch_size=8).fit(splits)
+        state = jax.eval_shape(make_init(fitted), jax.random.key(0), batch, hparams(fitted))
+        _, metrics = jax.eval_shape(make_train_step(fitted), state, batch)
+        assert metrics["loss"].shape == ()
+        outputs = jax.eval_shape(make_eval_step(fitted), state, batch)
+        assert all(x.shape[0] == 8 for x in outputs.values())
+
+
+@pytest.mark.slow
+def test_the_shift_sweep_ends_with_an_accuracy_for_every_shift(made_up, tmp_path):
+    small = {
+        "steps": 2,
+        "batch_size": 8,
+        "eval_batch_size": 16,
+        "data.validation": 10,
+        "optimizer.schedule": "Constant",
+    }
+    arguments = [part for path, value in small.items() for part in ("--set", f"{path}={value}")]
+    done = launch("run", "fashion_mnist_cnn", "--sweep", "shift", *arguments, "--out", tmp_path / "run")
+    assert done.status == 0, done.err
+    results = [read(path)["metrics"] for path in (tmp_path / "run").glob("trials/*/result.json")]
+    assert len(results) == 6
+    for metrics in results:
+        assert {f"test/accuracy_shift_{shift}" for shift in (1, 2, 3, 4)} <= metrics.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("cifar10_resnet", ("model.depths=1,1,1,1", "model.widths=8,8,8,8", "model.stem_width=8")),
+        ("cifar10_vit", ("model.depth=1",)),
+        ("cifar10_convnext", ("model.depths=1,1,1", "model.widths=8,8,16")),
+    ],
+)
+def test_two_steps_through_the_launcher(name, model, made_up, tmp_path):
+    small = ["steps=2", "batch_size=8", "data.validation=10", "optimizer.schedule=Constant", "eval_every=none"]
+    arguments = [part for value in (*small, *model) for part in ("--set", value)]
+    done = launch("run", name, *arguments, "--out", tmp_path / "run")
+    assert done.status == 0, done.err
+    (result,) = (read(path) for path in (tmp_path / "run").glob("trials/*/result.json"))
+    assert result["status"] == "finished" and 0 <= result["metrics"]["test/accuracy"] <= 1
+
+
+def test_unprepared_data_are_a_line_that_says_how(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(RequestError, match="'fashion_mnist' is not in .*research.data.tfds prepare fashion_mnist"):
+        importlib.import_module("experiments.fashion_mnist_cnn").experiment().data.load()

@@ -1,0 +1,166 @@
+"""Parallel text: files of every kind, splits disjoint in sentences, lossless tokens, one line for every bad file."""
+
+import gzip
+import zipfile
+
+import numpy as np
+import pytest
+
+from research.data.feed import make_feed
+from research.data.parallel_text import SPECIAL, ParallelText
+from research.data.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer
+from research.errors import RequestError
+from research.serialization import from_json, to_json
+
+SOURCES = [f"Der Hund {i} läuft über die „Straße“ ." + " Ja!" * (i % 5) for i in range(40)]
+TARGETS = [f"Dog {i} runs\u2028across the street." + " Yes!" * (i % 5) for i in range(40)]
+BYTES = ByteTokenizer(SPECIAL)
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, lines in (("a.de", SOURCES), ("a.en", TARGETS)):
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    rows = "\n".join(f"{t}\t{s}\tCC-BY" for s, t in zip(SOURCES, TARGETS, strict=True))
+    (tmp_path / "pairs.tsv").write_text(rows, encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as archive:
+        archive.writestr("pairs.txt", rows)
+        archive.writestr("_about.txt", "about")
+    return tmp_path
+
+
+def spec(folder, *names: str, **fields) -> ParallelText:
+    return ParallelText(path=tuple(str(folder / name) for name in names), **{"tokenizer": BYTES, "buckets": 3} | fields)
+
+
+def sentences(source, name: str) -> list[str]:
+    return [BYTES.decode(row) for row in source.arrays()[name]]
+
+
+@pytest.mark.parametrize(
+    ("names", "fields"),
+    [
+        (("a.de", "a.en"), {}),
+        (("a.de.gz", "a.en.gz"), {}),
+        (("pairs.tsv",), {"columns": (1, 0)}),
+        (("pairs.zip",), {"columns": (1, 0)}),
+        (("pairs.zip/pairs.txt",), {"columns": (1, 0)}),
+    ],
+)
+def test_every_kind_of_file_gives_the_lines_back_exactly(files, names, fields):
+    train, validation, test = spec(files, *names, validation=0, **fields).load()
+    assert validation is None and test is None
+    assert sentences(train, "source") == SOURCES and sentences(train, "target") == TARGETS
+
+
+def test_lengths_end_with_the_end_and_masks_cover_it(files):
+    train = spec(files, "a.de", "a.en", validation=0).load().train
+    tokens, lengths = train.arrays()["target"], train.lengths["target"]
+    end = BYTES.token_id("<eos>")
+    assert (tokens[np.arange(40), lengths - 1] == end).all() and (tokens == end).sum() == 40
+    batch = make_feed(train, "host").batches(0, 4)[0]
+    np.testing.assert_array_equal(batch["target_mask"], batch["target"] != BYTES.token_id("<pad>"))
+
+
+def test_what_is_held_out_shares_no_sentence_with_train(tmp_path):
+    pairs = [(f"s{i // 3}", f"t{i // 2}" if i < 40 else f"t{i}") for i in range(120)]
+    (tmp_path / "p.tsv").write_text("\n".join("\t".join(pair) for pair in pairs))
+    splits = spec(tmp_path, "p.tsv", test=20, validation=10).load()
+    assert sum(map(len, splits)) == 120 and 17 <= len(splits.test) <= 20 and 7 <= len(splits.validation) <= 10
+    for name in ("source", "target"):
+        train, validation, test = (set(sentences(split, name)) for split in splits)
+        assert not train & test and not train & validation and not validation & test
+    again = spec(tmp_path, "p.tsv", test=20, validation=10, buckets=1).load()
+    assert sentences(again.test, "source") == sentences(splits.test, "source")
+
+
+def test_the_vocabulary_is_of_train_alone_and_comes_back_from_the_record(files):
+    data = spec(files, "a.de", "a.en", validation=5, tokenizer=BPETokenizer(320, SPECIAL), lowercase=True)
+    splits = data.load()
+    fitted = from_json(to_json(data.fit(splits.train)))
+    assert fitted.tokenizer.vocabulary == splits.train.tokenizer.vocabulary and fitted.target_tokenizer is None
+    texts = [fitted.tokenizer.decode(row) for row in splits.train.arrays()["source"]]
+    assert set(texts) < {line.lower() for line in SOURCES}
+    assert BPETokenizer(320, SPECIAL).fit([*texts, *map(fitted.tokenizer.decode, splits.train.arrays()["target"])]) == (
+        fitted.tokenizer
+    )
+    columns = fitted.encode(["Der HUND", "Hund läuft"])
+    assert fitted.tokenizer.decode(columns["source"][0]) == "der hund"
+    assert columns["source_mask"].sum(1).tolist() == (columns["source"] != 0).sum(1).tolist()
+
+
+def test_each_side_may_have_its_own_vocabulary(files):
+    data = spec(
+        files, "a.de", "a.en", tokenizer=CharTokenizer(special_tokens=SPECIAL), validation=0,
+        target_tokenizer=CharTokenizer(special_tokens=SPECIAL),
+    )  # fmt: skip
+    train = data.load().train
+    fitted = data.fit(train)
+    assert "ß" in fitted.tokenizer.characters and "ß" not in fitted.target_tokenizer.characters
+
+
+def test_long_training_pairs_are_left_out_and_counted(files):
+    limit = 60
+    train, validation, _ = spec(files, "a.de", "a.en", max_length=limit, validation=10).load()
+    assert max(x.max() for x in train.lengths.values()) <= limit < max(x.max() for x in validation.lengths.values())
+    assert f"{30 - len(train)} training pairs over {limit} tokens left out" in make_feed(train).reason
+
+
+def test_an_evaluation_may_decode_some_of_the_validation_split(files):
+    splits = spec(files, "a.de", "a.en", validation=10, test=5, decoded=4).load()
+    assert splits.validation.arrays()["decoded"].sum() == 4
+    assert "decoded" not in splits.train.arrays() and "decoded" not in splits.test.arrays()
+
+
+def write(folder, name: str, text: str | bytes) -> None:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize(
+    ("texts", "fields", "line"),
+    [
+        ({"a": "x\ny\n", "b": "x\n"}, {}, "a: 2 lines, {0}/b: 1 lines; expected as many, line by line"),
+        ({"a": "x\n\ny\n", "b": "x\ny\nz\n"}, {}, "a, line 2: the source is empty"),
+        ({"a": "x\ny\n", "b": "x\n  \n"}, {}, "b, line 2: the target is empty"),
+        ({"a": "", "b": "x\n"}, {}, "a: empty"),
+        ({"a": b"x\n\xff\n", "b": "x\ny\n"}, {}, "a: byte 0xff at offset 2 \\(line 2\\) is not UTF-8"),
+        ({"a": "x\ty\nz\n"}, {}, "a, line 2: 1 column, expected tabs between 2"),
+        ({"a.gz": b"no gzip", "b": "x"}, {}, "a.gz: cannot be read: Not a gzipped file"),
+        ({"a.zip": b"no zip"}, {}, "a.zip: cannot be read: File is not a zip file"),
+        ({"a": "x\n", "b": "y\n"}, {"max_length": 1}, "max_length=1: expected at least 2"),
+        ({"a": "xyz\n", "b": "y\n"}, {"max_length": 2}, "max_length=2: every training pair is longer"),
+        ({"a": "x\n", "b": "y\n"}, {"columns": (1, 1)}, "columns=\\(1, 1\\): expected the numbers of two columns"),
+        ({"a": "x\n", "b": "y\n"}, {"tokenizer": ByteTokenizer()}, "tokenizer.special_tokens=\\(\\): expected them"),
+        ({"a": "x\n", "b": "y\n"}, {"tokenizer": CharTokenizer("y", SPECIAL)}, "a, line 1: text: character 'x'"),
+        ({"a": "x\ny\n", "b": "y\nx\n"}, {"test": 2}, "test=2: expected a fraction below 1"),
+        ({"a": "x\nx\n", "b": "y\nz\n"}, {"test": 1}, "test=1: no pair of sentences that can be held out"),
+    ],
+)
+def test_a_bad_file_or_field_is_one_line(tmp_path, texts, fields, line):
+    for name, text in texts.items():
+        write(tmp_path, name, text)
+    data = spec(tmp_path, *texts, **{"validation": 0} | fields)
+    with pytest.raises(RequestError, match=line.format(tmp_path)) as error:
+        data.check()
+        data.load()
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_an_archive_of_several_texts_are_one_line(files):
+    with pytest.raises(RequestError, match="did you mean 'a.de'"):
+        spec(files, "b.de", "a.en").load()
+    with zipfile.ZipFile(files / "two.zip", "w") as archive:
+        archive.writestr("a.txt", "x\ty")
+        archive.writestr("b.txt", "x\ty")
+    with pytest.raises(RequestError, match="holds a.txt, b.txt; name one, as in .*two.zip/a.txt"):
+        spec(files, "two.zip").load()
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [([], "got none"), (["a", " "], "sentence 1: empty"), ([3], "sentence 0: expected a text, got int")],
+)
+def test_a_bad_sentence_to_translate_is_one_line(files, raw, line):
+    with pytest.raises(RequestError, match=line):
+        spec(files, "a.de", "a.en").encode(raw)
