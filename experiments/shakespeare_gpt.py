@@ -1,0 +1,81 @@
+"""A character-level GPT on tiny Shakespeare: nanoGPT's CPU setting, and what its parts are worth.
+
+Needs input.txt of char-rnn (1,115,394 characters) in $ESPALIER_DATA/tiny_shakespeare.  Its first 90% train and its last
+10% validate, as in nanoGPT; there is no test split.  The model, 804,096 parameters, sees 64 characters.  The loss is in
+nats a character over the whole validation text, one window of 64 after another, every character but the first predicted
+once; nanoGPT estimates it on random windows of 64, where a character has the same 32 before it on average.
+
+    ESPALIER_DATA=... python -m launch run experiments.shakespeare_gpt --seeds 3
+
+Expect 1.913 ± 0.008 (n = 3); nanoGPT states 1.88, the best of its estimates.  Numbers: experiments/RESULTS.md.
+`gpu` is nanoGPT's GPU setting (10.7 million parameters, 256 characters), for an accelerator.
+"""
+
+import os
+
+from research.data.text import TextFiles
+from research.experiment import Experiment
+from research.models.gpt import GPT
+from research.models.rnn import RNNLanguageModel
+from research.optimizers import AdamW
+from research.schedules import Constant, Cosine, InverseSqrt, Linear, WarmupStableDecay
+from research.sweep import Sweep, ablation, grid, product
+from research.tasks.language_modeling import LanguageModeling
+
+CHARACTERS = 65
+
+
+def experiment() -> Experiment:
+    folder = os.environ.get("ESPALIER_DATA", "data")
+    return Experiment(
+        model=GPT(vocab_size=CHARACTERS, context_length=64, width=128, depth=4, num_heads=4, use_bias=False),
+        task=LanguageModeling(vocab_size=CHARACTERS),
+        data=TextFiles(path=f"{folder}/tiny_shakespeare/input.txt", length=64),
+        # Embeddings and matrices are decayed; there are no biases, and scales of norms are not.
+        optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1),
+        clip_norm=1.0,
+        steps=2000,
+        batch_size=12,
+        eval_every=250,
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    def lstm(width: int, depth: int) -> dict:
+        return {"model": RNNLanguageModel(vocab_size=CHARACTERS, width=width, depth=depth, tied_head=True)}
+
+    schedules = {
+        "constant": Constant(warmup_steps=100),
+        "linear": Linear(warmup_steps=100, final=0.1),
+        "warmup, stable, decay": WarmupStableDecay(warmup_steps=100, decay_steps=500, final=0.1),
+        "inverse square root": InverseSqrt(warmup_steps=100),
+    }
+    return {
+        "depth": ablation({}, {f"{n} layers": {"model.depth": n} for n in (1, 2)}, name="4 layers"),
+        "heads": ablation({}, {f"{n} heads": {"model.num_heads": n} for n in (1, 8)}, name="4 heads"),
+        "positions": ablation(
+            {}, {name: {"model.positions": name} for name in ("rotary", "sinusoidal", "none")}, name="learned"
+        ),
+        "norm": ablation({}, {"post": {"model.norm": "post"}}, name="pre"),
+        "schedule": ablation({}, {name: {"optimizer.schedule": s} for name, s in schedules.items()}, name="cosine"),
+        "tuning": product(
+            grid("model.positions", "learned", "rotary"), grid("optimizer.learning_rate", 1e-3, 2e-3, 4e-3)
+        ),
+        # 801,593 and 806,591 parameters.
+        "lstm": ablation({}, {"LSTM, 1 x 312": lstm(312, 1), "LSTM, 2 x 222": lstm(222, 2)}, name="GPT"),
+        "gpu": ablation(
+            {
+                "model.depth": 6,
+                "model.num_heads": 6,
+                "model.width": 384,
+                "model.context_length": 256,
+                "model.dropout": 0.2,
+                "data.length": 256,
+                "batch_size": 64,
+                "steps": 5000,
+                "checkpoints.best": "validation/loss",
+            },
+            {"bfloat16": {"model.dtype": "bfloat16"}},
+            name="float32",
+        ),
+    }

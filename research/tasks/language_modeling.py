@@ -1,0 +1,120 @@
+"""The next token of every place: cross-entropy; perplexity and bits per character and byte over the whole split."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.data.columns import Source, chunks, column
+from research.data.text import predicted
+from research.errors import RequestError
+from research.tasks.task import Apply, Batch, Task, Terms, require_columns
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageModeling(Task):
+    """Prediction of `targets` [batch, length], what follows each of `tokens` [batch, length].
+
+    Where the batch has `length` [batch] or `segments` [batch, length] (`research/data/text.py`), padding does not
+    count; segments are given to the model, which sees each by itself.
+
+    Attributes:
+      vocab_size: of the model; at least the tokenizer's.
+    """
+
+    vocab_size: int
+
+    input = "tokens"
+    """The column of what the model sees."""
+
+    target = "targets"
+    """The column of what it is to predict."""
+
+    def check(self) -> None:
+        if self.vocab_size < 1:
+            raise RequestError(f"vocab_size={self.vocab_size}: expected at least 1")
+
+    def check_examples(self, source: Source, split: str) -> None:
+        require_columns(source, split, input=self.input, target=self.target)
+        for name in (self.input, self.target):
+            whole = column(source, name)
+            for tokens in [whole] if whole is not None else (chunk[name] for chunk in chunks(source)):
+                least, most = int(tokens.min()), int(tokens.max())
+                if least < 0 or most >= self.vocab_size:
+                    raise RequestError(
+                        f"{split} split: token {least if least < 0 else most} is outside the vocabulary, expected 0 to "
+                        f"{self.vocab_size - 1} (task.vocab_size={self.vocab_size})"
+                    )
+
+    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
+        return (batch[self.input].astype(jnp.int32),)
+
+    def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
+        """[batch, length, vocab_size] of what follows each token."""
+        if "segments" in batch:
+            kwargs["segments"] = batch["segments"]
+        logits = apply(*self.init_inputs(batch), **kwargs)
+        if logits.shape[-1] != self.vocab_size:
+            raise RequestError(
+                f"task.vocab_size={self.vocab_size}: the model gives {logits.shape[-1]} logits; make them equal"
+            )
+        return logits
+
+    def _nats(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Of each target the cross-entropy, 0 where it does not count, and whether it does: [batch, length]."""
+        counted = jnp.asarray(predicted(batch), logits.dtype)
+        targets = batch[self.target].astype(jnp.int32)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets) * counted, counted
+
+    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
+        nats, counted = self._nats(self._logits(apply, batch, train=True, rngs=rngs), batch)
+        weight = batch["weight"][:, None]
+        return {"loss": ((nats * weight).sum(), (counted * weight).sum())}
+
+    def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """Sums over the targets of each row, [batch]."""
+        logits = self._logits(apply, batch, train=False)
+        nats, counted = self._nats(logits, batch)
+        correct = (jnp.argmax(logits, -1) == batch[self.target]) * counted
+        sums = {"nats": nats.sum(-1), "correct": correct.sum(-1), "predicted": counted.sum(-1)}
+        return sums | {name: batch[name] for name in ("characters", "bytes") if name in batch}
+
+    def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """loss (nats per token), perplexity, accuracy, and bits_per_character and bits_per_byte where the rows say what
+        their tokens spell: all over the split's sums, so that none depends on the length of a row."""
+        total = {name: float(np.sum(x, dtype=np.float64)) for name, x in outputs.items()}
+        loss = total["nats"] / total["predicted"] if total["predicted"] else math.nan
+        metrics = {
+            "loss": loss,
+            "perplexity": math.exp(loss) if loss < 700 else math.inf,
+            "accuracy": total["correct"] / total["predicted"] if total["predicted"] else math.nan,
+        }
+        for name, unit in (("characters", "bits_per_character"), ("bytes", "bits_per_byte")):
+            if name in total:
+                metrics[unit] = total["nats"] / math.log(2) / total[name] if total[name] else math.nan
+        return metrics
+
+    def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """Of texts `tokens` [batch, length]: what comes next, and how likely each text is.
+
+        Returns:
+          `token` [batch], the likeliest next one; `log_probability` [batch, vocab_size] of every next one;
+          `log_likelihood` [batch] of the text, in nats: the sum over its tokens after the first.
+        """
+        (tokens,) = self.init_inputs(batch)
+        log_probs = jax.nn.log_softmax(self._logits(apply, batch, train=False))
+        own = jnp.take_along_axis(log_probs[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
+        length = batch.get("length", jnp.full(len(tokens), tokens.shape[1]))
+        following = jnp.take_along_axis(log_probs, length[:, None, None] - 1, axis=1)[:, 0]
+        return {
+            "token": following.argmax(-1),
+            "log_probability": following,
+            "log_likelihood": (own * (length[:, None] > jnp.arange(1, tokens.shape[1]))).sum(-1),
+        }
