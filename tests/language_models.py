@@ -14,10 +14,10 @@ from research.pretrained import mapping
 from research.pretrained.family import Family
 
 
-def reference(family: Family, name: str, fields: dict):
+def reference(family: Family, name: str, fields: dict, from_config=None):
     """(arrays, our model with these fields, its key map, its variables)."""
     arrays, metadata = parity.load(name)
-    model = dataclasses.replace(family.from_config(metadata["config"]), **fields)
+    model = dataclasses.replace((from_config or family.from_config)(metadata["config"]), **fields)
     model.check()
     (key_map,) = family.key_maps(model)
     variables = mapping.to_ours(key_map, parity.under(arrays, "param/"), family.shapes(model))

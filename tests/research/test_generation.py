@@ -11,16 +11,14 @@ import jax
 import jax.numpy as jnp
 import language_models
 import numpy as np
-import parity
 import pytest
-import translator
 
 from research.errors import RequestError
 from research.generation import Beam, Generated, Generation, Greedy, Sample, batch_prompts, draw, generate
 from research.models.gpt import GPT
 from research.models.llama import Llama
 from research.models.rnn import RNNLanguageModel
-from research.pretrained import gpt2, llama, mapping
+from research.pretrained import gpt2, llama, marian
 
 # -- the references' tokens ----------------------------------------------------------------------------------------
 
@@ -69,19 +67,11 @@ def test_beam_search_is_the_reference_token_for_token(name, family, fields):
 @pytest.fixture(scope="module")
 def translation():
     """An encoder-decoder, its variables, how to start, and what it looks at."""
-    arrays, metadata = parity.load("gen_marian")
-    config = metadata["config"]
-    sizes = ("vocab_size", "d_model", "decoder_layers", "decoder_attention_heads", "decoder_ffn_dim")
-    model = translator.Translator(*(config[name] for name in sizes), context_length=config["max_position_embeddings"])
+    arrays, model, _, variables = language_models.reference(marian.FAMILY, "gen_marian", {})
     source, mask = arrays["input/input_ids"], arrays["input/attention_mask"].astype(bool)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), source, mask, source)
-    weights = parity.under(arrays, "param/")
-    assert not weights["final_logits_bias"].any()
-    variables = mapping.to_ours(translator.key_map(), weights, shapes)
-    memory = jax.jit(partial(model.apply, method="encode"))(variables, source, mask)
     how = Generation(max_new_tokens=11, stop_tokens=(0,), pad_token=39, suppress=(39,), last_token=0)
-    start = np.full((len(source), 1), config["decoder_start_token_id"])
-    return arrays, partial(generate, model, variables), start, how, {"memory": memory, "memory_mask": mask}
+    start = np.full((len(source), 1), 39)
+    return arrays, partial(generate, model, variables), start, how, {"source": source, "source_mask": mask}
 
 
 def some(names, *slow):

@@ -1,0 +1,68 @@
+"""German to English on the captions of Multi30k (Elliott et al., 2016): what attention, heads and depth are worth.
+
+Needs the raw files of task 1 in $ESPALIER_DATA/multi30k: train, val and test_2016_flickr, .de.gz and .en.gz.
+
+    ESPALIER_DATA=... python -m launch run experiments.multi30k_translation
+    ESPALIER_DATA=... python -m launch run experiments.multi30k_translation --sweep architecture
+    ESPALIER_DATA=... python -m launch eval runs/multi30k_translation/base --set task.beams=5
+    python -m experiments.alignment runs/multi30k_translation/base --sentence "Ein Hund läuft über die Straße."
+"""
+
+import os
+
+from research.checkpoints import Checkpoints
+from research.data.parallel_text import SPECIAL, ParallelText
+from research.data.tokenizers import BPETokenizer
+from research.experiment import Experiment
+from research.models.seq2seq_rnn import Seq2SeqRNN
+from research.models.translation import Transformer
+from research.optimizers import AdamW
+from research.schedules import Cosine
+from research.sweep import Sweep, ablation, grid
+from research.tasks.translation import Translation
+
+VOCAB_SIZE = 8000
+
+
+def experiment() -> Experiment:
+    folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "multi30k")
+
+    def files(name: str) -> tuple[str, str]:
+        return f"{folder}/{name}.de.gz", f"{folder}/{name}.en.gz"
+
+    return Experiment(
+        model=Transformer(VOCAB_SIZE, context_length=128, width=256, depth=3, num_heads=4, norm="pre", dropout=0.1),
+        task=Translation(label_smoothing=0.1, max_new_tokens=60),
+        data=ParallelText(
+            path=files("train"),
+            validation_path=files("val"),
+            test_path=files("test_2016_flickr"),
+            tokenizer=BPETokenizer(VOCAB_SIZE, SPECIAL),
+        ),
+        optimizer=AdamW(learning_rate=1e-3, b2=0.98, weight_decay=1e-4, schedule=Cosine(warmup_steps=400)),
+        steps=2720,  # 12 epochs
+        batch_size=128,
+        clip_norm=1.0,
+        eval_every=680,
+        eval_batch_size=256,
+        checkpoints=Checkpoints(best="validation/bleu"),
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    # 7.57M parameters, and 7.70M without attention; the Transformer has 7.58M.
+    lstm = Seq2SeqRNN(VOCAB_SIZE, width=368, tied_head=True, dropout=0.2)
+    return {
+        "architecture": ablation(
+            baseline={},
+            variants={
+                "LSTM with attention": {"model": lstm},
+                "LSTM without attention": {"model": lstm.clone(attention="none", width=400)},
+            },
+            name="Transformer",
+        ),
+        "heads": grid("model.num_heads", 1, 2, 4, 8),
+        "depth": grid("model.depth", 1, 2, 3, 4, 6),
+        "label_smoothing": grid("task.label_smoothing", 0.0, 0.05, 0.1, 0.2),
+        "norm": grid("model.norm", "pre", "post"),
+    }

@@ -1,0 +1,55 @@
+"""German to English on short everyday sentences (Tatoeba): how much a translation model gains from more of them.
+
+Needs deu-eng.zip, the pairs that Anki's users learn from (2018), in $ESPALIER_DATA/tatoeba_anki_deu_eng.  Test and
+validation share no sentence of either language with the training pairs.
+
+    ESPALIER_DATA=... python -m launch run experiments.tatoeba_translation
+    ESPALIER_DATA=... python -m launch run experiments.tatoeba_translation --sweep pairs
+"""
+
+import os
+
+from research.checkpoints import Checkpoints
+from research.data.parallel_text import SPECIAL, ParallelText
+from research.data.tokenizers import BPETokenizer
+from research.experiment import Experiment
+from research.models.seq2seq_rnn import Seq2SeqRNN
+from research.models.translation import Transformer
+from research.optimizers import AdamW
+from research.schedules import Cosine
+from research.sweep import Sweep, ablation, grid
+from research.tasks.translation import Translation
+
+VOCAB_SIZE = 8000
+
+
+def experiment() -> Experiment:
+    folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "tatoeba_anki_deu_eng")
+    return Experiment(
+        model=Transformer(VOCAB_SIZE, context_length=128, width=256, depth=3, num_heads=4, norm="pre", dropout=0.1),
+        task=Translation(label_smoothing=0.1, max_new_tokens=60),
+        data=ParallelText(
+            path=(f"{folder}/deu-eng.zip",),
+            columns=(1, 0),  # a line is English, tab, German
+            validation=1000,
+            test=2000,
+            max_length=40,
+            tokenizer=BPETokenizer(VOCAB_SIZE, SPECIAL),
+        ),
+        optimizer=AdamW(learning_rate=1e-3, b2=0.98, weight_decay=1e-4, schedule=Cosine(warmup_steps=500)),
+        steps=8000,
+        batch_size=128,
+        clip_norm=1.0,
+        eval_every=1000,
+        eval_batch_size=250,
+        checkpoints=Checkpoints(best="validation/bleu"),
+    )
+
+
+def sweeps() -> dict[str, Sweep]:
+    # 7.57M parameters, against the Transformer's 7.58M.
+    lstm = {"model": Seq2SeqRNN(VOCAB_SIZE, width=368, tied_head=True, dropout=0.2)}
+    return {
+        "architecture": ablation(baseline={}, variants={"LSTM with attention": lstm}, name="Transformer"),
+        "pairs": grid("data.train_examples", 10_000, 30_000, 100_000),
+    }

@@ -1,0 +1,238 @@
+"""The Transformer that reads one sequence and writes another (Vaswani et al., 2017)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.checks import check_counts, check_rates
+from research.errors import RequestError, nearest, require
+from research.layers.activations import Activation
+from research.layers.attention import Kernel, check_heads, check_kernel
+from research.layers.dtypes import DType
+from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
+from research.layers.positions import learned, sinusoidal
+from research.layers.transformer import NormPlacement, TransformerStack
+
+Positions = Literal["sinusoidal", "sinusoidal_halves", "learned"]
+
+
+class Transformer(nn.Module):
+    """Source [batch, source length] and target so far [batch, length] to the logits of the target's next tokens.
+
+    Attributes:
+      vocab_size: tokens of the target, and of the source unless `source_vocab_size` says otherwise.
+      source_vocab_size: tokens of the source where it has a vocabulary of its own; needs `shared_embedding=False`.
+      context_length: tokens that a source or a target may have.
+      width: features of a token.
+      depth: blocks of the encoder.
+      decoder_depth: blocks of the decoder; None is `depth`.
+      num_heads: attention heads, a divisor of `width`.
+      decoder_num_heads: those of the decoder; None is `num_heads`.
+      mlp_width: hidden features of a block's MLP; None is 4 `width`.
+      decoder_mlp_width: those of the decoder; None is `mlp_width`.
+      norm: layer normalisation after each sum (the paper), or before attention and MLP.
+      final_norm: whether encoder and decoder end with a normalisation; None: where `norm` is "pre".
+      positions: sines and cosines in turn (the paper), all sines before all cosines (Marian), or learned tables.
+      shared_embedding: whether source and target have one embedding table.
+      scaled_embedding: whether embeddings are multiplied by √width.
+      tied_head: whether the logits use the target's embedding table.
+      pad_token: a token whose embedding is not trained but as a row of a tied head, as in Marian; None: there is none.
+      logits_bias: a fixed bias of the logits, in the collection `constants` (Marian's published weights).
+      dropout: of the sums of embeddings and positions, and of what each part of a block adds.
+      attention_dropout: of attention weights.
+      activation_dropout: of an MLP's hidden features.
+      kernel: of attention; see `research.layers.attention`.
+      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute inner values in the backward pass.
+    """
+
+    vocab_size: int
+    source_vocab_size: int | None = None
+    context_length: int = 1024
+    width: int = 512
+    depth: int = 6
+    decoder_depth: int | None = None
+    num_heads: int = 8
+    decoder_num_heads: int | None = None
+    mlp_width: int | None = None
+    decoder_mlp_width: int | None = None
+    activation: Activation = "relu"
+    norm: NormPlacement = "post"
+    final_norm: bool | None = None
+    norm_epsilon: float = 1e-5
+    positions: Positions = "sinusoidal"
+    shared_embedding: bool = True
+    scaled_embedding: bool = True
+    tied_head: bool = True
+    pad_token: int | None = None
+    logits_bias: bool = False
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    kernel: Kernel = "auto"
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: DType = "float32"
+
+    def check(self) -> None:
+        check_counts(self, "vocab_size", "source_vocab_size", "context_length", "width", "depth", "decoder_depth")
+        check_counts(self, "num_heads", "decoder_num_heads", "mlp_width", "decoder_mlp_width")
+        check_rates(self, "dropout", "attention_dropout", "activation_dropout")
+        check_heads(self.width, self.num_heads)
+        decoder_num_heads = self.decoder_num_heads or self.num_heads
+        if decoder_num_heads != self.num_heads:
+            try:
+                check_heads(self.width, decoder_num_heads)
+            except RequestError as error:
+                raise RequestError(f"decoder_{error}") from None
+        if self.shared_embedding and self.source_vocab_size not in (None, self.vocab_size):
+            raise RequestError(
+                f"source_vocab_size={self.source_vocab_size}: expected vocab_size={self.vocab_size}, "
+                "or shared_embedding=False"
+            )
+        if self.positions != "learned" and self.width % 2:
+            raise RequestError(f"width={self.width}: expected an even number for sinusoidal positions")
+        for num_heads in (self.num_heads, decoder_num_heads):
+            head_dim = self.width // num_heads
+            check_kernel(self.kernel, dtype=self.dtype, head_dim=head_dim, dropout=self.attention_dropout)
+
+    @nn.compact
+    def __call__(
+        self,
+        source: jax.Array,
+        source_mask: jax.Array | None,
+        target: jax.Array,
+        *,
+        positions: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        decode: bool = False,
+        train: bool = False,
+    ) -> jax.Array:
+        """Logits [batch, length, vocab_size], in float32 at least.
+
+        Args:
+          source: [batch, source length] integers.
+          source_mask: [batch, source length] bool, False on padding, which nothing looks at; None is no padding.
+          target: [batch, length] integers, from the token that starts a target: logits i are of what follows token i.
+            Padding behind a target needs no mask.
+          positions: [batch, length] of the target; None counts from 0.
+          mask: [batch, length] bool, False on padding of the target.
+          decode: see the method of that name.
+          train: whether to drop.
+
+        Raises:
+          RequestError: more tokens than `context_length`.
+        """
+        embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding", init=self._unit)
+        source_embed = embed
+        if not self.shared_embedding:
+            source_vocab_size = self.source_vocab_size or self.vocab_size
+            source_embed = token_embedding(
+                source_vocab_size, self.width, dtype=self.dtype, name="source_embedding", init=self._unit
+            )
+        stack = partial(
+            TransformerStack,
+            activation=self.activation,
+            norm=self.norm,
+            final_norm=self.norm == "pre" if self.final_norm is None else self.final_norm,
+            norm_epsilon=self.norm_epsilon,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+            kernel=self.kernel,
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+            dtype=self.dtype,
+        )
+        mlp_width = self.mlp_width or 4 * self.width
+        encoder = stack(self.depth, self.num_heads, mlp_width, name="encoder")
+        decoder = stack(
+            self.decoder_depth or self.depth,
+            self.decoder_num_heads or self.num_heads,
+            self.decoder_mlp_width or mlp_width,
+            decoder=True,
+            name="decoder",
+        )
+
+        memory = None  # once its keys and values are in the cache
+        if not (decode and self.has_variable("cache", "decoder")):
+            x = self._embedded(source_embed, source, self._places("source", source), "source_positions", train)
+            memory = encoder(x, mask=source_mask, train=train)
+        positions = self._places("target", target) if positions is None else positions
+        x = self._embedded(embed, target, positions, "target_positions", train)
+        x = decoder(x, memory, mask=mask, memory_mask=source_mask, decode=decode, train=train)
+
+        x = x[:, -1] if decode else x
+        logits = tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
+        if self.logits_bias:
+            bias = self.variable("constants", "logits_bias", jnp.zeros, (self.vocab_size,), logits.dtype)
+            logits = logits + bias.value
+        return logits
+
+    def decode(
+        self,
+        tokens: jax.Array,
+        *,
+        positions: jax.Array,
+        mask: jax.Array,
+        source: jax.Array,
+        source_mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Logits [batch, vocab_size] of what follows the last of these tokens, which are appended to the collection
+        `cache` and follow what it holds.
+
+        Args:
+          tokens: [batch, length], the start of the target in the first call, then one at a time.
+          positions: [batch, length].
+          mask: [batch, cache length] bool: the places of the cache that are not padding.
+          source, source_mask: as in `__call__`; encoded in the first call.
+        """
+        return self(source, source_mask, tokens, positions=positions, mask=mask, decode=True)
+
+    @property
+    def _unit(self) -> nn.initializers.Initializer:
+        """Vectors of length 1: √width times them, and their products with normalised features, are of size 1."""
+        return nn.initializers.normal(self.width**-0.5)
+
+    def _places(self, name: str, tokens: jax.Array) -> jax.Array:
+        length = tokens.shape[1]
+        require(
+            length <= self.context_length,
+            f"{name}: {length} tokens in a row, expected at most context_length={self.context_length}",
+        )
+        return jnp.arange(length)[None]
+
+    def _embedded(self, embed: nn.Embed, tokens: jax.Array, positions: jax.Array, name: str, train: bool) -> jax.Array:
+        x = looked_up(tokens, embed, self.pad_token)
+        if self.scaled_embedding:
+            x = x * jnp.asarray(self.width**0.5, x.dtype)
+        if self.positions == "learned":
+            x = x + learned(self.context_length, self.width, dtype=self.dtype, name=name, init=self._unit)(positions)
+        else:
+            x = x + sinusoidal(positions, self.width, interleaved=self.positions == "sinusoidal").astype(x.dtype)
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+SIZES = {  # name: width, heads, MLP width, dropout
+    "base": (512, 8, 2048, 0.1),
+    "big": (1024, 16, 4096, 0.3),
+}
+"""Vaswani et al. (2017), table 3; six blocks each."""
+
+
+def translation(size: str = "base", *, vocab_size: int = 37000, **fields: Any) -> Transformer:
+    """The Transformer in a size of the paper, with its joint vocabulary; `fields` change it.
+
+    Raises:
+      RequestError: there is no such size.
+    """
+    if size not in SIZES:
+        raise RequestError(f"size={size!r}: no such Transformer; {nearest(size, SIZES)}")
+    width, num_heads, mlp_width, dropout = SIZES[size]
+    sizes = {"width": width, "num_heads": num_heads, "mlp_width": mlp_width, "dropout": dropout}
+    return Transformer(vocab_size, **sizes | fields)

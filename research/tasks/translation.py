@@ -1,0 +1,55 @@
+"""Translation: BLEU and chrF of whole texts, by sacrebleu, against the references as they are written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from types import ModuleType
+from typing import ClassVar
+
+from research.data.columns import Source
+from research.extras import from_extra
+from research.tasks.sequence_to_sequence import SequenceToSequence
+from research.tasks.task import require_columns
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translation(SequenceToSequence):
+    """Translation of `source` into `target`.
+
+    Texts are compared detokenised: tokens of all tokenizers here spell their text back exactly, so the reference is
+    the line of the file.  Metrics: `bleu` (cased), `bleu_lowercase`, `chrf`, each 0 to 100; `scoring` gives signatures.
+    """
+
+    verb: ClassVar[str] = "translate"
+
+    def check(self) -> None:
+        super().check()
+        _sacrebleu()
+
+    def check_examples(self, source: Source, split: str) -> None:
+        require_columns(source, split, input=self.input, target=self.target)
+
+    def text_metrics(self, hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        return scores(hypotheses, [references])
+
+    def scoring(self) -> dict[str, str]:
+        signatures = {}
+        for name, metric in _metrics().items():
+            metric.corpus_score(["a"], [["a"]])  # a signature counts the references it has seen
+            signatures[name] = f"sacrebleu {metric.get_signature()}"
+        return signatures
+
+
+def scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """BLEU, cased and lower-cased, and chrF of texts; `references` are one or more lists of as many texts."""
+    return {name: metric.corpus_score(hypotheses, references).score for name, metric in _metrics().items()}
+
+
+def _metrics() -> dict:
+    metrics = _sacrebleu().metrics
+    return {"bleu": metrics.BLEU(), "bleu_lowercase": metrics.BLEU(lowercase=True), "chrf": metrics.CHRF()}
+
+
+def _sacrebleu() -> ModuleType:
+    return from_extra("sacrebleu", "text", "BLEU")

@@ -1,0 +1,109 @@
+"""Transcription: error rates, and CTC from waveforms to text, trained, resumed and used."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import toys
+from command_line import lines
+from scipy.io import wavfile
+
+from research.data.parallel_text import SPECIAL
+from research.data.spec_augment import SpecAugment
+from research.data.speech import LogMelFeatures, Speech
+from research.data.tokenizers import CharTokenizer
+from research.errors import RequestError
+from research.experiment import Experiment
+from research.inference import load
+from research.layers.log_mel import LogMel
+from research.loop import Trial, check_trainable, make_feeds, train
+from research.models.ctc import CTC
+from research.models.whisper import Whisper
+from research.optimizers import AdamW
+from research.progress import Progress
+from research.records import write_json
+from research.serialization import to_json
+from research.tasks.transcription import CTCTranscription, Transcription, error_rates
+
+ENCODER = {"mels": 20, "width": 16, "num_heads": 2, "depth": 1, "audio_length": 64}
+
+
+def test_error_rates_are_edits_over_the_reference():
+    found = error_rates(["one too", "three"], ["one two", "three four"])
+    assert found["wer"] == pytest.approx(2 / 4)
+    assert found["cer"] == pytest.approx((1 + 5) / (7 + 10))
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Tones: a low one is "a", a high one "b"."""
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    for text, hertz in (("a", 300), ("b", 1800)):
+        for index in range(24):
+            seconds = rng.uniform(0.08, 0.25)
+            tone = 0.3 * np.sin(2 * np.pi * hertz * rng.uniform(0.9, 1.1) * np.arange(int(seconds * 8000)) / 8000)
+            file = io.BytesIO()
+            wavfile.write(file, 8000, (2**15 * (tone + 0.01 * rng.normal(size=tone.shape))).astype(np.int16))
+            (folder / f"{text}_{index}.wav").write_bytes(file.getvalue())
+    return folder
+
+
+def experiment(recordings, **changes) -> Experiment:
+    base = Experiment(
+        model=CTC(5, **ENCODER),
+        task=CTCTranscription(beams=2),
+        data=Speech(
+            path=str(recordings), pattern="{text}_{index}", validation=8, test=8, buckets=2,
+            tokenizer=CharTokenizer(special_tokens=SPECIAL),
+        ),
+        preprocess=(LogMelFeatures(log_mel=LogMel(mels=20)),),
+        augment=(SpecAugment(time_width=3, frequency_width=3),),
+        optimizer=AdamW(learning_rate=1e-2),
+        steps=40,
+        batch_size=8,
+        parallel=toys.ONE_DEVICE,
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def run(experiment: Experiment, folder):
+    splits = experiment.data.load()
+    feeds = make_feeds(splits, experiment.data)
+    own = experiment.fit(splits, feeds.decoded)
+    own.check()
+    check_trainable(own, feeds)
+    folder.mkdir()
+    write_json(folder / "config.json", {"experiment": to_json(own)})
+    train([Trial("0", own, folder)], feeds, stacked=False, progress=Progress())
+    return lines(folder)[-1]
+
+
+def test_ctc_learns_to_tell_two_tones_and_transcribes_a_file(recordings, tmp_path):
+    last = run(experiment(recordings), tmp_path / "ctc")
+    assert last["split"] == "test" and last["too_long"] == 0
+    assert last["wer"] <= 0.25 and last["cer"] <= 0.25
+    predictor = load(tmp_path / "ctc")
+    files = [str(recordings / "a_0.wav"), str(recordings / "b_0.wav")]
+    together = predictor.transcribe(files)
+    assert [predictor.transcribe(file) for file in files] == together and set(together) <= {"a", "b", ""}
+    rate, samples = wavfile.read(files[1])
+    assert predictor.transcribe(samples, sample_rate=rate) == together[1]
+    with pytest.raises(RequestError, match="translate: this run learned CTCTranscription"):
+        predictor.translate("a")
+
+
+def test_an_encoder_decoder_trains_on_the_same_data(recordings, tmp_path):
+    changes = {
+        "model": Whisper(5, context_length=8, decoder_depth=1, **ENCODER),
+        "task": Transcription(max_new_tokens=3),
+    }
+    last = run(experiment(recordings, steps=3, **changes), tmp_path / "whisper")
+    assert {"loss", "perplexity", "token_accuracy", "wer", "cer"} <= last.keys()
+
+
+@pytest.mark.parametrize("beams", [0, -1])
+def test_beams_are_checked(beams):
+    with pytest.raises(RequestError, match=f"beams={beams}: expected at least 1"):
+        CTCTranscription(beams=beams).check()
