@@ -15,7 +15,7 @@ import time
 import jax
 from etils import epath
 
-from experiments.speed.mlp_against_torch import experiment
+from experiments.speed.against_torch import mlp
 from experiments.speed.side_by_side import in_turns, report
 from research.data.feed import take
 from research.hparams import hparams
@@ -29,7 +29,7 @@ STEPS = 600
 
 
 def main() -> None:
-    own = dataclasses.replace(experiment(), steps=STEPS)
+    own = dataclasses.replace(mlp(), steps=STEPS)
     feeds = make_feeds(own.data.load(), own.data)
     batches = feeds.train.batches(0, own.batch_size)
     step = make_train_step(own)

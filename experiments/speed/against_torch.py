@@ -1,0 +1,183 @@
+"""Training steps/s of ours against eager PyTorch: the same model, batch, optimizer and threads, float32, on a CPU.
+
+    python -m experiments.speed.against_torch mlp gpt lstm resnet --peer torch_speed.py --torch-python venv/bin/python
+    python -m experiments.speed.against_torch vit --peer experiments/speed/torch_vit.py --torch-python venv/bin/python
+
+The peer is a script that takes `--only CASE` and prints "CASE ... N steps/s"; it runs unmodified, in turns with ours.
+Ours is the frame's own compiled program, on examples that live on the device: it gathers each batch as well.  What was
+measured is in experiments/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from flax import linen as nn
+
+from experiments.speed.side_by_side import in_turns, report
+from launch.host_memory import keep_freed_memory_on_cpu
+from research.data.arrays import InMemory
+from research.experiment import Experiment
+from research.hparams import hparams
+from research.loop import make_feeds
+from research.models.gpt import GPT
+from research.models.mlp import MLP
+from research.models.resnet import resnet
+from research.models.rnn import RNNLanguageModel
+from research.models.vit import vit
+from research.optimizers import SGD, Adam, AdamW, Optimizer
+from research.parallel import Programs
+from research.tasks.classification import Classification
+from research.tasks.language_modeling import LanguageModeling
+
+
+class Case(NamedTuple):
+    """A training that both sides know."""
+
+    peer: str  # what the peer's script calls it
+    experiment: Callable[[], Experiment]  # ours; its `steps` are timed
+    what: str
+
+
+def mlp() -> Experiment:
+    generator = np.random.default_rng(0)
+    train = {
+        "image": generator.normal(size=(10_000, 784)).astype(np.float32),
+        "label": generator.integers(0, 10, 10_000),
+    }
+    return Experiment(
+        model=MLP(widths=(512, 512), classes=10),
+        task=Classification(classes=10),
+        data=InMemory(train=train, validation=0),
+        optimizer=Adam(learning_rate=1e-3),
+        steps=400,
+        batch_size=128,
+    )
+
+
+def texts(count: int, length: int, vocab_size: int) -> InMemory:
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(0, vocab_size, (2, count, length)).astype(np.int32)
+    return InMemory(train={"tokens": tokens[0], "targets": tokens[1]}, validation=0)
+
+
+def lstm() -> Experiment:
+    return Experiment(
+        model=RNNLanguageModel(vocab_size=256, cell="lstm", width=256),
+        task=LanguageModeling(vocab_size=256),
+        data=texts(256, 128, 256),
+        optimizer=Adam(learning_rate=1e-3),
+        steps=25,
+        batch_size=32,
+    )
+
+
+def gpt() -> Experiment:
+    model = GPT(vocab_size=65, context_length=256, width=384, depth=6, num_heads=6, use_bias=False, activation="gelu")
+    return Experiment(
+        model=model,
+        task=LanguageModeling(vocab_size=65),
+        data=texts(64, 256, 65),
+        optimizer=AdamW(learning_rate=1e-3, b2=0.99, weight_decay=0.1),
+        clip_norm=1.0,
+        steps=8,
+        batch_size=8,
+    )
+
+
+def images(model: nn.Module, optimizer: Optimizer, steps: int) -> Experiment:
+    """32 images of 32×32 pixels a step."""
+    generator = np.random.default_rng(0)
+    train = {
+        "image": generator.normal(size=(1_000, 32, 32, 3)).astype(np.float32),
+        "label": generator.integers(0, 10, 1_000),
+    }
+    return Experiment(
+        model=model,
+        task=Classification(classes=10),
+        data=InMemory(train=train, validation=0),
+        optimizer=optimizer,
+        steps=steps,
+        batch_size=32,
+    )
+
+
+def resnet18(stem: str, steps: int) -> Experiment:
+    optimizer = SGD(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, no_decay=())
+    return images(resnet(18, classes=10, stem=stem), optimizer, steps)
+
+
+def vit_tiny() -> Experiment:
+    model = vit("ti", patch_size=4, image_size=32, classes=10)
+    return images(model, AdamW(learning_rate=1e-3, weight_decay=0.05, no_decay=()), 8)
+
+
+CASES = {
+    "mlp": Case("mlp_fused_adam", mlp, "MLP 784-512-512-10, batch 128; PyTorch's Adam fused"),
+    "lstm": Case("lstm", lstm, "embedding 256, LSTM 256, head of 256 on every token; batch 32, 128 tokens, Adam"),
+    "gpt": Case("gpt", gpt, "GPT, 6 layers, 6 heads, 384 wide; batch 8, 256 tokens, AdamW, clipped at 1"),
+    "resnet": Case("resnet", lambda: resnet18("imagenet", 30), "ResNet-18, 7×7 stem, pool, batch 32 of 32×32, SGD"),
+    "resnet_cifar": Case("resnet_cifar", lambda: resnet18("cifar", 6), "ResNet-18, 3×3 stem, batch 32 of 32×32, SGD"),
+    "vit": Case("vit", vit_tiny, "ViT-Ti, patches of 4, batch 32 of 32×32, AdamW; PyTorch's fused"),
+}
+
+
+def ours(own: Experiment) -> Callable[[], float]:
+    """A function that trains the experiment's steps once more and gives their number per second."""
+    feeds = make_feeds(own.data.load(), own.data)
+    programs = Programs(own, feeds.train.resident)
+    batches = feeds.train.batches(0, own.batch_size)
+    state = programs.init([0], [hparams(own)], batches.fed(0))
+    size = programs.steps_per_call(state, batches.fed(0))
+
+    def run() -> float:
+        nonlocal state
+        started = time.perf_counter()
+        for start in range(0, own.steps, size):
+            fed = [batches.fed(step) for step in range(start, min(start + size, own.steps))]
+            state, metrics = programs.train(state, fed)
+        float(metrics["loss"][0])
+        return own.steps / (time.perf_counter() - started)
+
+    run()
+    return run
+
+
+def theirs(case: str, peer: str, python: str, threads: str) -> Callable[[], float]:
+    """A function that runs the peer's script on one case and gives the steps/s that it prints."""
+    command = [python, peer, "--threads", threads, "--only", case, "--repeats", "1", "--max-tries", "1"]
+
+    def run() -> float:
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return float(re.search(rf"^{case}\s+([0-9.]+) steps/s", printed, re.MULTILINE).group(1))
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", choices=list(CASES), metavar="case", help=", ".join(CASES))
+    parser.add_argument("--peer", required=True)
+    parser.add_argument("--torch-python", required=True)
+    parser.add_argument("--threads", default="2")
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    keep_freed_memory_on_cpu()  # as the launcher does
+    for name in asked.cases:
+        case = CASES[name]
+        print(f"{name}: {case.what}", flush=True)
+        contenders = {
+            "PyTorch, eager": theirs(case.peer, asked.peer, asked.torch_python, asked.threads),
+            "Espalier": ours(case.experiment()),
+        }
+        report(in_turns(contenders, asked.rounds), "steps/s", "PyTorch, eager")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""How long the training program of a GPT takes to compile: 4 and 24 layers, scanned and written out.
+
+    python -m experiments.speed.compile_scan                  scanned, 3 rounds in turns
+    python -m experiments.speed.compile_scan --written-out    block by block, 1 round
+
+From tracing to the executable, on shapes: nothing is initialised.  What was measured is in experiments/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+
+import jax
+
+from experiments.speed.against_torch import gpt
+from experiments.speed.side_by_side import in_turns, report
+from research.hparams import hparams
+from research.loop import make_feeds
+from research.parallel import Programs
+from research.train_step import make_init
+
+
+def contender(depth: int, scan_layers: bool):
+    """A function that compiles the program anew and gives the seconds it took."""
+    own = gpt()
+    own = dataclasses.replace(own, model=own.model.clone(depth=depth, scan_layers=scan_layers))
+    feeds = make_feeds(own.data.load(), own.data)
+    fed = feeds.train.batches(0, own.batch_size).fed(0)
+
+    def run() -> float:
+        jax.clear_caches()
+        programs = Programs(own, feeds.train.resident)
+        example = {name: x[: own.batch_size] for name, x in own.data.train.items()}
+        example["weight"] = jax.numpy.ones(own.batch_size)
+        state = jax.eval_shape(make_init(own), jax.random.key(0), example, hparams(own))
+        started = time.perf_counter()
+        programs.train_program(state, fed)
+        return time.perf_counter() - started
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--written-out", action="store_true")
+    written_out = parser.parse_args().written_out
+    found = {f"{depth} layers": contender(depth, not written_out) for depth in (4, 24)}
+    report(in_turns(found, rounds=1 if written_out else 3), "s", "4 layers")
+
+
+if __name__ == "__main__":
+    main()

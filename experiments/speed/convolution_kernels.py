@@ -1,0 +1,103 @@
+"""Convolutions, their output and each of their two gradients apart, in each kernel of research/layers/convolve.py.
+
+    python -m experiments.speed.convolution_kernels            the layers of small CNNs, ResNets and ViT
+    python -m experiments.speed.convolution_kernels resnet     those of one network
+
+The table that `kernel="auto"` reads is drawn from this.  Prints GFLOP/s (of the convolution as written: 2 per product,
+padding counted), best first, the table's choice marked *.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import jax
+
+from experiments.speed.side_by_side import in_turns
+from research.layers.convolve import Window, choose_kernels, convolve
+from research.layers.kernels import target_platform
+
+LAYERS = {  # batch, side of the map, channels, features, side of the kernel, stride
+    "resnet": (
+        (32, 32, 3, 64, 7, 2), (32, 8, 64, 64, 3, 1), (32, 8, 64, 128, 3, 2), (32, 4, 128, 128, 3, 1),
+        (32, 4, 128, 256, 3, 2), (32, 2, 256, 256, 3, 1), (32, 2, 256, 512, 3, 2), (32, 1, 512, 512, 3, 1),
+        (32, 4, 128, 256, 1, 2),
+    ),
+    "resnet_cifar": (
+        (32, 32, 3, 64, 3, 1), (32, 32, 64, 64, 3, 1), (32, 32, 64, 128, 3, 2), (32, 16, 128, 128, 3, 1),
+        (32, 16, 128, 256, 3, 2), (32, 8, 256, 256, 3, 1), (32, 8, 256, 512, 3, 2), (32, 4, 512, 512, 3, 1),
+        (32, 32, 64, 128, 1, 2),
+    ),
+    "small": (
+        (128, 28, 1, 16, 3, 1), (128, 28, 1, 32, 3, 1), (128, 28, 16, 16, 3, 1), (128, 28, 16, 32, 3, 2),
+        (128, 14, 32, 64, 3, 1), (128, 14, 32, 64, 3, 2), (128, 7, 64, 64, 3, 1),
+    ),
+    "vit": ((32, 32, 3, 192, 4, 4),),
+}  # fmt: skip
+PASSES = ("output", "input gradient", "weight gradient")
+KERNELS = ("xla", "patches", "shifts")
+SECONDS = 0.05  # of calls in one turn
+ROUNDS = 3
+
+
+def contender(which: str, kernel: str, layer: tuple[int, ...]) -> Callable[[], float]:
+    """A function that gives the calls/s of one pass over a layer in one kernel."""
+    batch, side, channels, features, extent, stride = layer
+    x = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
+    weights = jax.random.normal(jax.random.key(1), (extent, extent, channels, features))
+    forward = partial(convolve, strides=(stride, stride), padding=padding(layer), kernel=kernel)
+    dy = forward(x, weights)
+    run = {
+        "output": forward,
+        "input gradient": lambda x, weights: jax.vjp(lambda x: forward(x, weights), x)[1](dy),
+        "weight gradient": lambda x, weights: jax.vjp(lambda weights: forward(x, weights), weights)[1](dy),
+    }[which]
+    program = jax.jit(run).lower(x, weights).compile()
+    jax.block_until_ready(program(x, weights))
+
+    def measured() -> float:
+        calls, started = 0, time.perf_counter()
+        while calls == 0 or time.perf_counter() - started < SECONDS:
+            jax.block_until_ready(program(x, weights))
+            calls += 1
+        return calls / (time.perf_counter() - started)
+
+    return measured
+
+
+def padding(layer: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+    half = 0 if layer[4] == layer[5] else layer[4] // 2
+    return ((half, half), (half, half))
+
+
+def gflop(layer: tuple[int, ...]) -> float:
+    batch, side, channels, features, extent, stride = layer
+    outputs = (side + 2 * padding(layer)[0][0] - extent) // stride + 1
+    return 2e-9 * batch * outputs**2 * extent**2 * channels * features
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", choices=[*LAYERS, []], default=[], metavar="network")
+    asked = parser.parse_args()
+    for network in asked.networks or LAYERS:
+        print(f"{network}: batch, side, channels, features, side of the kernel, stride")
+        for layer in LAYERS[network]:
+            batch, side, channels, features, extent, stride = layer
+            window = Window((stride, stride), padding(layer))
+            shapes = (batch, side, side, channels), (extent, extent, channels, features)
+            chosen, _ = choose_kernels(*shapes, window, target_platform())
+            for which, choice in zip(PASSES, chosen, strict=True):
+                found = in_turns({kernel: contender(which, kernel, layer) for kernel in KERNELS}, ROUNDS)
+                rates = {kernel: gflop(layer) * statistics.median(values) for kernel, values in found.items()}
+                ranked = sorted(rates, key=lambda kernel: -rates[kernel])
+                row = "  ".join(f"{kernel}{'*' * (kernel == choice)} {rates[kernel]:.0f}" for kernel in ranked)
+                print(f"{layer!s:28} {which:16} {row}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
