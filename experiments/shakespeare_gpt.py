@@ -19,7 +19,7 @@ from research.models.gpt import GPT
 from research.models.rnn import RNNLanguageModel
 from research.optimizers import AdamW
 from research.schedules import Constant, Cosine, InverseSqrt, Linear, WarmupStableDecay
-from research.sweep import Sweep, ablation, grid, product
+from research.sweep import Sweep, ablation, grid
 from research.tasks.language_modeling import LanguageModeling
 
 CHARACTERS = 65
@@ -50,19 +50,24 @@ def sweeps() -> dict[str, Sweep]:
         "warmup, stable, decay": WarmupStableDecay(warmup_steps=100, decay_steps=500, final=0.1),
         "inverse square root": InverseSqrt(warmup_steps=100),
     }
-    return {
-        "depth": ablation({}, {f"{n} layers": {"model.depth": n} for n in (1, 2)}, name="4 layers"),
-        "heads": ablation({}, {f"{n} heads": {"model.num_heads": n} for n in (1, 8)}, name="4 heads"),
-        "positions": ablation(
-            {}, {name: {"model.positions": name} for name in ("rotary", "sinusoidal", "none")}, name="learned"
+    # What an ablation changes, by the name of what the model has instead of it.
+    parts = {
+        "depth": ("4 layers", {f"{n} layers": {"model.depth": n} for n in (1, 2)}),
+        "heads": ("4 heads", {f"{n} heads": {"model.num_heads": n} for n in (1, 8)}),
+        "positions": (
+            "learned",
+            {f"{name} positions": {"model.positions": name} for name in ("rotary", "sinusoidal", "none")},
         ),
-        "norm": ablation({}, {"post": {"model.norm": "post"}}, name="pre"),
-        "schedule": ablation({}, {name: {"optimizer.schedule": s} for name, s in schedules.items()}, name="cosine"),
-        "tuning": product(
-            grid("model.positions", "learned", "rotary"), grid("optimizer.learning_rate", 1e-3, 2e-3, 4e-3)
-        ),
+        "norm": ("pre", {"norm after each sum": {"model.norm": "post"}}),
+        "schedule": ("cosine", {name: {"optimizer.schedule": s} for name, s in schedules.items()}),
         # 801,593 and 806,591 parameters.
-        "lstm": ablation({}, {"LSTM, 1 x 312": lstm(312, 1), "LSTM, 2 x 222": lstm(222, 2)}, name="GPT"),
+        "lstm": ("GPT", {"LSTM, 1 x 312": lstm(312, 1), "LSTM, 2 x 222": lstm(222, 2)}),
+    }
+    every = {name: overrides for _, variants in parts.values() for name, overrides in variants.items()}
+    return {
+        **{part: ablation({}, variants, name=name) for part, (name, variants) in parts.items()},
+        "parts": ablation({}, every, name="base"),
+        "tuning": grid("optimizer.learning_rate", 1e-3, 2e-3, 4e-3, 8e-3),
         "gpu": ablation(
             {
                 "model.depth": 6,
@@ -73,6 +78,7 @@ def sweeps() -> dict[str, Sweep]:
                 "data.length": 256,
                 "batch_size": 64,
                 "steps": 5000,
+                "optimizer.learning_rate": 1e-3,
                 "checkpoints.best": "validation/loss",
             },
             {"bfloat16": {"model.dtype": "bfloat16"}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -110,6 +111,7 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
 def _quieten_orbax() -> None:
     """Of a save that fails Orbax logs the whole story, and what it leaves running complains; here a line says it."""
     absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # on the other writes of a save that failed
     sys.unraisablehook = _all_but_closed_loops
 
 

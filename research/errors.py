@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import traceback
 from collections.abc import Iterable, Iterator
+
+_ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore's, after the cause: [os_error_code='28'] [tensorstore_spec='{…
 
 
 class RequestError(ValueError):
@@ -44,7 +47,7 @@ def one_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].endswith("Traceback (most recent call last):"):  # of a callback, in the error of its program
         lines = [line for line in lines[1:] if not line[0].isspace()] or lines
-    text = lines[0].strip() if lines else ""
+    text = _ANNOTATIONS.split(lines[0].strip())[0] if lines else ""
     if len(text) > 300:  # what stores say ends with the cause, after long paths
         text = f"{text[:140]} … {text[-140:]}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

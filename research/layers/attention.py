@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from research.errors import RequestError
 from research.layers import kernels
-from research.layers.dtypes import param_dtype
+from research.layers.dense import dense
 from research.layers.positions import Rotary
 
 Kernel = Literal["auto", "einsum", "xla", "cudnn"]
@@ -363,16 +363,14 @@ class MultiHeadAttention(nn.Module):
             kernel=self.kernel,
         )
         out_bias = self.use_bias if self.out_bias is None else self.out_bias
-        out_init = self.out_init or self.kernel_init
-        return self._dense(features, out_bias, out_init, "out")(out.reshape(*x.shape[:-1], -1))
-
-    def _dense(self, features: int, use_bias: bool, init: Callable, name: str) -> nn.Dense:
-        dtypes = {"dtype": self.dtype, "param_dtype": param_dtype(self.dtype)}
-        return nn.Dense(features, use_bias=use_bias, kernel_init=init, name=name, **dtypes)
+        project = dense(
+            features, dtype=self.dtype, use_bias=out_bias, init=self.out_init or self.kernel_init, name="out"
+        )
+        return project(out.reshape(*x.shape[:-1], -1))
 
     def _heads(self, x: jax.Array, heads: int, head_dim: int, use_bias: bool, name: str) -> jax.Array:
-        projected = self._dense(heads * head_dim, use_bias, self.kernel_init, name)(x)
-        return projected.reshape(*x.shape[:-1], heads, head_dim)
+        project = dense(heads * head_dim, dtype=self.dtype, use_bias=use_bias, init=self.kernel_init, name=name)
+        return project(x).reshape(*x.shape[:-1], heads, head_dim)
 
     def _keys_values(self, x: jax.Array, heads: int, head_dim: int) -> tuple[jax.Array, jax.Array]:
         key_bias = self.use_bias if self.key_bias is None else self.key_bias

@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from research.errors import RequestError
+from research.layers.dense import dense
 from research.layers.dtypes import param_dtype
 
 
@@ -33,10 +34,10 @@ def tied_logits(x: jax.Array, embed: nn.Embed) -> jax.Array:
 
 def untied_logits(x: jax.Array, vocab_size: int, *, name: str, use_bias: bool = False, init=None) -> jax.Array:
     """x W (+ b), [..., vocab_size], with a matrix of its own; computed in the dtype of x, float32 at least after it."""
-    wide = param_dtype(str(x.dtype))
-    init = init or nn.initializers.normal(0.02)
-    head = nn.Dense(vocab_size, use_bias=use_bias, dtype=x.dtype, param_dtype=wide, kernel_init=init, name=name)
-    return head(x).astype(wide)
+    head = dense(
+        vocab_size, dtype=str(x.dtype), use_bias=use_bias, init=init or nn.initializers.normal(0.02), name=name
+    )
+    return head(x).astype(param_dtype(str(x.dtype)))
 
 
 def check_tokens(tokens: np.ndarray, vocab_size: int, field: str = "tokens") -> None:

@@ -1,11 +1,13 @@
-"""The fields of a model, for its blocks to read."""
+"""The fields of a model: for its blocks to read, for its parts to be made with."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from flax import linen as nn
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,5 +28,14 @@ class Fields:
 
 def fields(module: nn.Module) -> Fields:
     """The fields of `module`, but for where it stands (`parent`, `name`)."""
-    names = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
-    return Fields(tuple((name, getattr(module, name)) for name in names))
+    return Fields(tuple((name, getattr(module, name)) for name in _names(module)))
+
+
+def like(module: nn.Module, part: type[Part], **others: Any) -> Part:
+    """A `part` with the fields of `module` that bear the names of its own; `others` change them, or say where it is."""
+    shared = {name: getattr(module, name) for name in _names(part) if name in _names(module)}
+    return part(**shared | others)
+
+
+def _names(module: nn.Module | type[nn.Module]) -> list[str]:
+    return [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]

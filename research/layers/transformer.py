@@ -10,7 +10,8 @@ from flax import linen as nn
 
 from research.layers.activations import Activation, activation
 from research.layers.attention import Kernel, MultiHeadAttention, padding_mask
-from research.layers.dtypes import DType, param_dtype
+from research.layers.dense import dense
+from research.layers.dtypes import DType
 from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
 from research.layers.stack import stack
@@ -117,7 +118,7 @@ class Block(nn.Module):
             dtype=spec.dtype,
             kernel_init=glorot,
         )
-        dense = partial(nn.Dense, dtype=spec.dtype, param_dtype=param_dtype(spec.dtype), kernel_init=glorot)
+        linear = partial(dense, dtype=spec.dtype, init=glorot)
 
         def look_at_itself(x):
             return attention(name="self_attention")(x, mask=mask, causal=spec.decoder, decode=decode, train=train)
@@ -126,9 +127,9 @@ class Block(nn.Module):
             return attention(name="cross_attention")(x, memory, mask=memory_mask, decode=decode, train=train)
 
         def mlp(x):
-            hidden = activation(spec.activation)(dense(spec.mlp_width, name="up")(x))
+            hidden = activation(spec.activation)(linear(spec.mlp_width, name="up")(x))
             hidden = nn.Dropout(spec.activation_dropout, deterministic=not train)(hidden)
-            return dense(x.shape[-1], name="down")(hidden)
+            return linear(x.shape[-1], name="down")(hidden)
 
         def add(x, part, name):
             norm = layer_norm(dtype=spec.dtype, epsilon=spec.norm_epsilon, name=name)

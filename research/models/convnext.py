@@ -11,6 +11,7 @@ from research.checks import check_counts, check_rates, check_stages
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
@@ -83,8 +84,7 @@ class ConvNeXt(nn.Module):
         x = layer_norm(dtype=self.dtype, epsilon=epsilon, name="norm")(x.mean((1, 2)))
         self.sow("intermediates", "pooled", x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        wide = param_dtype(self.dtype)
-        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide, kernel_init=INIT, name="head")(x).astype(wide)
+        return dense(self.classes, dtype=self.dtype, init=INIT, name="head")(x).astype(param_dtype(self.dtype))
 
     def _patches(self, width: int, size: int, name: str) -> nn.Conv:
         """Cuts the map into squares that do not overlap and projects each."""
@@ -112,16 +112,12 @@ class Block(nn.Module):
             name="depthwise_conv",
         )(x)
         y = layer_norm(dtype=spec.dtype, epsilon=spec.epsilon, name="norm")(y)
-        y = activation(spec.activation)(self._dense(spec.expansion * width, "up")(y))
-        y = self._dense(width, "down")(y)
+        y = activation(spec.activation)(dense(spec.expansion * width, dtype=spec.dtype, init=INIT, name="up")(y))
+        y = dense(width, dtype=spec.dtype, init=INIT, name="down")(y)
         if spec.layer_scale is not None:
             init = nn.initializers.constant(spec.layer_scale)
             y = y * self.param("layer_scale", init, (width,), param_dtype(spec.dtype)).astype(y.dtype)
         return x + StochasticDepth(self.drop)(y, train=train)
-
-    def _dense(self, features: int, name: str) -> nn.Dense:
-        dtypes = {"dtype": self.spec.dtype, "param_dtype": param_dtype(self.spec.dtype)}
-        return nn.Dense(features, kernel_init=INIT, name=name, **dtypes)
 
 
 SIZES = {  # depths, widths, parameters with 1000 classes

@@ -13,6 +13,7 @@ from flax import linen as nn
 from research.checks import check_counts, check_factors, check_rates, check_stages
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm, layer_norm
@@ -98,8 +99,7 @@ class ConvNeXtRoadmap(nn.Module):
         x = x.mean((1, 2))
         if modern:
             x = normalization(spec, train, "norm")(x)
-        head = nn.Dense(self.classes, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name="head")
-        return head(x).astype(param_dtype(self.dtype))
+        return dense(self.classes, dtype=self.dtype, name="head")(x).astype(param_dtype(self.dtype))
 
 
 class Block(nn.Module):

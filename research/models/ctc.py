@@ -14,7 +14,8 @@ from research.layers.activations import Activation
 from research.layers.attention import Kernel
 from research.layers.dtypes import DType
 from research.layers.embeddings import untied_logits
-from research.models.whisper import speech_encoder
+from research.layers.fields import like
+from research.models.whisper import SpeechEncoder
 
 
 class CTC(nn.Module):
@@ -45,7 +46,7 @@ class CTC(nn.Module):
 
     def check(self) -> None:
         check_counts(self, "vocab_size")
-        speech_encoder(self, parent=None).check()
+        like(self, SpeechEncoder, parent=None).check()
 
     @nn.compact
     def __call__(
@@ -61,6 +62,6 @@ class CTC(nn.Module):
         Raises:
           RequestError: more frames than there are positions, or other than `mels` features in a frame.
         """
-        x, mask = speech_encoder(self, name="encoder")(features, features_mask, train=train)
+        x, mask = like(self, SpeechEncoder, name="encoder")(features, features_mask, train=train)
         logits = untied_logits(x, self.vocab_size, name="head", use_bias=True)
         return logits, jnp.ones(x.shape[:2], bool) if mask is None else mask

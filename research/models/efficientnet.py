@@ -13,6 +13,7 @@ from research.checks import check_counts, check_factors, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm
@@ -136,8 +137,7 @@ class EfficientNet(nn.Module):
         self.sow("intermediates", "head_map", x)
         x = x.mean((1, 2)) if self.pool == "average" else x.max((1, 2))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        head = nn.Dense(self.classes, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name="head")
-        return head(x).astype(param_dtype(self.dtype))
+        return dense(self.classes, dtype=self.dtype, name="head")(x).astype(param_dtype(self.dtype))
 
 
 class Block(nn.Module):
@@ -173,17 +173,14 @@ class Block(nn.Module):
         y = act(normalization(spec, train, "depthwise_norm")(depthwise(y)))
 
         squeezed = y.mean((1, 2), keepdims=True)
-        squeezed = act(self._dense(max(1, int(narrow * spec.squeeze)), "squeeze_down")(squeezed))
-        y = y * nn.sigmoid(self._dense(wide, "squeeze_up")(squeezed))
+        squeezed = act(dense(max(1, int(narrow * spec.squeeze)), dtype=spec.dtype, name="squeeze_down")(squeezed))
+        y = y * nn.sigmoid(dense(wide, dtype=spec.dtype, name="squeeze_up")(squeezed))
 
         y = conv(shape.channels, 1, dtype=spec.dtype, name="project_conv")(y)
         y = normalization(spec, train, "project_norm")(y)
         if self.shortcut and shape.stride == 1 and narrow == shape.channels:
             y = x + StochasticDepth(self.drop)(y, train=train)
         return y
-
-    def _dense(self, features: int, name: str) -> nn.Dense:
-        return nn.Dense(features, dtype=self.spec.dtype, param_dtype=param_dtype(self.spec.dtype), name=name)
 
 
 def normalization(

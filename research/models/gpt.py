@@ -20,7 +20,8 @@ from research.layers.attention import (
     padding_mask,
     segment_mask,
 )
-from research.layers.dtypes import DType, param_dtype
+from research.layers.dense import dense
+from research.layers.dtypes import DType
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
 from research.layers.norms import layer_norm
 from research.layers.positions import Rotary, learned, sinusoidal, text_positions
@@ -189,9 +190,7 @@ class Block(nn.Module):
             name="attention",
         )
 
-        def dense(features, init, name):
-            dtypes = {"dtype": self.dtype, "param_dtype": param_dtype(self.dtype)}
-            return nn.Dense(features, use_bias=self.use_bias, kernel_init=init, name=name, **dtypes)
+        linear = partial(dense, dtype=self.dtype, use_bias=self.use_bias)
 
         def norm(name):
             return layer_norm(dtype=self.dtype, epsilon=self.norm_epsilon, use_bias=self.use_bias, name=name)
@@ -200,8 +199,8 @@ class Block(nn.Module):
             return drop(attention(x, mask=mask, causal=True, positions=positions, decode=decode, train=train))
 
         def mlp(x):
-            hidden = activation(self.activation)(dense(self.mlp_width, normal, "up")(x))
-            return drop(dense(x.shape[-1], out_normal, "down")(hidden))
+            hidden = activation(self.activation)(linear(self.mlp_width, init=normal, name="up")(x))
+            return drop(linear(x.shape[-1], init=out_normal, name="down")(hidden))
 
         if self.norm == "pre":
             x = x + attend(norm("norm_attention")(x))

@@ -19,6 +19,7 @@ from research.layers.attention import (
     padding_mask,
     segment_mask,
 )
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
 from research.layers.positions import Llama3Scaling, Rotary, text_positions
@@ -174,15 +175,12 @@ class Block(nn.Module):
             name="attention",
         )
 
-        def dense(features, name):
-            dtypes = {"dtype": self.dtype, "param_dtype": param_dtype(self.dtype)}
-            return nn.Dense(features, use_bias=self.mlp_bias, kernel_init=normal, name=name, **dtypes)
-
+        linear = partial(dense, dtype=self.dtype, use_bias=self.mlp_bias, init=normal)
         y = _norm("norm_attention", self)(x)
         x = x + attention(y, mask=mask, causal=True, positions=positions, decode=decode)
         y = _norm("norm_mlp", self)(x)
-        gate, up = dense(self.mlp_width, "gate")(y), dense(self.mlp_width, "up")(y)
-        return x + dense(x.shape[-1], "down")(nn.silu(gate) * up)
+        gate, up = linear(self.mlp_width, name="gate")(y), linear(self.mlp_width, name="up")(y)
+        return x + linear(x.shape[-1], name="down")(nn.silu(gate) * up)
 
 
 def _norm(name: str, spec: Llama | Block) -> nn.RMSNorm:

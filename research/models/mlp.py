@@ -9,7 +9,8 @@ from flax import linen as nn
 
 from research.checks import check_counts, check_rates
 from research.layers.activations import Activation, activation
-from research.layers.dtypes import DType, param_dtype
+from research.layers.dense import dense
+from research.layers.dtypes import DType
 from research.layers.norms import batch_norm, layer_norm
 
 
@@ -43,7 +44,7 @@ class MLP(nn.Module):
         """[batch, ...] → [batch, classes]; what follows the first axis is flattened."""
         x = x.reshape(len(x), -1)
         for width in self.widths:
-            y = self._dense(width)(x)
+            y = dense(width, dtype=self.dtype)(x)
             if self.norm == "batch":
                 y = batch_norm(train, axis_name=self.axis_name, dtype=self.dtype)(y)
             elif self.norm == "layer":
@@ -51,7 +52,4 @@ class MLP(nn.Module):
             y = activation(self.activation)(y)
             y = nn.Dropout(self.dropout, deterministic=not train)(y)
             x = x + y if self.residual and x.shape == y.shape else y
-        return self._dense(self.classes)(x)
-
-    def _dense(self, features: int) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, param_dtype=param_dtype(self.dtype))
+        return dense(self.classes, dtype=self.dtype)(x)

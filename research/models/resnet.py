@@ -14,6 +14,7 @@ from research.checks import check_counts, check_rates, check_stages
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm
@@ -109,8 +110,7 @@ class ResNet(nn.Module):
         x = x.mean((1, 2))
         self.sow("intermediates", "pooled", x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        head = nn.Dense(self.classes, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name="head")
-        return head(x).astype(param_dtype(self.dtype))
+        return dense(self.classes, dtype=self.dtype, name="head")(x).astype(param_dtype(self.dtype))
 
 
 class Block(nn.Module):

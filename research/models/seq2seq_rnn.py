@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from research.checks import check_counts, check_rates
 from research.errors import RequestError
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
 from research.layers.fields import Fields, fields
@@ -165,11 +166,15 @@ class Encoder(nn.Module):
         values, state = rnn(x, mask=mask, train=train)
         if spec.bidirectional:  # a layer's two directions become the state of that layer
             state = tuple(
-                jnp.tanh(_dense(spec.width, spec, f"bridge_{name}")(s.reshape(len(s), spec.depth, -1)))
+                jnp.tanh(dense(spec.width, dtype=spec.dtype, name=f"bridge_{name}")(s.reshape(len(s), spec.depth, -1)))
                 for name, s in zip("hc", state, strict=False)
             )
         state = tuple(s.astype(param_dtype(spec.dtype)) for s in state)
-        keys = values if spec.attention == "none" else _dense(spec.width, spec, "key", use_bias=False)(values)
+        keys = (
+            values
+            if spec.attention == "none"
+            else dense(spec.width, dtype=spec.dtype, name="key", use_bias=False)(values)
+        )
         return state, (keys, values)
 
 
@@ -198,7 +203,7 @@ class Decoder(nn.Module):
         keys, values = memory
         weights = self._weights(y, keys, memory_mask)
         context = jnp.einsum("bqk,bkd->bqd", weights.astype(values.dtype), values)
-        out = jnp.tanh(_dense(spec.width, spec, "out")(jnp.concatenate([context, y], axis=-1)))
+        out = jnp.tanh(dense(spec.width, dtype=spec.dtype, name="out")(jnp.concatenate([context, y], axis=-1)))
         last = out[:, -1] if mask is None else jnp.where(mask[:, -1:], out[:, -1], seen)
         return (state, last), (out, weights)
 
@@ -220,16 +225,11 @@ class Decoder(nn.Module):
         """softmax of the scores, [batch, length, source length] in float32 at least."""
         spec = self.spec
         if spec.attention == "additive":
-            hidden = jnp.tanh(_dense(spec.width, spec, "query")(y)[:, :, None] + keys[:, None])
-            scores = _dense(1, spec, "score", use_bias=False)(hidden)[..., 0]
+            hidden = jnp.tanh(dense(spec.width, dtype=spec.dtype, name="query")(y)[:, :, None] + keys[:, None])
+            scores = dense(1, dtype=spec.dtype, name="score", use_bias=False)(hidden)[..., 0]
         else:
             scores = jnp.einsum("bqd,bkd->bqk", y, keys)
         scores = scores.astype(param_dtype(spec.dtype))
         if mask is not None:
             scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
         return jax.nn.softmax(scores, axis=-1)
-
-
-def _dense(features: int, spec: Fields, name: str, *, use_bias: bool = True) -> nn.Dense:
-    dtypes = {"dtype": spec.dtype, "param_dtype": param_dtype(spec.dtype)}
-    return nn.Dense(features, use_bias=use_bias, name=name, **dtypes)

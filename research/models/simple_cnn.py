@@ -10,6 +10,7 @@ from flax import linen as nn
 from research.checks import check_counts, check_rates
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.norms import batch_norm
 from research.layers.pooling import max_pool
@@ -65,10 +66,7 @@ class SimpleCNN(nn.Module):
         x = x.reshape(len(x), -1) if self.readout == "flatten" else x.mean((1, 2))
         for i, width in enumerate(self.hidden):
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = act(self._dense(width, f"dense{i}")(x))
+            x = act(dense(width, dtype=self.dtype, name=f"dense{i}")(x))
             self.sow("intermediates", f"dense{i}_out", x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return self._dense(self.classes, "head")(x).astype(param_dtype(self.dtype))
-
-    def _dense(self, features: int, name: str) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, param_dtype=param_dtype(self.dtype), name=name)
+        return dense(self.classes, dtype=self.dtype, name="head")(x).astype(param_dtype(self.dtype))

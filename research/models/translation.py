@@ -15,6 +15,7 @@ from research.layers.activations import Activation
 from research.layers.attention import Kernel, check_heads, check_kernel
 from research.layers.dtypes import DType
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
+from research.layers.fields import like
 from research.layers.positions import learned, sinusoidal
 from research.layers.transformer import NormPlacement, TransformerStack
 
@@ -135,26 +136,14 @@ class Transformer(nn.Module):
             source_embed = token_embedding(
                 source_vocab_size, self.width, dtype=self.dtype, name="source_embedding", init=self._unit
             )
-        stack = partial(
-            TransformerStack,
-            activation=self.activation,
-            norm=self.norm,
-            final_norm=self.norm == "pre" if self.final_norm is None else self.final_norm,
-            norm_epsilon=self.norm_epsilon,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-            kernel=self.kernel,
-            scan_layers=self.scan_layers,
-            remat=self.remat,
-            dtype=self.dtype,
-        )
         mlp_width = self.mlp_width or 4 * self.width
-        encoder = stack(self.depth, self.num_heads, mlp_width, name="encoder")
+        final_norm = self.norm == "pre" if self.final_norm is None else self.final_norm
+        stack = partial(like, self, TransformerStack, final_norm=final_norm)
+        encoder = stack(mlp_width=mlp_width, name="encoder")
         decoder = stack(
-            self.decoder_depth or self.depth,
-            self.decoder_num_heads or self.num_heads,
-            self.decoder_mlp_width or mlp_width,
+            depth=self.decoder_depth or self.depth,
+            num_heads=self.decoder_num_heads or self.num_heads,
+            mlp_width=self.decoder_mlp_width or mlp_width,
             decoder=True,
             name="decoder",
         )

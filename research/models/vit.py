@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -14,6 +15,7 @@ from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.attention import Kernel, MultiHeadAttention, check_heads
 from research.layers.conv import conv
+from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
@@ -123,10 +125,7 @@ class ViT(nn.Module):
         x = x[:, 0] if self.pool == "token" else x[:, int(self.class_token) :].mean(1)
         x = norm(x) if self.norm_after_pool else x
         self.sow("intermediates", "pooled", x)
-        zeros = nn.initializers.zeros
-        return nn.Dense(self.classes, dtype=self.dtype, param_dtype=wide, kernel_init=zeros, name="head")(x).astype(
-            wide
-        )
+        return dense(self.classes, dtype=self.dtype, init=nn.initializers.zeros, name="head")(x).astype(wide)
 
     def _positions(self, grid: tuple[int, int]) -> jax.Array:
         """[1, tokens, width] for patches of that grid, the class token's first."""
@@ -151,11 +150,7 @@ class Block(nn.Module):
         xavier = nn.initializers.xavier_uniform()
         dropout = nn.Dropout(spec.dropout, deterministic=not train)
         drop_path = StochasticDepth(drop)
-
-        def dense(features, name):
-            return nn.Dense(
-                features, dtype=spec.dtype, param_dtype=param_dtype(spec.dtype), kernel_init=xavier, name=name
-            )
+        linear = partial(dense, dtype=spec.dtype, init=xavier)
 
         attention = MultiHeadAttention(
             num_heads=spec.num_heads,
@@ -170,8 +165,8 @@ class Block(nn.Module):
         y = attention(layer_norm(name="norm_attention", **norm)(x), train=train)
         x = x + drop_path(dropout(y), train=train)
         y = layer_norm(name="norm_mlp", **norm)(x)
-        y = dropout(activation(spec.activation)(dense(spec.mlp_width or 4 * spec.width, "up")(y)))
-        y = dropout(dense(spec.width, "down")(y))
+        y = dropout(activation(spec.activation)(linear(spec.mlp_width or 4 * spec.width, name="up")(y)))
+        y = dropout(linear(spec.width, name="down")(y))
         x = x + drop_path(y, train=train)
         self.sow("intermediates", "out", x)
         return x

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,8 +15,12 @@ from research.layers.activations import Activation
 from research.layers.attention import Kernel, check_heads, check_kernel
 from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
+from research.layers.fields import like
 from research.layers.positions import learned, sinusoidal
 from research.layers.transformer import TransformerStack
+
+BLOCKS = {"norm": "pre", "final_norm": True, "key_bias": False}
+"""Of the encoder and the decoder; keys have no bias, since attention weights do not depend on one."""
 
 
 class SpeechEncoder(nn.Module):
@@ -106,10 +108,8 @@ class SpeechEncoder(nn.Module):
         # Kept and not computed, since published weights hold them; not trained, as they were not.
         table = self.variable("constants", "positions", self._sinusoids).value
         x = nn.Dropout(self.dropout, deterministic=not train)(x + table[:length].astype(x.dtype))
-        x = _stack(self)(self.depth, self.num_heads, self.mlp_width or 4 * self.width, name="transformer")(
-            x, mask=mask, train=train
-        )
-        return x, mask
+        blocks = like(self, TransformerStack, mlp_width=self.mlp_width or 4 * self.width, **BLOCKS, name="transformer")
+        return blocks(x, mask=mask, train=train), mask
 
     @nn.nowrap
     def _sinusoids(self) -> jax.Array:
@@ -156,7 +156,7 @@ class Whisper(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
-        speech_encoder(self, parent=None).check()
+        like(self, SpeechEncoder, parent=None).check()
         check_counts(self, "vocab_size", "context_length", "decoder_depth", "decoder_num_heads", "decoder_mlp_width")
         if self.decoder_num_heads is not None:
             try:
@@ -193,7 +193,7 @@ class Whisper(nn.Module):
         Raises:
           RequestError: more frames or tokens than there are positions, or other than `mels` features in a frame.
         """
-        encoder = speech_encoder(self, name="encoder")
+        encoder = like(self, SpeechEncoder, name="encoder")
         memory, memory_mask = None, None if features_mask is None else features_mask[:, :: math.prod(self.strides)]
         if not (decode and self.has_variable("cache", "decoder")):  # later, its keys and values are in the cache
             memory, memory_mask = encoder(features, features_mask, train=train)
@@ -210,11 +210,14 @@ class Whisper(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(
             looked_up(target, embed, self.pad_token) + table(positions)
         )
-        decoder = _stack(self)(
-            self.decoder_depth or self.depth,
-            self.decoder_num_heads or self.num_heads,
-            self.decoder_mlp_width or self.mlp_width or 4 * self.width,
+        decoder = like(
+            self,
+            TransformerStack,
+            depth=self.decoder_depth or self.depth,
+            num_heads=self.decoder_num_heads or self.num_heads,
+            mlp_width=self.decoder_mlp_width or self.mlp_width or 4 * self.width,
             decoder=True,
+            **BLOCKS,
             name="decoder",
         )
         x = decoder(x, memory, mask=mask, memory_mask=memory_mask, decode=decode, train=train)
@@ -240,30 +243,6 @@ class Whisper(nn.Module):
           features, features_mask: as in `__call__`; encoded in the first call.
         """
         return self(features, features_mask, tokens, positions=positions, mask=mask, decode=True)
-
-
-def speech_encoder(model: nn.Module, **place: Any) -> SpeechEncoder:
-    """The encoder, made with the fields of a model that bear the names of its own; `place` is its name or parent."""
-    names = [field.name for field in dataclasses.fields(SpeechEncoder) if field.name not in ("parent", "name")]
-    return SpeechEncoder(**{field: getattr(model, field) for field in names}, **place)
-
-
-def _stack(model: SpeechEncoder | Whisper) -> partial[TransformerStack]:
-    """Pre-norm blocks with the model's fields; attention weights do not depend on a bias of the keys: there is none."""
-    return partial(
-        TransformerStack,
-        activation=model.activation,
-        norm="pre",
-        final_norm=True,
-        key_bias=False,
-        dropout=model.dropout,
-        attention_dropout=model.attention_dropout,
-        activation_dropout=model.activation_dropout,
-        kernel=model.kernel,
-        scan_layers=model.scan_layers,
-        remat=model.remat,
-        dtype=model.dtype,
-    )
 
 
 SIZES: dict[str, dict[str, Any]] = {

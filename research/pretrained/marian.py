@@ -10,7 +10,8 @@ import jax
 
 from research.errors import require
 from research.models.translation import Transformer, translation
-from research.pretrained.family import Family, Shapes, Variant, hf_activation, hf_name, only
+from research.pretrained import encoder_decoder
+from research.pretrained.family import Family, Variant, hf_activation, only
 from research.pretrained.mapping import KERNEL, KeyMap, Rule, Tied, Unused, drop_ones, embedding, kernel, norm, split
 
 MARIAN = {
@@ -34,23 +35,13 @@ def from_config(config: Mapping[str, Any]) -> Transformer:
         vocab_size=(config.get("decoder_vocab_size") if separate else None) or vocab_size,
         source_vocab_size=vocab_size,
         context_length=config.get("max_position_embeddings", 1024),
-        width=config.get("d_model", 1024),
-        depth=config.get("encoder_layers", 12),
-        decoder_depth=config.get("decoder_layers", 12),
-        num_heads=config.get("encoder_attention_heads", 16),
-        decoder_num_heads=config.get("decoder_attention_heads", 16),
-        mlp_width=config.get("encoder_ffn_dim", 4096),
-        decoder_mlp_width=config.get("decoder_ffn_dim", 4096),
-        activation=hf_activation(config.get("activation_function", "gelu")),
         positions="sinusoidal_halves",
         shared_embedding=tied and not separate,
         scaled_embedding=config.get("scale_embedding", False),
         tied_head=tied,
         pad_token=config.get("pad_token_id", 58100),
         logits_bias=True,
-        dropout=config.get("dropout", 0.1),
-        attention_dropout=config.get("attention_dropout", 0.0),
-        activation_dropout=config.get("activation_dropout", 0.0),
+        **encoder_decoder.fields(config, width=1024, depth=12, num_heads=16, mlp_width=4096, dropout=0.1),
     )
 
 
@@ -61,21 +52,11 @@ def to_config(model: Transformer) -> dict[str, Any]:
         "vocab_size": model.source_vocab_size or model.vocab_size,
         "decoder_vocab_size": model.vocab_size,
         "max_position_embeddings": model.context_length,
-        "d_model": model.width,
-        "encoder_layers": model.depth,
-        "decoder_layers": model.decoder_depth or model.depth,
-        "encoder_attention_heads": model.num_heads,
-        "decoder_attention_heads": model.decoder_num_heads or model.num_heads,
-        "encoder_ffn_dim": model.mlp_width or 4 * model.width,
-        "decoder_ffn_dim": model.decoder_mlp_width or model.mlp_width or 4 * model.width,
-        "activation_function": hf_name(model.activation),
         "scale_embedding": model.scaled_embedding,
         "share_encoder_decoder_embeddings": model.shared_embedding,
         "tie_word_embeddings": model.tied_head,
-        "dropout": model.dropout,
-        "attention_dropout": model.attention_dropout,
-        "activation_dropout": model.activation_dropout,
         "pad_token_id": model.pad_token,
+        **encoder_decoder.config(model),
     }
 
 
@@ -100,27 +81,6 @@ def from_pytorch(config: Mapping[str, Any]) -> Transformer:
     )
 
 
-def huggingface_blocks(side: str, ours: str) -> tuple:
-    """The blocks of Marian's or Whisper's "encoder" or "decoder", below one of our paths, written out or scanned."""
-    theirs = f"model.{side}.layers.{{i}}"
-    entries: list = []
-    for block in (f"{ours}/block{{i}}", f"{ours}/blocks"):
-        for short, part in (("self_attn", "self"), ("encoder_attn", "cross")):
-            entries += [
-                *(
-                    kernel(f"{theirs}.{short}.{name}", f"{block}/{part}_attention/{path}")
-                    for name, path in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "out"))
-                ),
-                norm(f"{theirs}.{short}_layer_norm", f"{block}/norm_{part}"),
-            ]
-        entries += [
-            kernel(f"{theirs}.fc1", f"{block}/up"),
-            kernel(f"{theirs}.fc2", f"{block}/down"),
-            norm(f"{theirs}.final_layer_norm", f"{block}/norm_mlp"),
-        ]
-    return tuple(entries)
-
-
 def huggingface(model: Transformer) -> KeyMap:
     """`MarianMTModel`; its positions are computed, and stored in older files only."""
     tables = ("model.encoder.embed_tokens", "model.decoder.embed_tokens")
@@ -138,8 +98,8 @@ def huggingface(model: Transformer) -> KeyMap:
         "huggingface",
         (
             *embeddings,
-            huggingface_blocks("encoder", "encoder"),
-            huggingface_blocks("decoder", "decoder"),
+            encoder_decoder.blocks("encoder", "encoder"),
+            encoder_decoder.blocks("decoder", "decoder"),
             Tied("lm_head.weight", f"{target}.weight") if model.tied_head else kernel("lm_head", "head"),
             Rule("final_logits_bias", "constants/logits_bias", drop_ones((0,))),
             Unused("model.encoder.embed_positions.weight"),
@@ -189,12 +149,6 @@ def inputs(model: Transformer) -> dict[str, jax.ShapeDtypeStruct]:
     return {"source": tokens, "source_mask": jax.ShapeDtypeStruct((1, 2), "bool"), "target": tokens}
 
 
-def adapted(model: Transformer, name: str, publisher: str, shapes: Shapes) -> Transformer:
-    """With the file's vocabulary: every pair of languages has its own."""
-    table = shapes.get("params/token_embedding/embedding")
-    return model if table is None else model.clone(vocab_size=table[0])
-
-
 FAMILY = Family(
     model=Transformer,
     model_type="marian",
@@ -205,6 +159,6 @@ FAMILY = Family(
     from_config=from_config,
     key_maps=key_maps,
     inputs=inputs,
-    adapted=adapted,
+    adapted=encoder_decoder.with_the_files_vocabulary,
     to_config=to_config,
 )

@@ -10,9 +10,9 @@ import jax
 
 from research.errors import require
 from research.models.whisper import SIZES, Whisper, whisper
-from research.pretrained.family import Family, Shapes, Variant, hf_activation, hf_name
+from research.pretrained import encoder_decoder
+from research.pretrained.family import Family, Variant
 from research.pretrained.mapping import Alias, KeyMap, Rule, Tied, embedding, kernel, norm
-from research.pretrained.marian import huggingface_blocks
 
 
 def from_config(config: Mapping[str, Any]) -> Whisper:
@@ -21,20 +21,10 @@ def from_config(config: Mapping[str, Any]) -> Whisper:
         vocab_size=config.get("vocab_size", 51865),
         context_length=config.get("max_target_positions", 448),
         mels=config.get("num_mel_bins", 80),
-        width=config.get("d_model", 384),
-        depth=config.get("encoder_layers", 4),
-        decoder_depth=config.get("decoder_layers", 4),
-        num_heads=config.get("encoder_attention_heads", 6),
-        decoder_num_heads=config.get("decoder_attention_heads", 6),
-        mlp_width=config.get("encoder_ffn_dim", 1536),
-        decoder_mlp_width=config.get("decoder_ffn_dim", 1536),
-        activation=hf_activation(config.get("activation_function", "gelu")),
         audio_length=config.get("max_source_positions", 1500),
         tied_head=config.get("tie_word_embeddings", True),
         pad_token=config.get("pad_token_id", 50256),
-        dropout=config.get("dropout", 0.0),
-        attention_dropout=config.get("attention_dropout", 0.0),
-        activation_dropout=config.get("activation_dropout", 0.0),
+        **encoder_decoder.fields(config, width=384, depth=4, num_heads=6, mlp_width=1536, dropout=0.0),
     )
 
 
@@ -45,20 +35,10 @@ def to_config(model: Whisper) -> dict[str, Any]:
         "vocab_size": model.vocab_size,
         "max_target_positions": model.context_length,
         "num_mel_bins": model.mels,
-        "d_model": model.width,
-        "encoder_layers": model.depth,
-        "decoder_layers": model.decoder_depth or model.depth,
-        "encoder_attention_heads": model.num_heads,
-        "decoder_attention_heads": model.decoder_num_heads or model.num_heads,
-        "encoder_ffn_dim": model.mlp_width or 4 * model.width,
-        "decoder_ffn_dim": model.decoder_mlp_width or model.mlp_width or 4 * model.width,
-        "activation_function": hf_name(model.activation),
         "max_source_positions": model.audio_length,
         "tie_word_embeddings": model.tied_head,
-        "dropout": model.dropout,
-        "attention_dropout": model.attention_dropout,
-        "activation_dropout": model.activation_dropout,
         "pad_token_id": model.pad_token,
+        **encoder_decoder.config(model),
     }
 
 
@@ -70,11 +50,11 @@ def key_maps(model: Whisper) -> tuple[KeyMap, ...]:
         kernel("model.encoder.conv1", "encoder/conv0"),
         kernel("model.encoder.conv2", "encoder/conv1"),
         Rule("model.encoder.embed_positions.weight", "constants/encoder/positions"),
-        huggingface_blocks("encoder", "encoder/transformer"),
+        encoder_decoder.blocks("encoder", "encoder/transformer"),
         norm("model.encoder.layer_norm", "encoder/transformer/norm"),
         embedding(table, "token_embedding"),
         embedding("model.decoder.embed_positions", "position_embedding"),
-        huggingface_blocks("decoder", "decoder"),
+        encoder_decoder.blocks("decoder", "decoder"),
         norm("model.decoder.layer_norm", "decoder/norm"),
         Tied("proj_out.weight", f"{table}.weight") if model.tied_head else kernel("proj_out", "head"),
         Alias("encoder.{rest*}", "model.encoder.{rest}"),
@@ -90,12 +70,6 @@ def inputs(model: Whisper) -> dict[str, jax.ShapeDtypeStruct]:
     return {"features": features, "features_mask": mask, "target": jax.ShapeDtypeStruct((1, 2), "int32")}
 
 
-def adapted(model: Whisper, name: str, publisher: str, shapes: Shapes) -> Whisper:
-    """With the file's vocabulary, which is one token shorter in the models for English alone."""
-    table = shapes.get("params/token_embedding/embedding")
-    return model if table is None else model.clone(vocab_size=table[0])
-
-
 VARIANTS = {f"whisper-{size}": size for size in SIZES} | {
     "whisper-large-v2": "large",
     **{f"whisper-{size}.en": size for size in ("tiny", "base", "small", "medium")},
@@ -108,6 +82,6 @@ FAMILY = Family(
     from_config=from_config,
     key_maps=key_maps,
     inputs=inputs,
-    adapted=adapted,
+    adapted=encoder_decoder.with_the_files_vocabulary,
     to_config=to_config,
 )
