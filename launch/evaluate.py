@@ -12,12 +12,13 @@ from etils import epath
 from launch.plan import program_key
 from launch.report.statistics import summarize
 from launch.request import held_against_types
+from research.data.feeds import Feeds, make_feeds
 from research.data.spec import Data
 from research.errors import RequestError, in_one_line, nearest
+from research.evaluation import evaluate
 from research.experiment import Experiment
 from research.hparams import hparams
 from research.inference import read_experiment, read_variables
-from research.loop import Feeds, evaluate, make_feeds
 from research.override import override, parse_assignment
 from research.parallel import Programs
 from research.records import read_json

@@ -13,9 +13,9 @@ import numpy as np
 
 from research.data.columns import like
 from research.data.feed import available_memory
+from research.data.feeds import Feeds
 from research.experiment import Experiment
 from research.hparams import blank, hparams
-from research.loop import Feeds
 from research.parallel import Programs
 from research.serialization import stable_hash
 from research.train_state import TrainState

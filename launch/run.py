@@ -17,21 +17,14 @@ from launch.folder import Lease, RunFolder
 from launch.halving import Halving
 from launch.plan import Group
 from launch.request import Request
+from research.data.feeds import Feeds, KnownFeeds, make_feeds
 from research.errors import RequestError, in_one_line, one_line
 from research.experiment import Experiment
-from research.loop import (
-    Feeds,
-    Interrupted,
-    KnownFeeds,
-    Trial,
-    check_trainable,
-    finished_status,
-    make_feeds,
-    record_failure,
-    standing,
-)
+from research.loop import Interrupted
 from research.records import read_json
 from research.serialization import canonical
+from research.trainable import check_trainable
+from research.trial import Trial, finished_status, record_failure, standing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,9 @@ from launch.request import Request
 from launch.run import Prepared, prepare
 from research import paths
 from research.data.feed import take
+from research.data.feeds import Feeds
 from research.experiment import Experiment
 from research.hparams import hparams
-from research.loop import Feeds
 from research.serialization import stable_hash, to_json
 from research.train_step import make_init, make_train_step
 

@@ -6,34 +6,27 @@
 from __future__ import annotations
 
 import collections
-import contextlib
-import dataclasses
 import functools
 import math
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from etils import epath
 
-from research.checkpoints import CorruptCheckpoint, Store
-from research.data.columns import Source
-from research.data.feed import Batches, Feed, evaluation_batches, make_feed, take
-from research.data.spec import Data, Splits
-from research.errors import RequestError, located, nearest, one_line
-from research.experiment import Experiment
+from research.checkpoints import CorruptCheckpoint
+from research.data.feed import Batches
+from research.data.feeds import Feeds
+from research.errors import RequestError, nearest
+from research.evaluation import split_outputs
 from research.hparams import hparams
 from research.parallel import Programs
 from research.progress import Progress
-from research.records import MetricsLog, finite, read_json, write_json
+from research.records import MetricsLog, finite
 from research.train_state import TrainState, is_key, stack, unstack
-from research.train_step import make_eval_step, make_init, make_train_step
 from research.transfer import initial_parameters
+from research.trial import Trial, TrialRecord
 
 SECONDS_PER_CALL = 0.25
 """About how long one call may train for, where one call takes several steps: the progress and a SIGTERM wait for it."""
@@ -42,55 +35,12 @@ MAX_IN_FLIGHT = 16
 """Calls whose metrics have not been read yet; they are read together, and never that of the latest call."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """An experiment with its name and the folder that it writes to; resolved (`Experiment.fit`)."""
-
-    name: str
-    experiment: Experiment
-    folder: epath.Path
-
-
 class Interrupted(Exception):
     """Training was asked to stop; everything up to `step` is saved."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
         self.step = step
-
-
-@dataclasses.dataclass(frozen=True)
-class Feeds:
-    """The splits of a data set, ready to be fed to programs."""
-
-    train: Feed
-    evaluation: dict[str, Feed]
-
-    @property
-    def decoded(self) -> Splits:
-        """The same examples, in memory where the feeds keep them there."""
-        return Splits(self.train.source, **{name: feed.source for name, feed in self.evaluation.items()})
-
-
-KnownFeeds = dict[tuple, tuple[Source, Feed]]
-"""Feeds by their source's identity and how it is stored; the source beside them, so that it stays what it is."""
-
-
-def make_feeds(splits: Splits, data: Data, known: KnownFeeds | None = None) -> Feeds:
-    """Decides where the examples live: on the device, in memory, or behind workers; decodes what is kept.
-
-    Splits that are given the same `known` decode and keep a source that they have in common once.
-    """
-    known = {} if known is None else known
-
-    def feed(source: Source) -> Feed:
-        key = (id(source), data.storage, data.workers)
-        if key not in known:
-            known[key] = source, make_feed(source, data.storage, data.workers)
-        return known[key][1]
-
-    train, *others = (None if source is None else feed(source) for source in splits)
-    return Feeds(train, {name: feed for name, feed in zip(Splits._fields[1:], others, strict=True) if feed})
 
 
 def train(
@@ -123,52 +73,6 @@ def train(
         _Group(group, feeds, programs, progress, stop, min(until or experiment.steps, experiment.steps)).run()
 
 
-class _Record:
-    """What the loop keeps of one trial: its files, and how it stands."""
-
-    def __init__(self, trial: Trial, until: int, note: Callable[[str], None]):
-        self.trial = trial
-        self.note = note
-        self.store = Store(trial.folder / "checkpoints", trial.experiment.checkpoints)
-        self.log: MetricsLog | None = None
-        self.status = standing(trial, until)
-        self.metrics: dict[str, float | None] = {}
-
-    @property
-    def active(self) -> bool:
-        return self.status is None
-
-    def guarded(self, action: Callable[[], None]) -> None:
-        """Runs what concerns only this trial, if it is active: an error fails it and leaves the others alone."""
-        if not self.active:
-            return
-        try:
-            action()
-        except Exception as error:  # of files, of Orbax, of a task's metrics
-            self.fail(error)
-
-    def fail(self, error: Exception) -> None:
-        """Ends the trial as failed."""
-        with contextlib.suppress(OSError):
-            record_failure(self.trial.folder, error)
-        self.end("failed", error=one_line(error))
-
-    def end(self, status: str, **facts: Any) -> None:
-        """Closes the trial's files and writes result.json.  Where even that fails, the missing file says it."""
-        self.status = status
-        for close in (self.log.close if self.log else lambda: None, self.store.close):
-            try:
-                close()
-            except Exception as error:
-                self.status, facts["error"] = "failed", facts.get("error", one_line(error))
-        if self.status == "failed":
-            self.note(f"{self.trial.name}: failed: {facts['error']}")
-        with contextlib.suppress(OSError):
-            write_json(self.trial.folder / "result.json", {"status": self.status, "metrics": self.metrics, **facts})
-            if self.status != "failed":
-                (self.trial.folder / "error.txt").unlink(missing_ok=True)
-
-
 class _Group:
     """Trials that go through one program together: a stack of them, or one."""
 
@@ -182,7 +86,7 @@ class _Group:
         until: int,
     ):
         self.until = until
-        self.records = [_Record(trial, until, progress.note) for trial in trials]
+        self.records = [TrialRecord(trial, until, progress.note) for trial in trials]
         self.experiment = trials[0].experiment
         self.feeds = feeds
         self.programs = programs
@@ -316,7 +220,7 @@ class _Group:
         self.progress.start(step, self.experiment.steps, [self.records[i].trial.name for i in waiting])
         return state, step
 
-    def _open(self, record: _Record, step: int) -> None:
+    def _open(self, record: TrialRecord, step: int) -> None:
         record.log = MetricsLog(record.trial.folder, resume_from=step, evaluated_again=step == self.until)
         for line in record.log.kept:
             self._remember(record, line["split"], line)
@@ -418,7 +322,7 @@ class _Group:
         outputs = split_outputs(self.programs, state, self.feeds.evaluation[split], self.experiment)
         metrics: dict[int, dict[str, float]] = {}
 
-        def score(i: int, record: _Record) -> None:
+        def score(i: int, record: TrialRecord) -> None:
             metrics[i] = record.trial.experiment.task.finalize(outputs[i])
             record.log.write(step, split, metrics[i])
             record.log.flush()
@@ -432,7 +336,7 @@ class _Group:
         self.clock += time.perf_counter() - started  # evaluation is no training time
 
     @staticmethod
-    def _remember(record: _Record, split: str, line: Mapping[str, Any]) -> None:
+    def _remember(record: TrialRecord, split: str, line: Mapping[str, Any]) -> None:
         """Keeps for result.json what a line of the log says: of training the loss alone."""
         names = ("loss",) if split == "train" else (name for name in line if name not in ("step", "split"))
         record.metrics |= {f"{split}/{name}": None if line[name] is None else finite(line[name]) for name in names}
@@ -449,7 +353,7 @@ class _Group:
         self.saved = time.perf_counter()
         self.clock += self.saved - started
 
-    def _save_one(self, i: int, record: _Record, host: TrainState, step: int) -> None:
+    def _save_one(self, i: int, record: TrialRecord, host: TrainState, step: int) -> None:
         if step in record.store.steps():
             return
         when, metrics = self.evaluated
@@ -480,7 +384,7 @@ class _Group:
         whole = self.programs.fetch(state)
         slots = {i: self._slot(whole, i) for i in range(len(self.records))}
 
-        def restore(i: int, record: _Record) -> None:
+        def restore(i: int, record: TrialRecord) -> None:
             record.store.wait()
             best = record.store.best_step()
             if best is None:
@@ -490,110 +394,6 @@ class _Group:
         for i, record in enumerate(self.records):
             record.guarded(functools.partial(restore, i, record))
         return self.programs.place(self._with_slots(whole, slots))
-
-
-def evaluate(programs: Programs, state: TrainState, feed: Feed, experiment: Experiment) -> list[dict[str, float]]:
-    """Each trial's metrics over a whole split: every example once, padding left out."""
-    return [experiment.task.finalize(outputs) for outputs in split_outputs(programs, state, feed, experiment)]
-
-
-def split_outputs(
-    programs: Programs, state: TrainState, feed: Feed, experiment: Experiment
-) -> list[dict[str, np.ndarray]]:
-    """Of each trial, what the task asks for of every example of a split, in order."""
-    size = min(experiment.eval_batch_size, feed.examples)
-    size += -size % programs.shards
-    resident = programs.hold(feed)
-    batches = [programs.evaluate(state, resident, fed) for fed in evaluation_batches(feed, size)]
-    results = []
-    for i in range(programs.trials or 1):
-        own = [{k: x[i] for k, x in batch.items()} if programs.trials else batch for batch in batches]
-        outputs = {name: _concatenated([batch[name] for batch in own]) for name in own[0]}
-        counted = outputs.pop("weight") > 0
-        rows = np.flatnonzero(counted)
-        if feed.reading_order is not None:
-            rows = rows[np.argsort(feed.reading_order[rows])]
-        results.append({name: x[rows] for name, x in outputs.items()})
-    return results
-
-
-def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """[examples, ...]; parts that are shorter than others in a further axis end in zeros there."""
-    longest = np.max([x.shape[1:] for x in parts], axis=0, initial=0).astype(int)
-    padded = [np.pad(x, [(0, 0), *((0, n - m) for m, n in zip(x.shape[1:], longest, strict=True))]) for x in parts]
-    return np.concatenate(padded)
-
-
-def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = None) -> None:
-    """Holds model, task, data, optimizer and devices against each other by tracing one step; nothing is compiled.
-
-    Args:
-      experiment: resolved (`Experiment.fit`).
-      prune: a metric of the validation split that trials are to be pruned by.
-
-    Raises:
-      RequestError: what does not fit.
-    """
-    with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
-        batch = take(feeds.train.resident, batches.first())
-    programs = Programs(experiment, {})  # refuses devices that the batch does not divide over
-    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
-    try:
-        state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
-        jax.eval_shape(make_train_step(experiment), state, batch)
-        outputs = jax.eval_shape(make_eval_step(experiment), state, batch)
-    except RequestError:
-        raise
-    except Exception as error:  # whatever a model or a task can raise
-        raise RequestError(f"model, task and data do not fit together: {located(error)}") from error
-    for name, x in outputs.items():
-        if x.shape[:1] != (experiment.batch_size,):
-            raise RequestError(f"task: eval_outputs gives {name} {x.shape} for a batch of {experiment.batch_size}")
-    for asked, metric in (("checkpoints.best=", experiment.checkpoints.best), ("--prune ", prune)):
-        if metric is not None:
-            _check_metric(f"{asked}{metric}", metric, experiment, feeds, outputs)
-    experiment.optimizer.check_paths(state.params)
-    programs.state_shardings(state)
-    if experiment.init_from is not None:
-        initial_parameters(experiment, state, stacked=False)
-
-
-def _check_metric(asked: str, metric: str, experiment: Experiment, feeds: Feeds, outputs: Mapping[str, Any]) -> None:
-    """Refuses a metric of the validation split that the task, asked for those of zeros, does not give."""
-    if "validation" not in feeds.evaluation:
-        raise RequestError(f"{asked}: the data have no validation split")
-    zeros = {name: np.zeros(x.shape, x.dtype) for name, x in outputs.items() if name != "weight"}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            names = [f"validation/{name}" for name in experiment.task.finalize(zeros)]
-    except Exception:  # zeros may be none of the task's outputs: the first evaluation will tell
-        return
-    if metric not in names:
-        raise RequestError(f"{asked}: no such metric; {nearest(metric, names)}")
-
-
-def standing(trial: Trial, until: int) -> str | None:
-    """None where a trial has something to train until that step; else "finished", "diverged", or "paused" there."""
-    status = finished_status(trial.folder)
-    if status is None and until < trial.experiment.steps:
-        store = Store(trial.folder / "checkpoints")
-        status = "paused" if max(store.steps(), default=0) >= until else None
-        store.close()
-    return status
-
-
-def record_failure(folder: epath.Path, error: Exception) -> None:
-    """A result.json that says why a trial failed, in a line, and an error.txt with the whole story."""
-    write_json(folder / "result.json", {"status": "failed", "metrics": {}, "error": one_line(error)})
-    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
-
-
-def finished_status(folder: epath.Path) -> str | None:
-    """ "finished" or "diverged" where a trial has ended and is kept; None where it is to be (re)run."""
-    result = read_json(folder / "result.json")
-    status = result.get("status") if isinstance(result, dict) else None
-    return status if status in ("finished", "diverged") else None
 
 
 def _host_copy(state: TrainState) -> TrainState:

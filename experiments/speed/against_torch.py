@@ -23,9 +23,9 @@ from flax import linen as nn
 from experiments.speed.side_by_side import in_turns, report
 from launch.host_memory import keep_freed_memory_on_cpu
 from research.data.arrays import InMemory
+from research.data.feeds import make_feeds
 from research.experiment import Experiment
 from research.hparams import hparams
-from research.loop import make_feeds
 from research.models.gpt import GPT
 from research.models.mlp import MLP
 from research.models.resnet import resnet

@@ -16,8 +16,8 @@ import jax
 
 from experiments.speed.against_torch import gpt
 from experiments.speed.side_by_side import in_turns, report
+from research.data.feeds import make_feeds
 from research.hparams import hparams
-from research.loop import make_feeds
 from research.parallel import Programs
 from research.train_step import make_init
 

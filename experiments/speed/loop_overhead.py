@@ -18,12 +18,14 @@ from etils import epath
 from experiments.speed.against_torch import mlp
 from experiments.speed.side_by_side import in_turns, report
 from research.data.feed import take
+from research.data.feeds import make_feeds
 from research.hparams import hparams
-from research.loop import Trial, make_feeds, train
+from research.loop import train
 from research.parallel import Programs
 from research.progress import TextProgress
 from research.records import read_json
 from research.train_step import make_train_step
+from research.trial import Trial
 
 STEPS = 600
 

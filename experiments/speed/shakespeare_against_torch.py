@@ -26,8 +26,8 @@ def train(steps: int) -> None:
     import dataclasses
 
     from experiments.shakespeare_gpt import experiment
+    from research.data.feeds import make_feeds
     from research.hparams import hparams
-    from research.loop import make_feeds
     from research.parallel import Programs
 
     own = dataclasses.replace(experiment(), steps=steps)

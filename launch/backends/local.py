@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from launch.folder import RunFolder
 from launch.plan import Group
+from research.data.feeds import Feeds
 from research.experiment import Experiment
-from research.loop import Feeds, Trial, train
+from research.loop import train
 from research.parallel import Programs
 from research.progress import TextProgress
+from research.trial import Trial
 
 
 @contextmanager

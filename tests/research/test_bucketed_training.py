@@ -10,12 +10,14 @@ import toys
 from command_line import lines, saved_steps, state
 
 from research.checkpoints import Checkpoints
+from research.data.feeds import make_feeds
 from research.data.parallel_text import SPECIAL, ParallelText
 from research.data.tokenizers import ByteTokenizer
+from research.evaluation import evaluate
 from research.experiment import Experiment
 from research.hparams import hparams
 from research.inference import load
-from research.loop import Interrupted, Trial, check_trainable, evaluate, make_feeds, train
+from research.loop import Interrupted, train
 from research.models.translation import Transformer
 from research.optimizers import SGD
 from research.parallel import Programs
@@ -23,6 +25,8 @@ from research.progress import Progress
 from research.records import write_json
 from research.serialization import to_json
 from research.tasks.translation import Translation
+from research.trainable import check_trainable
+from research.trial import Trial
 
 TOKENIZER = ByteTokenizer(SPECIAL)
 

@@ -267,7 +267,8 @@ def test_statistics_come_along(tmp_path, module):
 
 
 def test_an_experiment_in_memory_can_start_from_it_too(run):
-    from research.loop import check_trainable, make_feeds
+    from research.data.feeds import make_feeds
+    from research.trainable import check_trainable
 
     experiment = toys.experiment(init_from=str(run))
     splits = experiment.data.load()

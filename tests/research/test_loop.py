@@ -15,14 +15,17 @@ from command_line import files, lines, read, saved_steps, state
 
 from research.checkpoints import Checkpoints, Store
 from research.data.feed import make_feed
+from research.data.feeds import make_feeds
+from research.evaluation import evaluate
 from research.hparams import hparams
-from research.loop import Interrupted, Trial, evaluate, make_feeds, train
+from research.loop import Interrupted, train
 from research.models.mlp import MLP
 from research.optimizers import SGD, AdamW
 from research.parallel import Programs
 from research.progress import Progress
 from research.tasks.classification import Classification
 from research.train_step import bound_apply, make_init, make_train_step
+from research.trial import Trial
 
 POLICY = Checkpoints(every_steps=12, every_seconds=None, best="validation/loss", mode="max")
 """The best is the largest loss: not that of the last step, which would be scored anyway."""

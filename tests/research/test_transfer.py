@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import toys
 
+from research.data.feeds import make_feeds
 from research.errors import RequestError
 from research.hparams import hparams
-from research.loop import check_trainable, make_feeds
 from research.models.mlp import MLP
 from research.models.resnet import ResNet
 from research.models.vit import ViT, resize_positions
 from research.pretrained import export_pretrained
 from research.tasks.classification import Classification
 from research.train_step import make_init
+from research.trainable import check_trainable
 from research.transfer import initial_parameters
 
 TINY = ViT(image_size=16, patch_size=8, width=8, depth=1, num_heads=2, classes=7, norm_epsilon=1e-12)

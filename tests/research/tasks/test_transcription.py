@@ -9,6 +9,7 @@ import toys
 from command_line import lines
 from scipy.io import wavfile
 
+from research.data.feeds import make_feeds
 from research.data.parallel_text import SPECIAL
 from research.data.spec_augment import SpecAugment
 from research.data.speech import LogMelFeatures, Speech
@@ -17,7 +18,7 @@ from research.errors import RequestError
 from research.experiment import Experiment
 from research.inference import load
 from research.layers.log_mel import LogMel
-from research.loop import Trial, check_trainable, make_feeds, train
+from research.loop import train
 from research.models.ctc import CTC
 from research.models.whisper import Whisper
 from research.optimizers import AdamW
@@ -25,6 +26,8 @@ from research.progress import Progress
 from research.records import write_json
 from research.serialization import to_json
 from research.tasks.transcription import CTCTranscription, Transcription, error_rates
+from research.trainable import check_trainable
+from research.trial import Trial
 
 ENCODER = {"mels": 20, "width": 16, "num_heads": 2, "depth": 1, "audio_length": 64}
 
