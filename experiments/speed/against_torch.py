@@ -2,6 +2,8 @@
 
     python -m experiments.speed.against_torch mlp gpt lstm resnet --peer torch_speed.py --torch-python venv/bin/python
     python -m experiments.speed.against_torch vit --peer experiments/speed/torch_vit.py --torch-python venv/bin/python
+    python -m experiments.speed.against_torch translation speech --peer experiments/speed/torch_sequences.py \
+        --torch-python venv/bin/python
 
 The peer is a script that takes `--only CASE` and prints "CASE ... N steps/s"; it runs unmodified, in turns with ours.
 Ours is the frame's own compiled program, on examples that live on the device: it gathers each batch as well.  What was
@@ -24,17 +26,23 @@ from experiments.speed.side_by_side import in_turns, report
 from launch.host_memory import keep_freed_memory_on_cpu
 from research.data.arrays import InMemory
 from research.data.feeds import make_feeds
+from research.data.speech import LogMelFeatures
 from research.experiment import Experiment
 from research.hparams import hparams
+from research.layers.log_mel import LogMel
+from research.models.ctc import CTC
 from research.models.gpt import GPT
 from research.models.mlp import MLP
 from research.models.resnet import resnet
 from research.models.rnn import RNNLanguageModel
+from research.models.translation import Transformer
 from research.models.vit import vit
 from research.optimizers import SGD, Adam, AdamW, Optimizer
 from research.parallel import Programs
 from research.tasks.classification import Classification
 from research.tasks.language_modeling import LanguageModeling
+from research.tasks.transcription import CTCTranscription
+from research.tasks.translation import Translation
 
 
 class Case(NamedTuple):
@@ -118,12 +126,48 @@ def vit_tiny() -> Experiment:
     return images(model, AdamW(learning_rate=1e-3, weight_decay=0.05, no_decay=()), 8)
 
 
+def translation() -> Experiment:
+    tokens = np.random.default_rng(0).integers(3, 8000, (2, 256, 20)).astype(np.int32)
+    return Experiment(
+        model=Transformer(8000, context_length=128, width=256, depth=3, num_heads=4, norm="pre", dropout=0.1),
+        task=Translation(label_smoothing=0.1),
+        data=InMemory(train=unpadded(source=tokens[0], target=tokens[1]), validation=0),
+        optimizer=AdamW(learning_rate=1e-3),
+        clip_norm=1.0,
+        steps=6,
+        batch_size=64,
+    )
+
+
+def speech() -> Experiment:
+    generator = np.random.default_rng(0)
+    waveforms = generator.uniform(-1, 1, (256, 8000)).astype(np.float32)
+    texts = np.concatenate([generator.integers(3, 18, (256, 4)), np.full((256, 1), 2)], axis=1).astype(np.int32)
+    return Experiment(
+        model=CTC(18, mels=40, width=96, depth=4, num_heads=4, audio_length=256, dropout=0.1),
+        task=CTCTranscription(),
+        data=InMemory(train=unpadded(waveform=waveforms, target=texts), validation=0),
+        preprocess=(LogMelFeatures(log_mel=LogMel(mels=40)),),
+        optimizer=AdamW(learning_rate=1e-3),
+        clip_norm=1.0,
+        steps=12,
+        batch_size=64,
+    )
+
+
+def unpadded(**sequences: np.ndarray) -> dict[str, np.ndarray]:
+    """Sequences [example, length, ...] that are all as long as they seem, with the masks that say so."""
+    return sequences | {f"{name}_mask": np.ones(x.shape[:2], bool) for name, x in sequences.items()}
+
+
 CASES = {
     "mlp": Case("mlp_fused_adam", mlp, "MLP 784-512-512-10, batch 128; PyTorch's Adam fused"),
     "lstm": Case("lstm", lstm, "embedding 256, LSTM 256, head of 256 on every token; batch 32, 128 tokens, Adam"),
     "gpt": Case("gpt", gpt, "GPT, 6 layers, 6 heads, 384 wide; batch 8, 256 tokens, AdamW, clipped at 1"),
     "resnet": Case("resnet", lambda: resnet18("imagenet", 30), "ResNet-18, 7×7 stem, pool, batch 32 of 32×32, SGD"),
     "resnet_cifar": Case("resnet_cifar", lambda: resnet18("cifar", 6), "ResNet-18, 3×3 stem, batch 32 of 32×32, SGD"),
+    "translation": Case("translation", translation, "3 + 3 layers, 256 wide; batch 64, 20 + 20 tokens, AdamW"),
+    "speech": Case("speech", speech, "log-mel, CTC on 4 layers, 96 wide; batch 64 of half a second, AdamW"),
     "vit": Case("vit", vit_tiny, "ViT-Ti, patches of 4, batch 32 of 32×32, AdamW; PyTorch's fused"),
 }
 
