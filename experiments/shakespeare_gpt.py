@@ -32,7 +32,7 @@ def experiment() -> Experiment:
         task=LanguageModeling(vocab_size=CHARACTERS),
         data=TextFiles(path=f"{folder}/tiny_shakespeare/input.txt", length=64),
         # Embeddings and matrices are decayed; there are no biases, and scales of norms are not.
-        optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1),
+        optimizer=AdamW(learning_rate=4e-3, schedule=Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1),
         clip_norm=1.0,
         steps=2000,
         batch_size=12,
