@@ -19,7 +19,7 @@ import numpy as np
 from launch.report import style
 from research.data.parallel_text import ended
 from research.data.tokenizers import Tokenizer
-from research.errors import RequestError, require
+from research.errors import command, require
 from research.inference import Predictor, load
 from research.interpretability import attention_maps
 
@@ -74,6 +74,7 @@ def draw(alignment: Alignment, weights: np.ndarray, title: str, out: pathlib.Pat
         plt.close(figure)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the folder of a run or a trial")
@@ -84,19 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--head", type=int, help="counted from 1; the mean of all if not given")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("alignment.png"))
     asked = parser.parse_args(argv)
-    try:
-        found = align(load(asked.run, trial=asked.trial), asked.sentence, asked.translation)
-        layers, heads = found.attention.shape[:2]
-        layer = max(1, layers - 1) if asked.layer is None else asked.layer
-        require(1 <= layer <= layers, f"--layer {layer}: expected 1 to {layers}")
-        require(asked.head is None or 1 <= asked.head <= heads, f"--head {asked.head}: expected 1 to {heads}")
-        chosen = found.attention[layer - 1]
-        weights = chosen.mean(0) if asked.head is None else chosen[asked.head - 1]
-        which = "mean of its heads" if asked.head is None else f"head {asked.head}"
-        draw(found, weights, f"Layer {layer} of {layers}, {which}", asked.out)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    found = align(load(asked.run, trial=asked.trial), asked.sentence, asked.translation)
+    layers, heads = found.attention.shape[:2]
+    layer = max(1, layers - 1) if asked.layer is None else asked.layer
+    require(1 <= layer <= layers, f"--layer {layer}: expected 1 to {layers}")
+    require(asked.head is None or 1 <= asked.head <= heads, f"--head {asked.head}: expected 1 to {heads}")
+    chosen = found.attention[layer - 1]
+    weights = chosen.mean(0) if asked.head is None else chosen[asked.head - 1]
+    which = "mean of its heads" if asked.head is None else f"head {asked.head}"
+    draw(found, weights, f"Layer {layer} of {layers}, {which}", asked.out)
     print("".join(found.target).removesuffix("⏎"))
     print(asked.out)
     return 0

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from launch.report import style
-from research.errors import RequestError, nearest, require
+from research.errors import RequestError, command, nearest, require
 from research.inference import load_text_model
 from research.interpretability import attention_maps
 from research.text_model import TextModel
@@ -109,6 +109,7 @@ def draw(words: Sequence[str], looking: int, attention: np.ndarray, layer: int, 
         plt.close(figure)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a run's folder, or one of published weights")
@@ -118,15 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", type=int, help="the one drawn with lines, counted from 1; the last if not given")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("attention_map.png"))
     asked = parser.parse_args(argv)
-    try:
-        words, looking, attention = look(load_text_model(asked.model, trial=asked.trial), asked.sentence, asked.word)
-        layers = len(attention)
-        layer = layers if asked.layer is None else asked.layer
-        require(1 <= layer <= layers, f"--layer {layer}: expected 1 to {layers}")
-        draw(words, looking, attention, layer - 1, asked.out)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    words, looking, attention = look(load_text_model(asked.model, trial=asked.trial), asked.sentence, asked.word)
+    layers = len(attention)
+    layer = layers if asked.layer is None else asked.layer
+    require(1 <= layer <= layers, f"--layer {layer}: expected 1 to {layers}")
+    draw(words, looking, attention, layer - 1, asked.out)
     shares = attention.mean(axis=(0, 1))
     best = sorted(range(looking), key=lambda i: -shares[i])[:5]
     print(f"{words[looking]}: " + ", ".join(f"{words[i]} {shares[i]:.0%}" for i in best) + " (mean of all layers)")

@@ -35,7 +35,7 @@ from launch.report import style
 from launch.report.read import Run, lookup, read_runs
 from research.data.feed import make_feed
 from research.data.recall import Recall
-from research.errors import RequestError
+from research.errors import command
 from research.experiment import Experiment
 from research.train_step import make_init, make_train_step
 
@@ -237,6 +237,7 @@ def _lines(axes: Any, by_distance: Mapping[str, Any], colors: Mapping[str, str],
         style.label_lines(axes, ends)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.long_memory_figure", description=__doc__.splitlines()[0]
@@ -244,11 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of long_memory's sweeps")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the picture and its numbers go")
     asked = parser.parse_args(arguments)
-    try:
-        runs = read_runs(asked.runs)
-    except RequestError as error:
-        print(f"long_memory_figure: {error}", file=sys.stderr)
-        return 2
+    runs = read_runs(asked.runs)
     out = pathlib.Path(asked.out)
     out.mkdir(parents=True, exist_ok=True)
     numbers = out / "long_memory.json"

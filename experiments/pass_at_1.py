@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from research.code.pass_at_k import Complete, evaluate
 from research.code.problems import read_problems
 from research.code.sandbox import Limits
-from research.errors import RequestError, require
+from research.errors import command, require
 from research.inference import load_text_model
 from research.text_model import TextModel
 
@@ -50,6 +50,7 @@ def completer(text: TextModel, *, max_new_tokens: int, temperature: float, batch
     return complete
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.pass_at_1", description=__doc__.splitlines()[0])
     parser.add_argument("model", metavar="MODEL", help="a run's folder, or one of published weights")
@@ -65,14 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--unconfined", action="store_true", help="this machine is itself a sandbox")
     parser.add_argument("--out", default="pass_at_1.json", metavar="FILE")
     asked = parser.parse_args(arguments)
-    try:
-        return _run(asked)
-    except RequestError as error:
-        print(f"pass_at_1: {error}", file=sys.stderr)
-        return 2
-
-
-def _run(asked: argparse.Namespace) -> int:
     require(asked.batch >= 1, f"--batch {asked.batch}: expected at least 1")
     problems = read_problems(asked.problems)
     text = load_text_model(asked.model)

@@ -27,7 +27,7 @@ from research.data.columns import Source
 from research.data.python_source import PythonSource
 from research.data.text import predicted
 from research.data.tokenizers import Tokenizer
-from research.errors import RequestError, require
+from research.errors import command, require
 from research.ngram import NGram
 
 HEADERS = (
@@ -93,6 +93,7 @@ def scores(
     }
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.python_functions", description=__doc__.splitlines()[0])
     parser.add_argument("run", metavar="RUN", help="a run of python_gpt, or a trial's folder")
@@ -105,14 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="python_functions.json", metavar="FILE")
     asked = parser.parse_args(arguments)
-    try:
-        return _run(asked)
-    except RequestError as error:
-        print(f"python_functions: {error}", file=sys.stderr)
-        return 2
-
-
-def _run(asked: argparse.Namespace) -> int:
     from research.inference import load, trial_folder
     from research.records import read_json
 

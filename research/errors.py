@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import os
 import re
+import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 _ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore's, after the cause: [os_error_code='28'] [tensorstore_spec='{…
 
@@ -70,6 +75,20 @@ def in_one_line(prefix: str = "") -> Iterator[None]:
         raise RequestError(f"{prefix}{error}") from error
     except Exception as error:
         raise RequestError(f"{prefix}{located(error)}") from error
+
+
+def command(main: Callable[P, int | None]) -> Callable[P, int | None]:
+    """The `main` of a script: a RequestError out of it is one line on standard error, and its status 2."""
+
+    @functools.wraps(main)
+    def told(*args: P.args, **kwargs: P.kwargs) -> int | None:
+        try:
+            return main(*args, **kwargs)
+        except RequestError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+
+    return told
 
 
 def _is_library(file: str) -> bool:

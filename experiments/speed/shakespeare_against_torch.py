@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments.speed.side_by_side import in_turns, report
+from research.errors import command
 
 PEER = pathlib.Path(__file__).with_name("shakespeare_torch.py")
 
@@ -60,6 +61,7 @@ def process(command: Sequence[str]) -> Callable[[], float]:
     return run
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", help="a Python that has torch")
@@ -83,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -66,4 +66,4 @@ def test_one_line_where_it_cannot_begin(problems, capsys, arguments, message):
     arguments = arguments if "--problems" in arguments else [*arguments, "--problems", str(problems)]
     assert pass_at_1.main(arguments) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"pass_at_1: {message}") and said.count("\n") == 1
+    assert said.startswith(f"error: {message}") and said.count("\n") == 1

@@ -70,4 +70,4 @@ def test_the_command(data, tmp_path, monkeypatch, capsys):
 def test_one_line_where_it_cannot_begin(capsys):
     assert python_functions.main(["runs/none"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("python_functions: runs/none: no run there") and said.count("\n") == 1
+    assert said.startswith("error: runs/none: no run there") and said.count("\n") == 1
