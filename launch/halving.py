@@ -32,7 +32,7 @@ class Halving:
         """ "validation/accuracy:max" as the rungs of a request.
 
         Raises:
-          RequestError: the text is none such, or the trials differ in length.
+          RequestError: the text is none such, the trials differ in length, or they are too few.
         """
         metric, _, mode = text.partition(":")
         if not metric.startswith("validation/") or mode not in ("max", "min"):
@@ -44,6 +44,9 @@ class Halving:
         while eta ** (count + 1) < len(request.trials):
             count += 1
         rungs = tuple(total // eta**k for k in range(count, 0, -1) if total // eta**k >= 1)
+        if not rungs:
+            asked = f"{len(request.trials)} trials of {total} steps"
+            raise RequestError(f"--prune {text}: {asked} leave nothing to prune; expected at least {eta + 1} trials")
         return Halving(metric.removeprefix("validation/"), mode, rungs, eta)
 
     def prune(self, folder: RunFolder, rung: int, names: list[str]) -> None:

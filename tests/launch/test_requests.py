@@ -207,13 +207,17 @@ COMMANDS = {
     "unknown place": ("run $W/fine.py --on mars", "invalid choice: 'mars'"),
     "pruning by nothing": ("run $W/fine.py --prune loss", "--prune loss: expected a validation metric and a mode"),
     "pruning by the test split": ("run $W/fine.py --prune test/loss:min", "expected a validation metric"),
+    "pruning too few": (
+        "run $W/fine.py --seeds 3 --prune validation/loss:min",
+        "leave nothing to prune; expected at least 4 trials",
+    ),
     "pruning without a mode": ("run $W/fine.py --prune validation/loss:low", "such as validation/loss:min"),
     "pruning trials of different length": (
         "run $W/fine.py --sweep lengths --prune validation/loss:min",
         "the trials have [10, 20] steps",
     ),
     "pruning without a validation split": (
-        "run $W/fine.py --sweep rates --set data.validation=0 --prune validation/loss:min",
+        "run $W/fine.py --sweep rates --seeds 2 --set data.validation=0 --prune validation/loss:min",
         "no validation split",
     ),
     # --set
