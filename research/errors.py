@@ -24,6 +24,14 @@ class RequestError(ValueError):
     """
 
 
+class TooLong(RequestError):
+    """An example is longer than a model can take; `column` of the batch says which of its sequences is."""
+
+    def __init__(self, column: str, length: int, unit: str, expected: str):
+        super().__init__(f"{column}: {length} {unit}, expected at most {expected}")
+        self.column = column
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """A tail for an error line: the option closest in spelling to `name`, then all of them.
 

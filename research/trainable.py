@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.data.feed import take
+from research.data.columns import Source
+from research.data.feed import MASK, take
 from research.data.feeds import Feeds
-from research.errors import RequestError, located, nearest
+from research.errors import RequestError, TooLong, located, nearest
 from research.experiment import Experiment
 from research.hparams import hparams
 from research.parallel import Programs
@@ -37,7 +38,9 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     try:
         state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
         jax.eval_shape(make_train_step(experiment), state, batch)
-        outputs = jax.eval_shape(make_eval_step(experiment), state, batch)
+        outputs = jax.eval_shape(make_eval_step(experiment), state, _at_its_longest(batch, feeds.train.source))
+    except TooLong as error:
+        raise RequestError(f"{error}{_whose(error.column, experiment, feeds.train.source)}") from error
     except RequestError:
         raise
     except Exception as error:  # whatever a model or a task can raise
@@ -52,6 +55,23 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     programs.state_shardings(state)
     if experiment.init_from is not None:
         initial_parameters(experiment, state, stacked=False)
+
+
+def _at_its_longest(batch: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """Shapes of a batch in the last bucket, which takes every example of every split."""
+    last = {name: int(lengths[-1]) for name, lengths in getattr(source, "shapes", {}).items()}
+    shapes = {name: np.shape(x) for name, x in batch.items()}
+    for name, length in last.items():
+        for column in (name, f"{name}{MASK}"):
+            shapes[column] = (shapes[column][0], length, *shapes[column][2:])
+    return {name: jax.ShapeDtypeStruct(shapes[name], x.dtype) for name, x in batch.items()}
+
+
+def _whose(column: str, experiment: Experiment, source: Source) -> str:
+    """Where the longest example of a column is from, as the tail of a line."""
+    made_of = {transform.makes: transform.field for transform in experiment.preprocess}
+    place = getattr(source, "longest", {}).get(made_of.get(column, column))
+    return f"; the longest is that of {place}" if place else ""
 
 
 def _check_metric(asked: str, metric: str, experiment: Experiment, feeds: Feeds, outputs: Mapping[str, Any]) -> None:

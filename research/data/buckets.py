@@ -8,6 +8,7 @@ bucket of the last.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Padded(Columns):
       shapes: the buckets; one that takes every example is the last.
       first: bool [example], the examples that an evaluation reads before the others; None is all alike.
       note: what happened to the examples on the way here, for the record.
+      longest: {padded column: where the longest of all splits is from}, for who cannot take it.
     """
 
     def __init__(
@@ -36,10 +38,11 @@ class Padded(Columns):
         *,
         first: np.ndarray | None = None,
         note: str = "",
+        longest: Mapping[str, str] | None = None,
     ):
         super().__init__(columns)
         self.lengths = {name: np.asarray(x, np.int32) for name, x in lengths.items()}
-        self.shapes, self.first, self.note = shapes, first, note
+        self.shapes, self.first, self.note, self.longest = shapes, first, note, longest or {}
 
     def take(self, indices: np.ndarray) -> Padded:
         return type(self)(
@@ -48,7 +51,24 @@ class Padded(Columns):
             self.shapes,
             first=None if self.first is None else self.first[indices],
             note=self.note,
+            longest=self.longest,
         )
+
+
+def longest_of(
+    lengths: Mapping[str, Mapping[str, np.ndarray]], examples: Mapping[str, Any]
+) -> tuple[dict[str, int], dict[str, str]]:
+    """The longest of all splits, and where it is from: ({padded column: length}, {padded column: place}).
+
+    Args:
+      lengths: {split: {padded column: int [example]}}.
+      examples: {split: examples that say by `where(i)` where one is from}.
+    """
+    longest, places = {}, {}
+    for name in next(iter(lengths.values())):
+        longest[name], split = max((int(own[name].max()), split) for split, own in lengths.items())
+        places[name] = examples[split].where(int(lengths[split][name].argmax()))
+    return longest, places
 
 
 def assign(lengths: Mapping[str, np.ndarray], shapes: Shapes) -> np.ndarray:

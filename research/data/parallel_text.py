@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from etils import epath
 
-from research.data.buckets import Padded, fit_shapes
+from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.columns import Source
 from research.data.spec import Data, Splits, check_amount, check_file
 from research.data.split import count, stratified_order
@@ -95,10 +95,11 @@ class ParallelText(Data):
             both = (self.tokenizer, self.target_tokenizer)
             tokenizers = [own.fit(texts) for own, texts in zip(both, languages, strict=True)]
         tokens = {split: pairs.tokens(*tokenizers) for split, pairs in texts._asdict().items() if pairs is not None}
-        tokens["train"], note = self._within_length(tokens["train"])
-        lengths = {split: tuple(map(lengths_of, sides)) for split, sides in tokens.items()}
-        longest = {name: max(int(own[i].max()) for own in lengths.values()) for i, name in enumerate(_SIDES)}
-        shapes = fit_shapes(dict(zip(_SIDES, lengths["train"], strict=True)), self.buckets, longest)
+        kept, note = self._within_length(tokens["train"])
+        tokens["train"] = [[side[i] for i in kept] for side in tokens["train"]]
+        lengths = {split: dict(zip(_SIDES, map(lengths_of, sides), strict=True)) for split, sides in tokens.items()}
+        longest, places = longest_of(lengths, texts._asdict() | {"train": texts.train.take(kept)})
+        shapes = fit_shapes(lengths["train"], self.buckets, longest)
 
         def source(split: str) -> TokenPairs:
             sides = {name: padded_rows(x, longest[name]) for name, x in zip(_SIDES, tokens[split], strict=True)}
@@ -107,10 +108,11 @@ class ParallelText(Data):
             columns = sides if first is None else sides | {"decoded": first}
             own = TokenPairs(
                 columns,
-                dict(zip(_SIDES, lengths[split], strict=True)),
+                lengths[split],
                 shapes,
                 first=first,
                 note=note if split == "train" else "",
+                longest=places,
             )
             own.tokenizer, own.target_tokenizer = tokenizers
             return own
@@ -184,15 +186,13 @@ class ParallelText(Data):
                 side.append(cells[column])
         return sides
 
-    def _within_length(self, sides: Sequence[list[np.ndarray]]) -> tuple[Sequence[list[np.ndarray]], str]:
-        """The pairs of at most `max_length`, and what to say of the others."""
-        if self.max_length is None:
-            return sides, ""
-        kept = [i for i, pair in enumerate(zip(*sides, strict=True)) if max(map(len, pair)) <= self.max_length]
+    def _within_length(self, sides: Sequence[list[np.ndarray]]) -> tuple[np.ndarray, str]:
+        """The numbers of the pairs of at most `max_length`, and what to say of the others."""
+        most = np.max([lengths_of(side) for side in sides], axis=0)
+        kept = np.flatnonzero(most <= (np.inf if self.max_length is None else self.max_length))
         require(len(kept) > 0, f"max_length={self.max_length}: every training pair is longer")
-        left_out = len(sides[0]) - len(kept)
-        note = f"{left_out:,} training pairs over {self.max_length} tokens left out" if left_out else ""
-        return [[side[i] for i in kept] for side in sides], note
+        left_out = len(most) - len(kept)
+        return kept, f"{left_out:,} training pairs over {self.max_length} tokens left out" if left_out else ""
 
 
 _SIDES = ("source", "target")

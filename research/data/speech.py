@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from research.data.buckets import Padded, fit_shapes
+from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.columns import Source
 from research.data.feed import MASK
 from research.data.parallel_text import SPECIAL, check_special, ended, lengths_of, padded_rows, read_lines
@@ -95,7 +95,7 @@ class Speech(Data):
             split: {"waveform": lengths_of(getattr(recordings, split).waveforms), "target": lengths_of(rows)}
             for split, rows in tokens.items()
         }
-        longest = {name: max(int(own[name].max()) for own in lengths.values()) for name in ("waveform", "target")}
+        longest, places = longest_of(lengths, recordings._asdict())
         shapes = fit_shapes(lengths["train"], self.buckets, longest)
 
         def source(split: str) -> Transcribed:
@@ -107,7 +107,7 @@ class Speech(Data):
             if split == "validation":
                 first = np.arange(len(tokens[split])) < (np.inf if self.decoded is None else self.decoded)
                 columns["decoded"] = first
-            own = Transcribed(columns, lengths[split], shapes, first=first, note=recordings.train.note)
+            own = Transcribed(columns, lengths[split], shapes, first=first, note=recordings.train.note, longest=places)
             own.target_tokenizer = tokenizer
             return own
 

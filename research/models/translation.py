@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.checks import check_counts, check_rates
-from research.errors import RequestError, nearest, require
+from research.errors import RequestError, TooLong, nearest
 from research.layers.activations import Activation
 from research.layers.attention import Kernel, check_heads, check_kernel
 from research.layers.dtypes import DType
@@ -190,10 +190,8 @@ class Transformer(nn.Module):
 
     def _places(self, name: str, tokens: jax.Array) -> jax.Array:
         length = tokens.shape[1]
-        require(
-            length <= self.context_length,
-            f"{name}: {length} tokens in a row, expected at most context_length={self.context_length}",
-        )
+        if length > self.context_length:
+            raise TooLong(name, length, "tokens in a row", f"context_length={self.context_length}")
         return jnp.arange(length)[None]
 
     def _embedded(self, embed: nn.Embed, tokens: jax.Array, positions: jax.Array, name: str, train: bool) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.checks import check_counts, check_rates
-from research.errors import RequestError, nearest, require
+from research.errors import RequestError, TooLong, nearest, require
 from research.layers.activations import Activation
 from research.layers.attention import Kernel, check_heads, check_kernel
 from research.layers.dtypes import DType, param_dtype
@@ -101,10 +101,8 @@ class SpeechEncoder(nn.Module):
 
         length = x.shape[1]
         most = self.audio_length * math.prod(self.strides)
-        require(
-            length <= self.audio_length,
-            f"features: {frames} frames, expected at most {most} for audio_length={self.audio_length} vectors",
-        )
+        if length > self.audio_length:
+            raise TooLong("features", frames, "frames", f"{most} for audio_length={self.audio_length} vectors")
         # Kept and not computed, since published weights hold them; not trained, as they were not.
         table = self.variable("constants", "positions", self._sinusoids).value
         x = nn.Dropout(self.dropout, deterministic=not train)(x + table[:length].astype(x.dtype))
@@ -200,10 +198,8 @@ class Whisper(nn.Module):
 
         if positions is None:
             length = target.shape[1]
-            require(
-                length <= self.context_length,
-                f"target: {length} tokens in a row, expected at most context_length={self.context_length}",
-            )
+            if length > self.context_length:
+                raise TooLong("target", length, "tokens in a row", f"context_length={self.context_length}")
             positions = jnp.arange(length)[None]
         embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")
         table = learned(self.context_length, self.width, dtype=self.dtype, name="position_embedding")

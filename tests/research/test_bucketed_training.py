@@ -13,6 +13,7 @@ from research.checkpoints import Checkpoints
 from research.data.feeds import make_feeds
 from research.data.parallel_text import SPECIAL, ParallelText
 from research.data.tokenizers import ByteTokenizer
+from research.errors import RequestError
 from research.evaluation import evaluate
 from research.experiment import Experiment
 from research.hparams import hparams
@@ -103,6 +104,22 @@ def test_the_gradient_of_the_same_examples_is_the_same_whatever_the_padding(path
     (one, gradient), (other, padded) = (jax.value_and_grad(loss)(variables, b) for b in (tight, wide))
     np.testing.assert_allclose(one, other, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), gradient, padded)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_pair_that_is_too_long_is_named_before_training(path, tmp_path, split):
+    """Wherever it stands: a validation pair has no place among the batches of training."""
+    files = {name: tmp_path / f"{name}.tsv" for name in ("train", "validation")}
+    for name, file in files.items():
+        file.write_text("a b\tb a\n" * 20 + ("a b\t" + "b a" * 30 + "\n" if name == split else "") + "a b\tb a")
+    data = ParallelText(
+        path=(str(files["train"]),), validation_path=(str(files["validation"]),), tokenizer=TOKENIZER, buckets=3
+    )
+    own, feeds = resolved(experiment(path, data=data))
+    expected = "target: 91 tokens in a row, expected at most context_length=64; the longest is that of "
+    with pytest.raises(RequestError) as raised:
+        check_trainable(own, feeds)
+    assert str(raised.value) == f"{expected}{files[split]}, line 21"
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,20 @@ def run(experiment: Experiment, folder):
     return lines(folder)[-1]
 
 
+def test_a_recording_that_is_too_long_is_named(recordings, tmp_path):
+    for file in recordings.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    rate, samples = wavfile.read(tmp_path / "a_7.wav")
+    wavfile.write(tmp_path / "a_7.wav", rate, np.tile(samples, 9))
+    spoken = experiment(tmp_path, model=CTC(5, **ENCODER | {"audio_length": 24}))
+    splits = spoken.data.load()
+    feeds = make_feeds(splits, spoken.data)
+    with pytest.raises(
+        RequestError, match=r"features: \d+ frames, expected at most 48 .* the longest is that of .*a_7"
+    ):
+        check_trainable(spoken.fit(splits, feeds.decoded), feeds)
+
+
 def test_ctc_learns_to_tell_two_tones_and_transcribes_a_file(recordings, tmp_path):
     last = run(experiment(recordings), tmp_path / "ctc")
     assert last["split"] == "test" and last["too_long"] == 0
