@@ -38,7 +38,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     try:
         state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
         jax.eval_shape(make_train_step(experiment), state, batch)
-        outputs = jax.eval_shape(make_eval_step(experiment), state, _at_its_longest(batch, feeds.train.source))
+        outputs = jax.eval_shape(make_eval_step(experiment), state, _at_its_longest(batch, feeds))
     except TooLong as error:
         raise RequestError(f"{error}{_whose(error.column, experiment, feeds.train.source)}") from error
     except RequestError:
@@ -57,13 +57,13 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
         initial_parameters(experiment, state, stacked=False)
 
 
-def _at_its_longest(batch: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """Shapes of a batch in the last bucket, which takes every example of every split."""
-    last = {name: int(lengths[-1]) for name, lengths in getattr(source, "shapes", {}).items()}
+def _at_its_longest(batch: Mapping[str, Any], feeds: Feeds) -> dict[str, Any]:
+    """Shapes of a batch in the last bucket of an evaluation, which takes every example of every split."""
+    source = next(iter(feeds.evaluation.values()), feeds.train).source
     shapes = {name: np.shape(x) for name, x in batch.items()}
-    for name, length in last.items():
-        for column in (name, f"{name}{MASK}"):
-            shapes[column] = (shapes[column][0], length, *shapes[column][2:])
+    for name, lengths in getattr(source, "shapes", {}).items():
+        for column in batch.keys() & {name, f"{name}{MASK}", f"{name}_segments"}:
+            shapes[column] = (shapes[column][0], int(lengths[-1]), *shapes[column][2:])
     return {name: jax.ShapeDtypeStruct(shapes[name], x.dtype) for name, x in batch.items()}
 
 

@@ -224,7 +224,7 @@ def _padding(source: Source) -> str:
     if not _is_padded(source):
         return ""
     used = len(np.unique(assign(source.lengths, source.shapes)))
-    shapes = f"{used} shapes of a batch, {padding(source.lengths, source.shapes):.1%} padding"
+    shapes = f"{used} shape{'s' * (used > 1)} of a batch, {padding(source.lengths, source.shapes):.1%} padding"
     return "; ".join(["", shapes, *([source.note] if source.note else [])])
 
 

@@ -20,6 +20,7 @@ from etils import epath
 
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.columns import Source
+from research.data.packing import pack_pairs
 from research.data.spec import Data, Splits, check_amount, check_file
 from research.data.split import count, stratified_order
 from research.data.tokenizers import BPETokenizer, Tokenizer, to_text
@@ -45,6 +46,8 @@ class ParallelText(Data):
       lowercase: whether both sides are lower-cased as they are read.
       max_length: training pairs with more tokens on a side, the end included, are left out, and how many is said
         beside the data's size; None keeps all.  Validation and test are never cut.
+      packed: tokens of a row, on each side, that training pairs share, none of which looks at another; then examples of
+        training are rows, of one shape.  None gives every pair a row, in buckets.
       tokenizer: of both languages, or of the source's where there is a `target_tokenizer`.
       target_tokenizer: None is one vocabulary for both.
       buckets: shapes of a batch, at most (`research/data/buckets.py`).
@@ -58,6 +61,7 @@ class ParallelText(Data):
     test: float | int = 0
     lowercase: bool = False
     max_length: int | None = None
+    packed: int | None = None
     tokenizer: Tokenizer = BPETokenizer(8000, SPECIAL)
     target_tokenizer: Tokenizer | None = None
     buckets: int = 12
@@ -102,11 +106,13 @@ class ParallelText(Data):
         shapes = fit_shapes(lengths["train"], self.buckets, longest)
 
         def source(split: str) -> TokenPairs:
+            if split == "train" and self.packed is not None:
+                return self._packed(tokens[split], note, places)
             sides = {name: padded_rows(x, longest[name]) for name, x in zip(_SIDES, tokens[split], strict=True)}
             decoded = np.arange(len(tokens[split][0])) < (np.inf if self.decoded is None else self.decoded)
             first = decoded if split == "validation" else None
             columns = sides if first is None else sides | {"decoded": first}
-            own = TokenPairs(
+            return TokenPairs(
                 columns,
                 lengths[split],
                 shapes,
@@ -114,10 +120,24 @@ class ParallelText(Data):
                 note=note if split == "train" else "",
                 longest=places,
             )
-            own.tokenizer, own.target_tokenizer = tokenizers
-            return own
 
-        return Splits(**{split: source(split) for split in tokens})
+        sources = {split: source(split) for split in tokens}
+        for own in sources.values():
+            own.tokenizer, own.target_tokenizer = tokenizers
+        return Splits(**sources)
+
+    def _packed(self, sides: Sequence[list[np.ndarray]], note: str, places: Mapping[str, str]) -> TokenPairs:
+        for name, rows in zip(_SIDES, sides, strict=True):
+            most = int(lengths_of(rows).max())
+            require(
+                most <= self.packed,
+                f"packed={self.packed}: a training {name} has {most} tokens ({places[name]} has the longest); "
+                "expected as many at least, or max_length to leave it out",
+            )
+        columns = pack_pairs(dict(zip(_SIDES, sides, strict=True)), self.packed)
+        lengths = {name: (columns[f"{name}_segments"] > 0).sum(axis=1) for name in _SIDES}
+        shapes = {name: np.array([self.packed], np.int32) for name in _SIDES}
+        return TokenPairs(columns, lengths, shapes, note=note, longest=places)
 
     def fit(self, train: Source) -> Self:
         """Takes the tokenizers that were fitted to the training pairs."""
@@ -153,7 +173,7 @@ class ParallelText(Data):
             require(files is None or len(files) in (1, 2), what)
         good = len(set(self.columns)) == 2 and min(self.columns) >= 0
         require(good, f"columns={self.columns}: expected the numbers of two columns, from 0")
-        for name, least in (("max_length", 2), ("buckets", 1), ("decoded", 0)):
+        for name, least in (("max_length", 2), ("packed", 2), ("buckets", 1), ("decoded", 0)):
             value = getattr(self, name)
             require(value is None or value >= least, f"{name}={value}: expected at least {least}")
         for name in ("tokenizer", "target_tokenizer"):

@@ -38,6 +38,11 @@ def padding_mask(valid: jax.Array) -> jax.Array:
     return valid.astype(bool)[:, None, None, :]
 
 
+def visible(mask: jax.Array) -> jax.Array:
+    """Who may look at whom, [batch, 1, queries, keys]: that mask itself, or one of padding, [batch, keys]."""
+    return padding_mask(mask) if mask.ndim == 2 else mask
+
+
 def segment_mask(query_segments: jax.Array, key_segments: jax.Array | None = None) -> jax.Array:
     """[batch, 1, queries, keys] from [batch, length]: tokens look only at their own segment of a packed sequence."""
     key_segments = query_segments if key_segments is None else key_segments

@@ -9,7 +9,7 @@ import jax
 from flax import linen as nn
 
 from research.layers.activations import Activation, activation
-from research.layers.attention import Kernel, MultiHeadAttention, padding_mask
+from research.layers.attention import Kernel, MultiHeadAttention, visible
 from research.layers.dense import dense
 from research.layers.dtypes import DType
 from research.layers.fields import Fields, fields
@@ -72,12 +72,13 @@ class TransformerStack(nn.Module):
         Args:
           x: embedded tokens.
           memory: [batch, memory length, features], what a decoder looks at; in decoding, only the first call reads it.
-          mask: [batch, length] bool, False on padding, which nothing looks at; in decoding, [batch, cache length].
-          memory_mask: [batch, memory length] bool, the same for the memory.
+          mask: [batch, length] bool, False on padding, which nothing looks at; in decoding, [batch, cache length].  Or
+            [batch, 1, length, length] bool, who may look at whom.
+          memory_mask: the same for the memory, [batch, memory length] or [batch, 1, length, memory length].
           decode: whether to append to the cache; see `MultiHeadAttention`.
           train: whether to drop.
         """
-        mask, memory_mask = (None if m is None else padding_mask(m) for m in (mask, memory_mask))
+        mask, memory_mask = (None if m is None else visible(m) for m in (mask, memory_mask))
         x = stack(
             partial(Block, fields(self)),
             self.depth,

@@ -12,11 +12,11 @@ from flax import linen as nn
 from research.checks import check_counts, check_rates
 from research.errors import RequestError, TooLong, nearest
 from research.layers.activations import Activation
-from research.layers.attention import Kernel, check_heads, check_kernel
+from research.layers.attention import Kernel, check_heads, check_kernel, segment_mask
 from research.layers.dtypes import DType
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
 from research.layers.fields import like
-from research.layers.positions import learned, sinusoidal
+from research.layers.positions import learned, segment_positions, sinusoidal
 from research.layers.transformer import NormPlacement, TransformerStack
 
 Positions = Literal["sinusoidal", "sinusoidal_halves", "learned"]
@@ -111,6 +111,8 @@ class Transformer(nn.Module):
         *,
         positions: jax.Array | None = None,
         mask: jax.Array | None = None,
+        source_segments: jax.Array | None = None,
+        segments: jax.Array | None = None,
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
@@ -121,8 +123,10 @@ class Transformer(nn.Module):
           source_mask: [batch, source length] bool, False on padding, which nothing looks at; None is no padding.
           target: [batch, length] integers, from the token that starts a target: logits i are of what follows token i.
             Padding behind a target needs no mask.
-          positions: [batch, length] of the target; None counts from 0.
+          positions: [batch, length] of the target; None counts from 0, in every segment anew.
           mask: [batch, length] bool, False on padding of the target.
+          source_segments, segments: [batch, source length] and [batch, length] integers: the number of the pair, of
+            several in a row, that a token belongs to; tokens see their own pair alone.
           decode: see the method of that name.
           train: whether to drop.
 
@@ -150,11 +154,15 @@ class Transformer(nn.Module):
 
         memory = None  # once its keys and values are in the cache
         if not (decode and self.has_variable("cache", "decoder")):
-            x = self._embedded(source_embed, source, self._places("source", source), "source_positions", train)
-            memory = encoder(x, mask=source_mask, train=train)
-        positions = self._places("target", target) if positions is None else positions
+            places = self._places("source", source, source_segments)
+            x = self._embedded(source_embed, source, places, "source_positions", train)
+            memory = encoder(x, mask=source_mask if segments is None else segment_mask(source_segments), train=train)
+        positions = self._places("target", target, segments) if positions is None else positions
         x = self._embedded(embed, target, positions, "target_positions", train)
-        x = decoder(x, memory, mask=mask, memory_mask=source_mask, decode=decode, train=train)
+        memory_mask = source_mask
+        if segments is not None:
+            mask, memory_mask = segment_mask(segments), segment_mask(segments, source_segments)
+        x = decoder(x, memory, mask=mask, memory_mask=memory_mask, decode=decode, train=train)
 
         x = x[:, -1] if decode else x
         logits = tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
@@ -188,7 +196,9 @@ class Transformer(nn.Module):
         """Vectors of length 1: √width times them, and their products with normalised features, are of size 1."""
         return nn.initializers.normal(self.width**-0.5)
 
-    def _places(self, name: str, tokens: jax.Array) -> jax.Array:
+    def _places(self, name: str, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
+        if segments is not None:
+            return segment_positions(segments)
         length = tokens.shape[1]
         if length > self.context_length:
             raise TooLong(name, length, "tokens in a row", f"context_length={self.context_length}")

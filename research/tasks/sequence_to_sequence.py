@@ -22,6 +22,7 @@ from research.data.tokenizers import Tokenizer
 from research.errors import require
 from research.generation import Beam, Generation, Greedy, generate
 from research.hparams import hparam
+from research.layers.positions import segment_positions
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns
 
 
@@ -122,14 +123,22 @@ class SequenceToSequence(Texts):
         """(input, its mask, the target shifted right: what the model has seen when it predicts each token)."""
         target = batch[self.target].astype(jnp.int32)
         start = jnp.full((len(target), 1), self._token(BOS), jnp.int32)
-        return (*self._input(batch), jnp.concatenate([start, target[:, :-1]], axis=1))
+        before = jnp.concatenate([start, target[:, :-1]], axis=1)
+        if segments := self._segments(batch):
+            before = jnp.where(segment_positions(segments["segments"]) == 0, start, before)
+        return (*self._input(batch), before)
+
+    def _segments(self, batch: Batch) -> dict[str, jax.Array]:
+        """What the model is told of pairs that share a row, where they do: the number of each token's pair."""
+        names = {f"{self.input}_segments": f"{self.input}_segments", "segments": f"{self.target}_segments"}
+        return {ours: batch[column] for ours, column in names.items() if column in batch}
 
     def _token(self, special: str) -> int:
         """A special token's number; before there is a tokenizer, for shapes only, its place among them."""
         return (PAD, BOS, EOS).index(special) if self.tokenizer is None else self.tokenizer.token_id(special)
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
-        logits = apply(*self.init_inputs(batch), **kwargs)
+        logits = apply(*self.init_inputs(batch), **self._segments(batch), **kwargs)
         self._vocabulary(logits)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 

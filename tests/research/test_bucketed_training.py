@@ -106,6 +106,42 @@ def test_the_gradient_of_the_same_examples_is_the_same_whatever_the_padding(path
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), gradient, padded)
 
 
+@pytest.mark.parametrize("fields", [{}, {"positions": "learned", "norm": "pre"}])
+def test_pairs_that_share_rows_have_the_loss_and_gradient_they_have_alone(path, fields):
+    own, feeds = resolved(experiment(path, buckets=1))
+    model = own.model.clone(**fields)
+    packed = dataclasses.replace(own.data, packed=48).load().train
+    assert len(packed) < len(feeds.train.source) / 2
+
+    def batch(source) -> dict[str, np.ndarray]:
+        columns = source.arrays()
+        masks = {f"{n}_mask": np.arange(columns[n].shape[1]) < x[:, None] for n, x in source.lengths.items()}
+        return {**columns, **masks, "weight": np.ones(len(source), np.float32)}
+
+    alone, together = batch(feeds.train.source), batch(packed)
+    variables = model.init(jax.random.key(0), *own.task.init_inputs(alone))
+
+    def loss(variables, batch):
+        total, weight = own.task.loss(lambda *x, **k: model.apply(variables, *x, **k), batch, {})["loss"]
+        return total / weight, weight
+
+    ((one, tokens), gradient), ((other, same), shared) = (
+        jax.value_and_grad(loss, has_aux=True)(variables, b) for b in (alone, together)
+    )
+    assert tokens == same
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, shared)
+
+
+def test_a_run_of_packed_pairs_trains_evaluates_and_translates(path, tmp_path):
+    data = dataclasses.replace(experiment(path).data, packed=48)
+    own, feeds = resolved(experiment(path, data=data, batch_size=4, steps=4))
+    check_trainable(own, feeds)
+    write_json(tmp_path / "config.json", {"experiment": to_json(own)})
+    train([Trial("0", own, tmp_path)], feeds, stacked=False, progress=Progress())
+    assert np.isfinite(lines(tmp_path)[-1]["loss"]) and isinstance(load(tmp_path).translate("ab c"), str)
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_pair_that_is_too_long_is_named_before_training(path, tmp_path, split):
     """Wherever it stands: a validation pair has no place among the batches of training."""

@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from research.data.buckets import padding
 from research.data.feed import make_feed
 from research.data.parallel_text import SPECIAL, ParallelText
 from research.data.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer
@@ -145,6 +146,38 @@ def test_a_bad_file_or_field_is_one_line(tmp_path, texts, fields, line):
         data.check()
         data.load()
     assert "\n" not in str(error.value)
+
+
+def test_packed_pairs_are_whole_and_each_there_once(files):
+    data = spec(files, "a.de", "a.en", validation=4, packed=160)
+    alone, packed = (own.load().train for own in (spec(files, "a.de", "a.en", validation=4), data))
+    columns = packed.arrays()
+    pairs = []
+    for row in range(len(packed)):
+        for number in range(1, columns["source_segments"][row].max() + 1):
+            pairs.append(
+                tuple(
+                    BYTES.decode(columns[name][row][columns[f"{name}_segments"][row] == number])
+                    for name in ("source", "target")
+                )
+            )
+    assert sorted(pairs) == sorted(zip(sentences(alone, "source"), sentences(alone, "target"), strict=True))
+    assert len(packed) < len(alone)
+    for name in ("source", "target"):
+        used = columns[f"{name}_segments"] > 0
+        np.testing.assert_array_equal(used, np.arange(160) < packed.lengths[name][:, None])
+
+
+def test_a_pair_longer_than_a_packed_row_is_named(files):
+    with pytest.raises(RequestError, match=r"packed=50: a training source has \d+ tokens \(.*a.de, .*a.en, line \d+ "):
+        spec(files, "a.de", "a.en", packed=50).load()
+
+
+def test_packed_rows_of_multi30k_have_hardly_any_padding(data_root):
+    """Of as many bytes, for the sake of the time that learning a vocabulary takes."""
+    names = (str(data_root / "multi30k" / f"val.{side}.gz") for side in ("de", "en"))
+    train = ParallelText(path=tuple(names), tokenizer=BYTES, validation=10, packed=512).load().train
+    assert padding(train.lengths, train.shapes) <= 0.10
 
 
 def test_a_missing_file_and_an_archive_of_several_texts_are_one_line(files):
