@@ -58,7 +58,13 @@ def sweeps() -> dict[str, Sweep]:
             "learned",
             {f"{name} positions": {"model.positions": name} for name in ("rotary", "sinusoidal", "none")},
         ),
-        "norm": ("pre", {"norm after each sum": {"model.norm": "post"}}),
+        "norm": (
+            "pre",
+            {
+                "norm after each sum": {"model.norm": "post"},
+                "norm after each sum, rate 1e-3": {"model.norm": "post", "optimizer.learning_rate": 1e-3},
+            },
+        ),
         "schedule": ("cosine", {name: {"optimizer.schedule": s} for name, s in schedules.items()}),
         # 801,593 and 806,591 parameters.
         "lstm": ("GPT", {"LSTM, 1 x 312": lstm(312, 1), "LSTM, 2 x 222": lstm(222, 2)}),

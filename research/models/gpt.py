@@ -42,7 +42,8 @@ class GPT(nn.Module):
       num_heads: attention heads, a divisor of `width`.
       mlp_width: hidden features of a block's MLP; None is 4 `width`.
       norm: layer normalisation before attention and MLP with one more at the end (GPT-2), or after each sum (GPT-1).
-      positions: a learned table, rotations of queries and keys, fixed sinusoids added to the embeddings, or nothing.
+      positions: a learned table, rotations of queries and keys, fixed sinusoids added to √width times the embeddings, or
+        nothing.
       use_bias: whether dense layers and norms have a bias (nanoGPT's `bias`).
       tied_head: whether the logits use the embedding table.
       dropout: of embeddings and of what each half of a block adds.
@@ -116,7 +117,8 @@ class GPT(nn.Module):
         if self.positions == "learned":
             x = x + learned(self.context_length, self.width, dtype=self.dtype, name="position_embedding")(positions)
         elif self.positions == "sinusoidal":
-            x = x + sinusoidal(positions, self.width).astype(x.dtype)
+            # Embeddings are small beside sines and cosines: Vaswani et al. (2017), section 3.4, multiply them.
+            x = x * self.width**0.5 + sinusoidal(positions, self.width).astype(x.dtype)
         x = drop(x)
         block = partial(
             Block,
