@@ -42,7 +42,7 @@ class GPT(nn.Module):
       num_heads: attention heads, a divisor of `width`.
       mlp_width: hidden features of a block's MLP; None is 4 `width`.
       norm: layer normalisation before attention and MLP with one more at the end (GPT-2), or after each sum (GPT-1).
-      positions: a learned table, rotations of queries and keys, fixed sinusoids on √width times the embeddings, or none.
+      positions: a learned table, rotations of queries and keys, sinusoids on √width times the embeddings, or none.
       use_bias: whether dense layers and norms have a bias (nanoGPT's `bias`).
       tied_head: whether the logits use the embedding table.
       dropout: of embeddings and of what each half of a block adds.
