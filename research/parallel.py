@@ -213,9 +213,9 @@ class Programs:
                     self._steps(None, capacity), donate_argnums=0, out_shardings=(shardings, self._sharding())
                 )
             platform = self.mesh.devices.flat[0].platform
-            options = kernels.compiler_options(platform)
             with kernels.targeting(platform), kernels.recording() as self.kernels:
                 lowered = mapped.lower(state, self.resident, self._call_of([fed]), np.int32(1))
+                options = kernels.compiler_options(platform, self.kernels)
                 for name, value in options.items():
                     kernels.note(name, value)
             self._calls[call] = lowered.compile(compiler_options=options)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.layers import kernels
 from research.layers.activations import Activation, activation
 from research.layers.dtypes import DType, param_dtype
 
@@ -179,6 +180,7 @@ class Direction(nn.Module):
             begins = jnp.roll(begins, -1, axis=1).at[:, -1].set(True)
         x, mask, begins = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (x, mask, begins))  # time first
         tokens = (x.astype(self.dtype) @ W_x + b_x, mask, begins)
+        kernels.note("recurrence", "scan, with a derivative of its own")
         outputs, final = unroll(self.cell, self.activation, backward, W_h, b_h, state, tokens)
         return jnp.swapaxes(outputs, 0, 1), final
 

@@ -9,6 +9,7 @@ import numpy as np
 import parity
 import pytest
 
+from research.layers import kernels
 from research.layers.recurrent import Recurrent
 from research.pretrained import mapping, rnn
 
@@ -127,3 +128,12 @@ COUNTS = {"elman": 263_168, "lstm": 1_052_672, "gru": 789_504}
 def test_parameters_of_two_layers_of_256(cell):
     shapes = rnn.FAMILIES[2].shapes(Recurrent(cell, 256, 2, input_width=256))
     assert sum(x.size for x in jax.tree.leaves(shapes)) == COUNTS[cell]
+
+
+def test_a_recurrence_is_recorded_and_compiled_with_xlas_own_products():
+    x = jnp.zeros((2, 3, 4))
+    with kernels.recording() as record:
+        jax.eval_shape(lambda: Recurrent("lstm", 4).init(jax.random.key(0), x))
+    assert "recurrence" in record
+    assert kernels.compiler_options("cpu", record) == kernels.compiler_options("tpu", {}) == {}
+    assert kernels.compiler_options("cpu", {}) != {}
