@@ -52,29 +52,24 @@ def sweeps() -> dict[str, Sweep]:
         "warmup, stable, decay": WarmupStableDecay(warmup_steps=100, decay_steps=500, final=0.1),
         "inverse square root": InverseSqrt(warmup_steps=100),
     }
-    # What an ablation changes, by the name of what the model has instead of it.
-    parts = {
-        "depth": ("4 layers", {f"{n} layers": {"model.depth": n} for n in (1, 2)}),
-        "heads": ("4 heads", {f"{n} heads": {"model.num_heads": n} for n in (1, 8)}),
-        "positions": (
-            "learned",
-            {f"{name} positions": {"model.positions": name} for name in ("rotary", "sinusoidal", "none")},
-        ),
-        "norm": (
-            "pre",
-            {
-                "norm after each sum": {"model.norm": "post"},
-                "norm after each sum, rate 1e-3": {"model.norm": "post", "optimizer.learning_rate": 1e-3},
-            },
-        ),
-        "schedule": ("cosine", {name: {"optimizer.schedule": s} for name, s in schedules.items()}),
-        # 801,593 and 806,591 parameters.
-        "lstm": ("GPT", {"LSTM, 1 x 312": lstm(312, 1), "LSTM, 2 x 222": lstm(222, 2)}),
+    depth = {f"{n} layers": {"model.depth": n} for n in (1, 2)}
+    heads = {f"{n} heads": {"model.num_heads": n} for n in (1, 8)}
+    positions = {f"{name} positions": {"model.positions": name} for name in ("rotary", "sinusoidal", "none")}
+    norm = {
+        "norm after each sum": {"model.norm": "post"},
+        "norm after each sum, rate 1e-3": {"model.norm": "post", "optimizer.learning_rate": 1e-3},
     }
-    every = {name: overrides for _, variants in parts.values() for name, overrides in variants.items()}
+    schedule = {name: {"optimizer.schedule": s} for name, s in schedules.items()}
+    # 801,593 and 806,591 parameters.
+    lstms = {"LSTM, 1 x 312": lstm(312, 1), "LSTM, 2 x 222": lstm(222, 2)}
     return {
-        **{part: ablation({}, variants, name=name) for part, (name, variants) in parts.items()},
-        "parts": ablation({}, every, name="base"),
+        "depth": ablation({}, depth, name="4 layers"),
+        "heads": ablation({}, heads, name="4 heads"),
+        "positions": ablation({}, positions, name="learned"),
+        "norm": ablation({}, norm, name="pre"),
+        "schedule": ablation({}, schedule, name="cosine"),
+        "lstm": ablation({}, lstms, name="GPT"),
+        "parts": ablation({}, depth | heads | positions | norm | schedule | lstms, name="base"),
         "tuning": grid("optimizer.learning_rate", 1e-3, 2e-3, 4e-3, 8e-3),
         "gpu": ablation(
             {
