@@ -43,7 +43,7 @@ def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]
     On a CPU, YNNPACK takes matrix products together with what stands next to them.  XLA's own products are as fast by
     themselves, but it computes an activation's gradient again, element by element, while it transposes it for the
     product behind.  A GPT of 6 layers trains 1.24 times as fast so; but an LSTM of 256, whose products are small and
-    many, 0.90 times: a program with a recurrence in its `record` keeps XLA's.
+    many, 0.90 times (8.3 steps/s without it, 7.5 with it): a program with a recurrence in its `record` keeps XLA's.
     """
     ynnpack = platform == "cpu" and "recurrence" not in record
     return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"} if ynnpack else {}
