@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.errors import RequestError, require
+from research.errors import RequestError, TooLong
 from research.layers.dtypes import param_dtype
 
 
@@ -117,16 +117,19 @@ def segment_positions(segments: jax.Array) -> jax.Array:
     return index - jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
 
 
-def text_positions(tokens: jax.Array, segments: jax.Array | None, context_length: int) -> jax.Array:
+def text_positions(
+    tokens: jax.Array, segments: jax.Array | None, context_length: int, column: str = "tokens"
+) -> jax.Array:
     """[1 or batch, length] positions of tokens [batch, length], counted from 0 in every segment.
 
     Raises:
-      RequestError: more tokens than `context_length`.
+      TooLong: more tokens than `context_length`; it names the `column` of the batch that they are.
     """
     if segments is not None:
         return segment_positions(segments)
     length = tokens.shape[1]
-    require(length <= context_length, f"tokens: {length} in a row, expected at most context_length={context_length}")
+    if length > context_length:
+        raise TooLong(column, length, "in a row", f"context_length={context_length}")
     return jnp.arange(length)[None]
 
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.checks import check_counts, check_rates
-from research.errors import RequestError, TooLong, nearest
+from research.errors import RequestError, nearest
 from research.layers.activations import Activation
 from research.layers.attention import Kernel, check_heads, check_kernel, segment_mask
 from research.layers.dtypes import DType
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
 from research.layers.fields import like
-from research.layers.positions import learned, segment_positions, sinusoidal
+from research.layers.positions import learned, sinusoidal, text_positions
 from research.layers.transformer import NormPlacement, TransformerStack
 
 Positions = Literal["sinusoidal", "sinusoidal_halves", "learned"]
@@ -154,10 +154,11 @@ class Transformer(nn.Module):
 
         memory = None  # once its keys and values are in the cache
         if not (decode and self.has_variable("cache", "decoder")):
-            places = self._places("source", source, source_segments)
+            places = text_positions(source, source_segments, self.context_length, "source")
             x = self._embedded(source_embed, source, places, "source_positions", train)
             memory = encoder(x, mask=source_mask if segments is None else segment_mask(source_segments), train=train)
-        positions = self._places("target", target, segments) if positions is None else positions
+        if positions is None:
+            positions = text_positions(target, segments, self.context_length, "target")
         x = self._embedded(embed, target, positions, "target_positions", train)
         memory_mask = source_mask
         if segments is not None:
@@ -195,14 +196,6 @@ class Transformer(nn.Module):
     def _unit(self) -> nn.initializers.Initializer:
         """Vectors of length 1: √width times them, and their products with normalised features, are of size 1."""
         return nn.initializers.normal(self.width**-0.5)
-
-    def _places(self, name: str, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
-        if segments is not None:
-            return segment_positions(segments)
-        length = tokens.shape[1]
-        if length > self.context_length:
-            raise TooLong(name, length, "tokens in a row", f"context_length={self.context_length}")
-        return jnp.arange(length)[None]
 
     def _embedded(self, embed: nn.Embed, tokens: jax.Array, positions: jax.Array, name: str, train: bool) -> jax.Array:
         x = looked_up(tokens, embed, self.pad_token)

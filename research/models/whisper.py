@@ -16,7 +16,7 @@ from research.layers.attention import Kernel, check_heads, check_kernel
 from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
 from research.layers.fields import like
-from research.layers.positions import learned, sinusoidal
+from research.layers.positions import learned, sinusoidal, text_positions
 from research.layers.transformer import TransformerStack
 
 BLOCKS = {"norm": "pre", "final_norm": True, "key_bias": False}
@@ -197,10 +197,7 @@ class Whisper(nn.Module):
             memory, memory_mask = encoder(features, features_mask, train=train)
 
         if positions is None:
-            length = target.shape[1]
-            if length > self.context_length:
-                raise TooLong("target", length, "tokens in a row", f"context_length={self.context_length}")
-            positions = jnp.arange(length)[None]
+            positions = text_positions(target, None, self.context_length, "target")
         embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")
         table = learned(self.context_length, self.width, dtype=self.dtype, name="position_embedding")
         x = nn.Dropout(self.dropout, deterministic=not train)(

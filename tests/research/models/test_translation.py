@@ -145,7 +145,7 @@ def test_impossible_models_are_refused(fields, line):
 def test_sequences_longer_than_the_context_are_refused():
     long, short = np.ones((1, 13), int), np.ones((1, 2), int)
     for source, target, name in ((long, short, "source"), (short, long, "target")):
-        with pytest.raises(RequestError, match=f"{name}: 13 tokens in a row, expected at most context_length=12"):
+        with pytest.raises(RequestError, match=f"{name}: 13 in a row, expected at most context_length=12"):
             jax.eval_shape(TINY.init, jax.random.key(0), source, source > 0, target)
 
 

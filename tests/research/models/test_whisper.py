@@ -126,7 +126,7 @@ def test_impossible_models_are_refused(fields, line):
 LONG = [
     ((1, 19, 5), 2, "features: 19 frames, expected at most 18 for audio_length=9 vectors"),
     ((1, 13, 4), 2, "features: 4 in a frame, expected mels=5"),
-    ((1, 13, 5), 13, "target: 13 tokens in a row, expected at most context_length=12"),
+    ((1, 13, 5), 13, "target: 13 in a row, expected at most context_length=12"),
 ]
 
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import parity
+import published_keys
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -24,18 +25,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_name_and_shape(name):
-    """Abstractly: arrays without memory take the way of the weights."""
-    family, model = PUBLISHED[name]
-    lines = (parity.FIXTURES / "keys" / f"{name}.txt").read_text().splitlines()
-    published = {key: json.loads(shape) for key, shape in (line.split("\t") for line in lines if line[0] != "#")}
-    leaves = mapping.flatten(family.shapes(model))
-    (key_map,) = family.key_maps(model)
-    steps = mapping.plan(key_map, leaves)
-    assert sorted(key for step in steps for key in step.theirs) == sorted(published)
-    for step in steps:
-        ours = step.transform.to_ours(tuple(np.broadcast_to(np.float32(0), published[key]) for key in step.theirs))
-        for path, x in zip(step.ours, ours, strict=True):
-            assert x.shape == tuple(leaves[path].shape[step.layer is not None :])
+    published_keys.check(name, *PUBLISHED[name])
 
 
 def test_parameters_of_opus_mt():
