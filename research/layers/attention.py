@@ -245,9 +245,15 @@ def _grouped(x, groups):
 
 
 def check_heads(
-    width: int, num_heads: int, num_kv_heads: int | None = None, head_dim: int | None = None, *, rotary: bool = False
+    width: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    head_dim: int | None = None,
+    *,
+    rotary: bool = False,
+    field: str = "num_heads",
 ) -> None:
-    """Refuses heads that do not divide; the names are those of a model's fields.
+    """Refuses heads that do not divide; the names are those of a model's fields, `field` that of `num_heads`.
 
     Raises:
       RequestError: names the field, what it is and what would do.
@@ -255,7 +261,7 @@ def check_heads(
     if head_dim is None:
         if width % num_heads:
             fits = ", ".join(str(n) for n in range(1, min(width, 4 * num_heads) + 1) if width % n == 0)
-            raise RequestError(f"num_heads={num_heads}: expected a divisor of width={width}, such as {fits}")
+            raise RequestError(f"{field}={num_heads}: expected a divisor of width={width}, such as {fits}")
         head_dim = width // num_heads
     if num_kv_heads is not None and (num_kv_heads < 1 or num_heads % num_kv_heads):
         raise RequestError(f"num_kv_heads={num_kv_heads}: expected a divisor of num_heads={num_heads}")

@@ -86,11 +86,7 @@ class Transformer(nn.Module):
         check_rates(self, "dropout", "attention_dropout", "activation_dropout")
         check_heads(self.width, self.num_heads)
         decoder_num_heads = self.decoder_num_heads or self.num_heads
-        if decoder_num_heads != self.num_heads:
-            try:
-                check_heads(self.width, decoder_num_heads)
-            except RequestError as error:
-                raise RequestError(f"decoder_{error}") from None
+        check_heads(self.width, decoder_num_heads, field="decoder_num_heads")
         if self.shared_embedding and self.source_vocab_size not in (None, self.vocab_size):
             raise RequestError(
                 f"source_vocab_size={self.source_vocab_size}: expected vocab_size={self.vocab_size}, "

@@ -157,10 +157,7 @@ class Whisper(nn.Module):
         like(self, SpeechEncoder, parent=None).check()
         check_counts(self, "vocab_size", "context_length", "decoder_depth", "decoder_num_heads", "decoder_mlp_width")
         if self.decoder_num_heads is not None:
-            try:
-                check_heads(self.width, self.decoder_num_heads)
-            except RequestError as error:
-                raise RequestError(f"decoder_{error}") from None
+            check_heads(self.width, self.decoder_num_heads, field="decoder_num_heads")
             head_dim = self.width // self.decoder_num_heads
             check_kernel(self.kernel, dtype=self.dtype, head_dim=head_dim, dropout=self.attention_dropout)
 
