@@ -44,9 +44,11 @@ def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]
     themselves, but it computes an activation's gradient again, element by element, while it transposes it for the
     product behind.  A GPT of 6 layers trains 1.24 times as fast so; but an LSTM of 256, whose products are small and
     many, 0.90 times (8.3 steps/s without it, 7.5 with it): a program with a recurrence in its `record` keeps XLA's.
+    Sums are named too: naming products alone takes sums from YNNPACK, and a bias's gradient takes ten times as long.
     """
     ynnpack = platform == "cpu" and "recurrence" not in record
-    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"} if ynnpack else {}
+    types = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    return {"xla_cpu_experimental_ynn_fusion_type": types} if ynnpack else {}
 
 
 @contextlib.contextmanager

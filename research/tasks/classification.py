@@ -15,6 +15,7 @@ from research.data.columns import Source, where
 from research.data.labels import is_soft, probabilities
 from research.errors import RequestError
 from research.hparams import hparam
+from research.tasks.ranking import rank
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
 
 
@@ -150,13 +151,6 @@ class Classification(Task):
         """{"label": int32 [batch], "probability": [batch, classes]}."""
         logits = self._logits(apply, batch, train=False)
         return {"label": jnp.argmax(logits, -1), "probability": jax.nn.softmax(logits)}
-
-
-def rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many classes stand before the label in the order of the logits, ties broken as argmax does: int32 [batch]."""
-    of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    others = jnp.arange(logits.shape[-1])
-    return ((logits > of_label) | ((logits == of_label) & (others < labels[:, None]))).sum(-1)
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:

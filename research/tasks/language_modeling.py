@@ -15,6 +15,7 @@ import optax
 from research.data.columns import Source, chunks, column
 from research.data.text import predicted
 from research.errors import RequestError
+from research.tasks.ranking import is_first
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns
 
 
@@ -82,7 +83,7 @@ class LanguageModeling(Task):
         """Sums over the targets of each row, [batch]."""
         logits = self._logits(apply, batch, train=False)
         nats, counted = self._nats(logits, batch)
-        correct = (jnp.argmax(logits, -1) == batch[self.target]) * counted
+        correct = is_first(logits, batch[self.target]) * counted
         sums = {"nats": nats.sum(-1), "correct": correct.sum(-1), "predicted": counted.sum(-1)}
         return sums | {name: batch[name] for name in ("characters", "bytes") if name in batch}
 

@@ -23,6 +23,7 @@ from research.errors import require
 from research.generation import Beam, Generation, Greedy, generate
 from research.hparams import hparam
 from research.layers.positions import segment_positions
+from research.tasks.ranking import is_first
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns
 
 
@@ -150,7 +151,7 @@ class SequenceToSequence(Texts):
         of_target = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
         expected = (1 - self.label_smoothing) * of_target + self.label_smoothing * logits.mean(axis=-1)
         losses = jax.nn.logsumexp(logits, axis=-1) - expected
-        correct = logits.argmax(axis=-1) == target
+        correct = is_first(logits, target)
         total = counted.sum()
         return {"loss": ((losses * counted).sum(), total), "token_accuracy": ((correct * counted).sum(), total)}
 
@@ -158,7 +159,7 @@ class SequenceToSequence(Texts):
         logits = self._logits(apply, batch, train=False)
         target, mask = batch[self.target].astype(jnp.int32), batch[f"{self.target}_mask"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, target)
-        correct = logits.argmax(axis=-1) == target
+        correct = is_first(logits, target)
         return {
             "loss": (losses * mask).sum(axis=1),
             "correct": (correct & mask).sum(axis=1),

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.errors import require
-from research.tasks.classification import Classification, rank
+from research.tasks.classification import Classification
+from research.tasks.ranking import is_first
 from research.tasks.task import Apply, Batch
 
 
@@ -34,8 +35,8 @@ class ShiftedClassification(Classification):
         images, labels = batch[self.input], batch[self.label]
         for shift in self.shifts:
             moved = [moved_by(images, *by) for by in ((-shift, 0), (shift, 0), (0, -shift), (0, shift))]
-            ranks = [rank(self._logits(apply, {**batch, self.input: x}, train=False), labels) for x in moved]
-            outputs[f"correct_shift_{shift}"] = jnp.mean(jnp.stack(ranks) == 0, 0, dtype=jnp.float32)
+            right = [is_first(self._logits(apply, {**batch, self.input: x}, train=False), labels) for x in moved]
+            outputs[f"correct_shift_{shift}"] = jnp.mean(jnp.stack(right), 0, dtype=jnp.float32)
         return outputs
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
