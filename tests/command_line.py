@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import signal
+import string
 import subprocess
 import sys
 import textwrap
@@ -39,6 +40,22 @@ def launch(*arguments: object) -> Outcome:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([str(argument) for argument in arguments])
     return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def fill(text: str, world: pathlib.Path, run: object = "") -> str:
+    """A text with $W, the folder of what there is, and $OUT, that of a run, put in."""
+    return string.Template(text).substitute(W=world, OUT=run)
+
+
+def refused(arguments: Sequence[object]) -> str:
+    """The one line that a request is refused with."""
+    outcome = launch(*arguments)
+    assert outcome.status == 2, outcome
+    assert outcome.out == ""
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("error: ") and len(lines[0]) < 1000
+    return lines[0]
 
 
 @contextlib.contextmanager
