@@ -38,48 +38,49 @@ def experiment() -> Experiment:
         model=SimpleCNN(channels=(24, 64), kernel_size=5, hidden=(), norm="batch", dropout=0.3),
         task=Classification(classes=10),
         data=TFDS("fashion_mnist"),
-        augment=(RandomCrop(2), HorizontalFlip()),
+        augment=(HorizontalFlip(),),
         preprocess=(Scale("image", 1 / 255),),
         optimizer=AdamW(learning_rate=3e-3, schedule=OneCycle(pct_start=0.2), weight_decay=0.05),
-        steps=12 * EPOCH,
+        steps=20 * EPOCH,
         batch_size=128,
         ema_decay=0.998,
-        eval_every=3 * EPOCH,
+        eval_every=4 * EPOCH,
     )
 
 
 def sweeps() -> dict[str, Sweep]:
     mlp = {
         "model": MLP(widths=(100, 64), classes=10, norm="batch"),
-        "augment": (HorizontalFlip(),),
         "steps": 40 * EPOCH,
         "eval_every": 10 * EPOCH,
     }
     resnet = {
         "model": ResNet(
             depths=(2, 2, 1),
-            widths=(64, 128, 256),
+            widths=(48, 96, 192),
             strides=(2, 2, 2),
             stem="cifar",
             stem_width=32,
             zero_init=True,
             classes=10,
         ),
-        "augment": (RandomCrop(2), HorizontalFlip(), Cutout(8)),
+        "augment": (HorizontalFlip(), Cutout(8)),
+        "steps": 12 * EPOCH,
+        "eval_every": 3 * EPOCH,
         "task.label_smoothing": 0.1,
         "optimizer": SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4),
     }
-    one_recipe = {"augment": (HorizontalFlip(),)}
+    short = {"steps": 4 * EPOCH, "eval_every": None}
     small_resnet = ResNet(
         depths=(1, 1, 1), widths=(16, 32, 64), strides=(1, 2, 2), stem="cifar", stem_width=16, classes=10
     )
-    averaged = {"model.readout": "average"}
-    shifted = {"task": ShiftedClassification(classes=10), "eval_every": None, "augment": (HorizontalFlip(),)}
+    averaged = short | {"model.readout": "average"}
+    shifted = short | {"task": ShiftedClassification(classes=10)}
     return {
         "mlp": Sweep((Variant("mlp", mlp),)),
         "resnet": Sweep((Variant("resnet", resnet),)),
         "models": ablation(
-            baseline=one_recipe,
+            baseline=short,
             variants={"mlp": {"model": mlp["model"]}, "resnet": {"model": small_resnet}},
             name="cnn",
         ),
