@@ -97,6 +97,7 @@ class _Group:
         self.batches = batches if self.stacked else batches[0]
         self.latest_fed: tuple[int, Mapping[str, np.ndarray]] = (-1, {})
         self.seconds = 0.0
+        self.starved_seconds = 0.0  # of these, until a batch was there that the device had nothing to do before
         self.trained = 0
 
     # -- the course of training ----------------------------------------------------------------------------------------
@@ -128,7 +129,10 @@ class _Group:
                 self._save(state, step)
                 self._close_all()
                 raise Interrupted(step)
+            asked = time.perf_counter()
             feds = self._feds(step, min(take, self._next_event(step) - step))
+            if pending and pending[-1][2]["loss"].is_ready():
+                self.starved_seconds += time.perf_counter() - asked
             steps, compiling = len(feds), self.programs.compiling_seconds
             state, metrics = self.programs.train(state, feds)
             self.clock += self.programs.compiling_seconds - compiling
@@ -302,6 +306,7 @@ class _Group:
             "steps": step,
             "seconds": round(self.seconds, 3),
             "steps_per_second": round(self.trained / self.seconds, 3) if self.seconds else None,
+            "starved_seconds": round(self.starved_seconds, 3),
             "stacked": self.programs.trials or 1,
             "parameters": self.parameters,
             "storage": self.feeds.train.reason,

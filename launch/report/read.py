@@ -37,6 +37,7 @@ class Trial:
         `result.json` is `missing`, and one whose `result.json` cannot be understood is `unreadable`.
       metrics: finite numbers only, as `"test/accuracy"`; a NaN is left out, so that n shows it.
       curves: by `(split, metric)`.
+      starved_seconds: of `seconds`, those of waiting for a batch when all before it were computed.
       cut_lines: lines of metrics.jsonl that were skipped because they are not whole.
     """
 
@@ -50,6 +51,7 @@ class Trial:
     steps: int | None = None
     seconds: float | None = None
     steps_per_second: float | None = None
+    starved_seconds: float | None = None
     stacked: int | None = None
     parameters: int | None = None
     pruned_at_step: int | None = None
@@ -209,6 +211,7 @@ def _result(result: Any) -> dict[str, Any]:
         "steps": _integer(result.get("steps")),
         "seconds": _number(result.get("seconds")),
         "steps_per_second": _number(result.get("steps_per_second")),
+        "starved_seconds": _number(result.get("starved_seconds")),
         "stacked": len(stacked) if isinstance(stacked, list) else _integer(stacked),
         "parameters": _integer(result.get("parameters")),
         "pruned_at_step": _integer(pruned_at),

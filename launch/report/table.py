@@ -138,6 +138,10 @@ def _is_best(name: str, cell: Cell, rivals: Sequence[Row]) -> bool:
 # What stands under the table ----------------------------------------------------------------------
 
 
+STARVING = 0.1
+"""The share of a trial's seconds that it may wait for batches before the report says so."""
+
+
 def notes(table: Table) -> list[str]:
     """What the numbers are, in sentences."""
     trials = [trial for run in table.runs for trial in run.trials]
@@ -163,6 +167,13 @@ def notes(table: Table) -> list[str]:
         lines.append("Pruned trials were stopped before the end and are in no mean.")
     if any((trial.stacked or 1) > 1 for trial in trials) and any(trial.seconds is not None for trial in trials):
         lines.append("Trials that trained together in one program share its seconds.")
+    shares = {t.name: t.starved_seconds / t.seconds for t in trials if t.starved_seconds and t.seconds}
+    hungriest = max(shares, key=shares.__getitem__, default=None)
+    if hungriest is not None and shares[hungriest] >= STARVING:
+        lines.append(
+            f"The input starves the training: {hungriest} waited for batches in {shares[hungriest]:.0%} of its "
+            "seconds; data.workers says how many processes read them, data.storage where they are kept."
+        )
     return lines
 
 

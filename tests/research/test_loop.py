@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import struct
+import types
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ import toys
 from command_line import files, lines, read, saved_steps, state
 
 from research.checkpoints import Checkpoints, Store
-from research.data.feed import make_feed
+from research.data.feed import Batches, make_feed
 from research.data.feeds import make_feeds
 from research.evaluation import evaluate
 from research.hparams import hparams
@@ -114,6 +115,7 @@ def test_what_a_trial_leaves(uninterrupted):
         result = read(trial / "result.json")
         assert result["status"] == "finished" and result["steps"] == 24
         assert result["stacked"] == (3 if stacked else 1)
+        assert 0 <= result["starved_seconds"] <= result["seconds"]
         assert result["parameters"] == 12 * 8 + 8 + 2 * 8 + 8 * 3 + 3
         records = lines(trial)
         steps = [(r["step"], r["split"]) for r in records]
@@ -127,6 +129,29 @@ def test_what_a_trial_leaves(uninterrupted):
         assert saved_steps(trial)[-1] == 24 and state(trial)["step"] == 24
         assert json.loads(json.dumps(result)) == result
         assert not (trial / "error.txt").exists(), i
+
+
+def test_seconds_of_waiting_for_batches_are_counted_where_the_device_had_nothing_to_do(tmp_path, monkeypatch):
+    seconds, latest = 0.0, None
+    fed, trained = Batches.fed, Programs.train
+
+    def slowly(batches, step):
+        nonlocal seconds
+        seconds += 1
+        jax.block_until_ready(latest)
+        return fed(batches, step)
+
+    def train(programs, state, feds):
+        nonlocal latest
+        state, latest = trained(programs, state, feds)
+        return state, latest
+
+    monkeypatch.setattr(Batches, "fed", slowly)
+    monkeypatch.setattr(Programs, "train", train)
+    monkeypatch.setattr("research.loop.time", types.SimpleNamespace(perf_counter=lambda: seconds))
+    go(tmp_path, experiments(steps=12, eval_every=None)[:1], stacked=False)
+    result = read(tmp_path / "0" / "result.json")
+    assert result["starved_seconds"] == result["seconds"] == 12 - 4  # without the first call, which compiles
 
 
 def test_the_steps_are_those_of_a_bare_loop(uninterrupted):

@@ -146,6 +146,15 @@ def test_one_seed_has_no_spread(build):
     assert line["test/accuracy std"] == ""
 
 
+def test_a_report_says_that_the_input_starves(build):
+    def said(seconds):
+        ends = {"gelu-s1": {"seconds": 20.0, "starved_seconds": seconds}, "gelu-s2": {"starved_seconds": None}}
+        return [note for note in tables.notes(build(ends=ends)) if "starves" in note]
+
+    assert said(1.0) == said(None) == []
+    assert "gelu-s1 waited for batches in 95% of its seconds" in said(19.0)[0]
+
+
 def test_runs_side_by_side_keep_their_own_baseline(make_run):
     first = make_run("first", variants=VARIANTS, scores=scores, seeds=range(5))
     second = make_run("second", variants=VARIANTS, scores=scores, seeds=range(5), baseline="gelu")
