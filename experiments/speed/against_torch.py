@@ -99,12 +99,12 @@ def gpt() -> Experiment:
     )
 
 
-def images(model: nn.Module, optimizer: Optimizer, steps: int) -> Experiment:
-    """32 images of 32×32 pixels a step."""
+def images(model: nn.Module, optimizer: Optimizer, steps: int, side: int = 32) -> Experiment:
+    """32 images a step, of `side` by `side` pixels."""
     generator = np.random.default_rng(0)
     train = {
-        "image": generator.normal(size=(1_000, 32, 32, 3)).astype(np.float32),
-        "label": generator.integers(0, 10, 1_000),
+        "image": generator.normal(size=(320, side, side, 3)).astype(np.float32),
+        "label": generator.integers(0, 10, 320),
     }
     return Experiment(
         model=model,

@@ -44,6 +44,7 @@ def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]
     themselves, but it computes an activation's gradient again, element by element, while it transposes it for the
     product behind.  Sums are named too, for naming products alone takes them from YNNPACK, and the gradient of a bias
     is such a sum.  A recurrence has products that are small and many: a program with one in its `record` keeps XLA's.
+    experiments/speed/ynnpack.py measures this.
     """
     ynnpack = platform == "cpu" and "recurrence" not in record
     types = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"

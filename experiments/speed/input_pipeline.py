@@ -1,0 +1,87 @@
+"""Batches a second that each way of feeding gives, against the training steps a second of a ResNet-18 that takes them.
+
+    python -m experiments.speed.input_pipeline
+
+Batches of 32 images, twice: 32×32 pixels in arrays, and JPEG files of 500×375 pixels brought to 224×224.  Each way is
+timed by itself.  Whether a run's own input starves it stands in its report.  What was measured is in
+experiments/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from experiments.speed.against_torch import images, ours
+from experiments.speed.side_by_side import in_turns, report
+from launch.host_memory import keep_freed_memory_on_cpu
+from research.data.arrays import InMemory
+from research.data.feeds import make_feeds
+from research.data.folders import ImageFolder
+from research.data.spec import Data, Storage
+from research.models.resnet import resnet
+from research.optimizers import SGD
+
+BATCH = 32
+WAYS: dict[Storage, int] = {"device": 2000, "host": 1000, "workers": 40}  # batches to time
+
+
+def feed(data: Data, storage: Storage) -> Callable[[], float]:
+    """A function that gives the batches/s of one way of feeding; workers are started before the clock."""
+    feeds = make_feeds(data.load(), data)
+
+    def run() -> float:
+        with feeds.train.batches(0, BATCH) as batches:
+            batches.fed(0)
+            started = time.perf_counter()
+            for step in range(1, 1 + WAYS[storage]):
+                batches.fed(step)
+            return WAYS[storage] / (time.perf_counter() - started)
+
+    return run
+
+
+def step(side: int, steps: int) -> Callable[[], float]:
+    """A function that gives the training steps/s of a ResNet-18 on images that are on the device already."""
+    stem = "cifar" if side == 32 else "imagenet"
+    return ours(images(resnet(18, classes=10, stem=stem), SGD(0.1, momentum=0.9), steps, side))
+
+
+def arrays(storage: Storage) -> Data:
+    pixels = np.random.default_rng(0).integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+    return InMemory(train={"image": pixels, "label": np.arange(len(pixels)) % 10}, validation=0, storage=storage)
+
+
+def photographs(folder: pathlib.Path, count: int = 640) -> None:
+    """JPEG files as large as photographs are: smooth colours under some noise, about 60 kB each."""
+    import PIL.Image
+
+    generator = np.random.default_rng(0)
+    for i in range(count):
+        coarse = PIL.Image.fromarray(generator.integers(0, 256, (24, 32, 3), np.uint8))
+        pixels = np.asarray(coarse.resize((500, 375), PIL.Image.Resampling.BICUBIC)).astype(np.int16)
+        pixels = np.clip(pixels + generator.normal(0, 6, pixels.shape), 0, 255).astype(np.uint8)
+        path = folder / str(i % 10) / f"{i}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(pixels).save(path, quality=90)
+
+
+def main() -> None:
+    keep_freed_memory_on_cpu()
+    print("32×32 pixels, in arrays")
+    ways = {f"fed from {way}": feed(arrays(way), way) for way in WAYS}
+    report(in_turns({"ResNet-18's steps": step(32, 6)} | ways, 3), "batches/s", "ResNet-18's steps")
+    with tempfile.TemporaryDirectory() as name:
+        photographs(pathlib.Path(name))
+        data = ImageFolder(name, size=(224, 224), validation=0, storage="workers", workers=2)
+        print("JPEG files, to 224×224 pixels")
+        contenders = {"ResNet-18's steps": step(224, 2), "read by 2 workers": feed(data, "workers")}
+        report(in_turns(contenders, 3), "batches/s", "ResNet-18's steps")
+
+
+if __name__ == "__main__":
+    main()
