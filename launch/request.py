@@ -64,6 +64,8 @@ def read_request(
 ) -> Request:
     """Imports the experiment and resolves what was asked of it.
 
+    A setting goes on top of the experiment and of what all variants of the sweep have alike, under what they compare.
+
     Raises:
       RequestError: whatever is wrong with it, in a line.
     """
@@ -76,10 +78,12 @@ def read_request(
     if not isinstance(base, Experiment):
         raise RequestError(f"{experiment}: experiment() gives a {type(base).__name__}, not an Experiment")
     texts = dict(parse_assignment(text) for text in settings)
-    base = held_against_types(override(held_against_types(base), texts, parse=True))
     chosen = None if sweep is None else _sweep(source, experiment, sweep)
     if chosen is not None:
+        alike, chosen = sweeping.shared(chosen, texts)
         _check_settings_matter(texts, chosen, sweep)
+        base = override(base, alike)
+    base = held_against_types(override(held_against_types(base), texts, parse=True))
     with in_one_line():
         specs = sweeping.trials(base, chosen, seeds=seeds)
     for trial in specs:
@@ -103,7 +107,7 @@ def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
 
 
 def _check_settings_matter(settings: Mapping[str, str], sweep: sweeping.Sweep, name: str) -> None:
-    """Raises RequestError for a --set that every variant of the sweep overrules."""
+    """Raises RequestError for a --set that every variant of the sweep overrules, each in its own way."""
     for path, text in settings.items():
         overruled = (any(f"{path}.".startswith(f"{own}.") for own in variant.overrides) for variant in sweep)
         if len(sweep) and all(overruled):

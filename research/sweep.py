@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,6 +124,32 @@ def ablation(baseline: Overrides, variants: Mapping[str, Overrides], *, name: st
     """A baseline, and named variants that each change it: their overrides come on top of its own."""
     changed = [Variant(key, {**baseline, **overrides}) for key, overrides in variants.items()]
     return Sweep((Variant(name, dict(baseline)), *changed), name)
+
+
+def shared(sweep: Sweep, paths: Iterable[str]) -> tuple[Overrides, Sweep]:
+    """What all variants set alike at or above one of the `paths`, and the sweep without it.
+
+    It is what a sweep chose for itself, and no part of what it compares: a change from outside goes on top of it.
+
+    >>> shared(ablation({"steps": 9, "seed": 1}, {"wide": {"model.widths": (64,)}}), ["steps"])[0]
+    {'steps': 9}
+    """
+    asked = tuple(f"{path}." for path in paths)
+    first = next(iter(sweep), Variant("", {}))
+    alike = {
+        path: value
+        for path, value in first.overrides.items()
+        if any(a.startswith(f"{path}.") for a in asked)
+        and all(path in v.overrides and v.overrides[path] == value for v in sweep)
+    }
+    # Below a part that differs from variant to variant, a field must come after it.
+    parts = {path for variant in sweep for path in variant.overrides if path not in alike}
+    alike = {path: value for path, value in alike.items() if not any(path.startswith(f"{part}.") for part in parts)}
+    left = [
+        dataclasses.replace(v, overrides={path: x for path, x in v.overrides.items() if path not in alike})
+        for v in sweep
+    ]
+    return alike, dataclasses.replace(sweep, variants=tuple(left))
 
 
 # -- drawn at random ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from experiments.digits_mlp import experiment
 from research.errors import RequestError
+from research.optimizers import SGD
+from research.override import override
 from research.sweep import (
     ablation,
     chain,
@@ -20,6 +22,7 @@ from research.sweep import (
     random,
     require_sweep,
     seeds,
+    shared,
     trials,
     uniform,
     zipped,
@@ -43,6 +46,25 @@ def test_an_ablation_changes_its_baseline():
     assert sweep.baseline == "baseline"
     assert sweep.variants[1].overrides == {"model.dropout": 0.1, "model.widths": (9,)}
     assert sweep.variants[2].overrides == {"model.dropout": 0.0}
+
+
+def test_what_all_variants_have_alike_can_be_taken_out():
+    sweep = ablation(
+        {"steps": 9, "optimizer": SGD()}, {"slow": {"optimizer.learning_rate": 1e-5}, "long": {"steps": 99}}
+    )
+    alike, left = shared(sweep, ["optimizer.momentum", "steps"])
+    assert alike == {"optimizer": SGD()}
+    assert [v.overrides for v in left] == [{"steps": 9}, {"steps": 9, "optimizer.learning_rate": 1e-5}, {"steps": 99}]
+    assert left.baseline == sweep.baseline
+    whole = [t.experiment for t in trials(experiment(), sweep)]
+    assert [t.experiment for t in trials(override(experiment(), alike), left)] == whole
+    assert shared(sweep, ["seed", "model.widths"]) == ({}, sweep)
+
+
+def test_a_field_stays_behind_a_part_that_differs():
+    rate = {"optimizer.learning_rate": 0.5}
+    sweep = ablation(rate, {"SGD": {"optimizer": SGD()}})
+    assert shared(sweep, ["optimizer.learning_rate"]) == ({}, sweep)
 
 
 def test_seeds_are_trials_of_a_variant_not_variants():
