@@ -44,7 +44,7 @@ def experiment() -> Experiment:
             words=tuple((str(digit), word) for digit, word in enumerate(WORDS)),
             test_if=(("index", ("0", "1", "2", "3", "4")),),
             tokenizer=CharTokenizer(special_tokens=SPECIAL),
-            buckets=6,
+            buckets=8,
         ),
         preprocess=(LogMelFeatures(log_mel=LogMel(mels=MELS)),),
         augment=(SpecAugment(time_width=5, frequency_width=4),),

@@ -91,7 +91,7 @@ def padding(lengths: Mapping[str, np.ndarray], shapes: Shapes) -> float:
 
 
 def fit_shapes(
-    lengths: Mapping[str, np.ndarray], buckets: int, longest: Mapping[str, int], granularity: int = 128
+    lengths: Mapping[str, np.ndarray], buckets: int, longest: Mapping[str, int], granularity: int = 1024
 ) -> Shapes:
     """A chain of at most `buckets` shapes with little padding for examples of these lengths.
 
@@ -135,4 +135,4 @@ def fit_shapes(
     return {name: chain[:, c].astype(np.int32) for c, name in enumerate(names)}
 
 
-_CHANGES = (-8, -4, -2, -1, 1, 2, 4, 8)
+_CHANGES = tuple(sign * 2**i for sign in (-1, 1) for i in range(7))
