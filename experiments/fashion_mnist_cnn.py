@@ -6,7 +6,7 @@ stratified, is the validation split; the test split is scored once, at the end o
     python -m research.data.tfds prepare fashion_mnist                  once; --manual-dir FOLDER takes files you have
     python -m launch run fashion_mnist_cnn                              two convolutions, 70,546 parameters
     python -m launch run fashion_mnist_cnn --sweep mlp --seeds 3        a perceptron, 85,942
-    python -m launch run fashion_mnist_cnn --sweep resnet               a small ResNet, 1.6 million
+    python -m launch run fashion_mnist_cnn --sweep resnet               a small ResNet, 885,594
     python -m launch run fashion_mnist_cnn --sweep models --seeds 3     the three at 71 to 86 thousand, one recipe
     python -m launch run fashion_mnist_cnn --sweep pooling --seeds 3    maximum, mean, stride or none, equal parameters
     python -m launch run fashion_mnist_cnn --sweep shift --seeds 3      the test image moved by 0 to 4 pixels
@@ -60,14 +60,15 @@ def sweeps() -> dict[str, Sweep]:
             widths=(48, 96, 192),
             strides=(2, 2, 2),
             stem="cifar",
-            stem_width=32,
+            stem_width=16,
             zero_init=True,
             classes=10,
         ),
         "augment": (HorizontalFlip(), Cutout(8)),
-        "steps": 12 * EPOCH,
-        "eval_every": 3 * EPOCH,
+        "steps": 22 * EPOCH,
+        "eval_every": 2 * EPOCH,
         "task.label_smoothing": 0.1,
+        "task.mirrored": True,
         "optimizer": SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4),
     }
     short = {"steps": 4 * EPOCH, "eval_every": None}

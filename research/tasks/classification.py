@@ -32,6 +32,7 @@ class Classification(Task):
         is the last); None where the model gives a row of logits an example.
       label_smoothing: share of the target spread evenly over all classes (Szegedy et al., 2016).
       objective: "cross_entropy", or "focal": cross-entropy times (1 - p of the label)^focal_gamma (Lin et al., 2017).
+      mirrored: evaluations and predictions average the logits of an image and of its mirror image.
       top_k: further accuracies to report, such as (5,).
       calibration_bins: equal bins of confidence for the expected calibration error (Guo et al., 2017).
     """
@@ -44,6 +45,7 @@ class Classification(Task):
     label_smoothing: float = hparam(0.0)
     objective: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: float = hparam(2.0)
+    mirrored: bool = False
     top_k: tuple[int, ...] = ()
     calibration_bins: int = 15
 
@@ -110,6 +112,17 @@ class Classification(Task):
             )
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
+    def _eval_logits(self, apply: Apply, batch: Batch) -> jax.Array:
+        """[batch, classes], without dropout and the like."""
+        logits = self._logits(apply, batch, train=False)
+        if not self.mirrored:
+            return logits
+        images = batch[self.input]
+        if images.ndim != 4:
+            given = f"{self.input} of shape {list(images.shape[1:])}"
+            raise RequestError(f"task.mirrored=true: {given}; expected images [height, width, channels]")
+        return (logits + self._logits(apply, {**batch, self.input: images[:, :, ::-1]}, train=False)) / 2
+
     def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
         logits = self._logits(apply, batch, train=True, rngs=rngs)
         labels = probabilities(batch[self.label], self.classes).astype(logits.dtype)
@@ -129,7 +142,7 @@ class Classification(Task):
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """Of probabilities, the likeliest class is what accuracies ask for."""
-        logits = self._logits(apply, batch, train=False)
+        logits = self._eval_logits(apply, batch)
         labels = batch[self.label]
         if is_soft(labels):
             losses = optax.softmax_cross_entropy(logits, probabilities(labels, self.classes))
@@ -149,7 +162,7 @@ class Classification(Task):
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """{"label": int32 [batch], "probability": [batch, classes]}."""
-        logits = self._logits(apply, batch, train=False)
+        logits = self._eval_logits(apply, batch)
         return {"label": jnp.argmax(logits, -1), "probability": jax.nn.softmax(logits)}
 
 

@@ -35,7 +35,7 @@ class ShiftedClassification(Classification):
         images, labels = batch[self.input], batch[self.label]
         for shift in self.shifts:
             moved = [moved_by(images, *by) for by in ((-shift, 0), (shift, 0), (0, -shift), (0, shift))]
-            right = [is_first(self._logits(apply, {**batch, self.input: x}, train=False), labels) for x in moved]
+            right = [is_first(self._eval_logits(apply, {**batch, self.input: x}), labels) for x in moved]
             outputs[f"correct_shift_{shift}"] = jnp.mean(jnp.stack(right), 0, dtype=jnp.float32)
         return outputs
 

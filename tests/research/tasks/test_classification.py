@@ -82,6 +82,26 @@ def test_prediction_gives_label_and_probability():
 SOFT = jnp.asarray([[0.7, 0.3, 0.0], [0.0, 0.2, 0.8]])
 
 
+def test_a_mirrored_answer_is_the_mean_of_both_sides():
+    images = jax.random.normal(jax.random.key(0), (5, 3, 4, 2))
+    batch = {"image": images, "label": jnp.zeros(5, jnp.int32), "weight": jnp.ones(5)}
+    weights = jax.random.normal(jax.random.key(1), (24, 3))
+
+    def apply(x, **_):
+        return x.reshape(len(x), -1) @ weights
+
+    plain, mirrored = Classification(classes=3), Classification(classes=3, mirrored=True)
+    both = (apply(images) + apply(images[:, :, ::-1])) / 2
+    np.testing.assert_allclose(mirrored.predict(apply, batch)["probability"], jax.nn.softmax(both), rtol=1e-5)
+    turned = {**batch, "image": images[:, :, ::-1]}
+    for name, value in mirrored.eval_outputs(apply, batch).items():
+        np.testing.assert_allclose(value, mirrored.eval_outputs(apply, turned)[name], rtol=1e-5)
+    assert not np.allclose(plain.eval_outputs(apply, batch)["loss"], mirrored.eval_outputs(apply, batch)["loss"])
+    np.testing.assert_allclose(plain.loss(apply, batch, {})["loss"][0], mirrored.loss(apply, batch, {})["loss"][0])
+    with pytest.raises(RequestError, match=r"image of shape \[24\]; expected images"):
+        mirrored.eval_outputs(lambda x, **_: x[:, :3], {**batch, "image": images.reshape(5, -1)})
+
+
 def test_labels_may_be_probabilities():
     logits = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 0.5, 0.2]])
     for task in (Classification(classes=3), Classification(classes=3, label_smoothing=0.1, objective="focal")):
