@@ -71,7 +71,7 @@ def sweeps() -> dict[str, Sweep]:
         "task.mirrored": True,
         "optimizer": SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4),
     }
-    short = {"steps": 4 * EPOCH, "eval_every": None}
+    short = {"steps": 2 * EPOCH, "eval_every": None}
     small_resnet = ResNet(
         depths=(1, 1, 1), widths=(16, 32, 64), strides=(1, 2, 2), stem="cifar", stem_width=16, classes=10
     )
