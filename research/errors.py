@@ -14,6 +14,7 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 
+_LISTED = 32  # options; more than these make a line that nobody reads
 _ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore's, after the cause: [os_error_code='28'] [tensorstore_spec='{…
 
 
@@ -33,7 +34,7 @@ class TooLong(RequestError):
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """A tail for an error line: the option closest in spelling to `name`, then all of them.
+    """A tail for an error line: the option closest in spelling to `name`, then all of them unless they are many.
 
     >>> nearest("wdith", ["width", "depth"])
     "did you mean 'width'? (one of: depth, width)"
@@ -41,10 +42,16 @@ def nearest(name: str, options: Iterable[str]) -> str:
     options = sorted({str(option) for option in options})
     if not options:
         return "there is none to choose from"
-    listed = f"one of: {', '.join(options)}"
     spelled = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
-    return f"did you mean {spelled[close[0]]!r}? ({listed})" if close else listed
+
+    def closest(n: int, cutoff: float) -> list[str]:
+        return [spelled[match] for match in difflib.get_close_matches(str(name).lower(), spelled, n, cutoff)]
+
+    likely = [f"did you mean {option!r}?" for option in closest(1, 0.5)]
+    if len(options) <= _LISTED:
+        listed = f"one of: {', '.join(options)}"
+        return f"{likely[0]} ({listed})" if likely else listed
+    return likely[0] if likely else f"one of {len(options)}: {', '.join(closest(_LISTED // 4, 0.0))}, …"
 
 
 def require(condition: bool, message: str) -> None:

@@ -264,9 +264,7 @@ def _check_known(name: str) -> None:
 
     known = tfds.list_builders(with_community_datasets=False)
     if name not in known:
-        close = nearest(name, known)
-        hint = close.split(" (one of")[0] if close.startswith("did") else "see tensorflow.org/datasets/catalog"
-        raise RequestError(f"TFDS has no data set {name!r}; {hint}")
+        raise RequestError(f"TFDS has no data set {name!r}; {nearest(name, known)}")
 
 
 def prepare(name: str, directory: str | None = None, manual_dir: str | None = None) -> epath.Path:
