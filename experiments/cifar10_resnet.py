@@ -66,7 +66,7 @@ def sweeps() -> dict[str, Sweep]:
         "model": ResNet(
             depths=(1, 1, 1), widths=(64, 128, 256), strides=(2, 2, 2), stem="cifar", stem_width=32, classes=10
         ),
-        "steps": 15 * EPOCH,
+        "steps": 10 * EPOCH,
     }
     small = {"model": cifar_resnet(20), "task.label_smoothing": 0.0, "augment": CROP_AND_FLIP}
     return {
