@@ -40,7 +40,7 @@ def experiment() -> Experiment:
     return Experiment(
         model=resnet(50, zero_init=True, dtype="bfloat16"),
         task=Classification(classes=1000, label_smoothing=0.1, top_k=(5,)),
-        data=TFDS("imagenet2012", test="validation", validation=10_000, size=(256, 256), workers=32),
+        data=TFDS("imagenet2012", test="validation", validation=10_000, size=(256, 256), convert=True, workers=32),
         augment=(RandomResizedCrop(size=(224, 224)), HorizontalFlip()),
         preprocess=(
             CenterCrop("image", (224, 224)),

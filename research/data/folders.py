@@ -9,16 +9,14 @@ from typing import Any, Literal, Self
 import numpy as np
 from etils import epath
 
+from research.checks import check_counts, check_types
 from research.data.columns import Source
-from research.data.spec import Data, Splits, check_amount, check_choice
+from research.data.images import MODES, ImageShape, Resize, decode, to_shape
+from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
-
-Resize = Literal["crop", "stretch", "pad"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test",)}
-_CHANNELS = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "YCbCr": 3, "CMYK": 3, "RGBA": 4}  # of Pillow's 8-bit modes
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +27,8 @@ class ImageFolder(Data):
     are there.  Without a test folder, `test` of the images is held out.  Classes are sorted by name; `fit` fills in
     `class_names`.  Hidden files and files without an image's suffix are left out.
 
-    `resize` brings an image to `size` (height, width): "crop" scales it to cover the size and crops the centre, "pad"
-    fits it in and pads with black, "stretch" changes its aspect.  An image of another number of channels is an error,
-    unless `convert` says to convert it.  EXIF orientation is applied.
+    `resize` says how an image is brought to `size`, (height, width) (see `ImageShape`).  One of another number of
+    channels is an error, unless `convert` says to convert it.  EXIF orientation is applied.
 
     Palettes and CMYK count as 3 channels.  Damaged files and pixels of more than 8 bits a channel are errors that name
     the file.
@@ -44,6 +41,11 @@ class ImageFolder(Data):
     convert: bool = False
     test: float | int = 0.2
     class_names: tuple[str, ...] | None = None
+
+    @property
+    def shape(self) -> ImageShape:
+        """What every image is brought to."""
+        return ImageShape(self.size, self.channels, self.resize, self.convert)
 
     def read(self) -> Splits:
         folders = self._split_folders()
@@ -70,23 +72,21 @@ class ImageFolder(Data):
 
     def check(self) -> None:
         super().check()
-        good = len(self.size) == 2 and min(self.size) >= 1
-        require(good, f"size={self.size}: expected (height, width) in pixels, each at least 1")
-        require(self.channels in _MODES, f"channels={self.channels}: expected one of {', '.join(map(str, _MODES))}")
-        check_choice("resize", self.resize, Resize)
+        check_types(self)
+        check_counts(self, "size")
         check_amount("test", self.test)
 
     def _encode_one(self, image: Any, name: str) -> np.ndarray:
         import PIL.Image
 
         if isinstance(image, str) or hasattr(image, "__fspath__"):
-            return load_image(epath.Path(image), self)
+            return load_image(epath.Path(image), self.shape)
         if isinstance(image, PIL.Image.Image):
-            return to_shape(image, self, name)
+            return to_shape(image, self.shape, name)
         x = np.asarray(image)
-        good = x.dtype == np.uint8 and x.ndim in (2, 3) and (x.ndim == 2 or x.shape[-1] in (1, *_MODES))
+        good = x.dtype == np.uint8 and x.ndim in (2, 3) and (x.ndim == 2 or x.shape[-1] in MODES)
         require(good, f"{name}: expected uint8 [height, width, {self.channels}], got {x.dtype} {list(x.shape)}")
-        return to_shape(PIL.Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x), self, name)
+        return to_shape(PIL.Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x), self.shape, name)
 
     def _split_folders(self) -> dict[str, epath.Path]:
         root = epath.Path(self.path)
@@ -119,20 +119,20 @@ class ImageFolder(Data):
             files += found
             labels += [names.index(name)] * len(found)
         require(bool(files), f"{folder} holds no class folders; expected {folder}/CLASS/IMAGE.png")
-        return Images(tuple(files), np.array(labels, np.int32), self)
+        return Images(tuple(files), np.array(labels, np.int32), self.shape)
 
 
 class Images:
     """A source that decodes an image file when asked for it."""
 
-    def __init__(self, files: tuple[epath.Path, ...], labels: np.ndarray, spec: ImageFolder):
-        self.files, self.labels, self.spec = files, labels, spec
+    def __init__(self, files: tuple[epath.Path, ...], labels: np.ndarray, shape: ImageShape):
+        self.files, self.labels, self.shape = files, labels, shape
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        return {"image": load_image(self.files[i], self.spec), "label": self.labels[i]}
+        return {"image": load_image(self.files[i], self.shape), "label": self.labels[i]}
 
     def column(self, name: str) -> np.ndarray | None:
         return self.labels if name == "label" else None
@@ -141,43 +141,19 @@ class Images:
         return str(self.files[i])
 
 
-def load_image(path: epath.Path, spec: ImageFolder) -> np.ndarray:
-    """The image in a file, uint8 [height, width, channels] of `spec`; a RequestError names the file that is none."""
-    import PIL.Image
+def load_image(path: epath.Path, shape: ImageShape) -> np.ndarray:
+    """The image in a file, uint8 [height, width, channels] of that shape.
 
+    Raises:
+      RequestError: the line names the file, which is missing, damaged or of other channels.
+    """
     try:
-        with path.open("rb") as f, PIL.Image.open(f) as image:
-            image.load()
-            return to_shape(image, spec, str(path))
+        with path.open("rb") as file:
+            return decode(file, shape, str(path))
     except FileNotFoundError:
         raise RequestError(f"{path} does not exist; expected an image") from None
-    except (OSError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
-        # Pillow's message for a file it cannot identify is about the open file; the path says it better.
-        reason = "" if isinstance(error, PIL.UnidentifiedImageError) else f": {error}"
-        raise RequestError(f"{path} is not an image that can be read{reason}") from None
-
-
-def to_shape(image: Any, spec: ImageFolder, name: str) -> np.ndarray:
-    """A Pillow image as uint8 [height, width, channels] of `spec`."""
-    from PIL import Image, ImageOps
-
-    channels = _CHANNELS.get(image.mode)
-    require(channels is not None, f"{name}: pixels of mode {image.mode!r}; expected 8 bits a channel")
-    if channels != spec.channels and not spec.convert:
-        raise RequestError(
-            f"{name} has {channels} channels (mode {image.mode!r}), expected channels={spec.channels}; "
-            "convert=True converts such images"
-        )
-    image = ImageOps.exif_transpose(image).convert(_MODES[spec.channels])
-    height, width = spec.size
-    if image.size != (width, height):
-        if spec.resize == "crop":
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-        elif spec.resize == "pad":
-            image = ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC)
-        else:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(height, width, spec.channels)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _folders(path: epath.Path) -> list[epath.Path]:

@@ -17,14 +17,15 @@ import re
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from etils import epath
 
+from research.checks import check_counts, check_types
 from research.data.columns import Source, canonical
-from research.data.folders import Resize, to_shape
-from research.data.spec import Data, Splits, check_amount, check_choice
+from research.data.images import ImageShape, Resize, decode
+from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
 
 
@@ -35,9 +36,9 @@ class TFDS(Data):
     `train`, `validation_split` and `test` name splits, slices such as "train[:80%]" included; `test` may also be a
     fraction or a number of examples to hold out of train.  `features` are (feature, field) pairs to read and what to
     call them in the batch: (("image", "image"), ("species", "label")); None takes all under their own names, but text.
-    `size` (height, width) is what images are brought to, in the manner of `resize` (see `ImageFolder`); None leaves
-    them, and then all have to have one size.  `data_dir` is by default the environment's TFDS_DATA_DIR, else
-    ~/tensorflow_datasets.
+    `size` (height, width) is what images are brought to, in the manner of `resize` (see `ImageShape`); None leaves
+    them, and then all have to have one size.  One of other channels than the data set declares is an error, unless
+    `convert` says to convert it.  `data_dir` is by default the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TFDS(Data):
     features: tuple[tuple[str, str], ...] | None = None
     size: tuple[int, int] | None = None
     resize: Resize = "crop"
+    convert: bool = False
     class_names: tuple[str, ...] | None = None
 
     def read(self) -> Splits:
@@ -72,19 +74,19 @@ class TFDS(Data):
 
     def example(self) -> dict[str, np.ndarray] | None:
         """From what TFDS knows of the data set, prepared or not; None where sizes differ and `size` says nothing."""
-        import tensorflow_datasets as tfds
-
         try:
             features = self._builder().info.features
         except RequestError:  # not prepared, but TFDS may know it
+            import tensorflow_datasets as tfds
+
             name, config, version = parse_name(self.name)
             _check_known(name)
             make = tfds.builder_cls(name)
             features = make(config=config, version=version, data_dir=os.fspath(self._root())).info.features
-        zeros = {}
+        zeros, images = {}, _images(features)
         for feature, field in self._fields(features).items():
             shape = features[feature].shape
-            if self.size is not None and isinstance(features[feature], tfds.features.Image):
+            if self.size is not None and feature in images:
                 shape = (*self.size, shape[-1])
             if None in shape:
                 return None
@@ -93,10 +95,9 @@ class TFDS(Data):
 
     def check(self) -> None:
         super().check()
+        check_types(self)
         parse_name(self.name)
-        good = self.size is None or (len(self.size) == 2 and min(self.size) >= 1)
-        require(good, f"size={self.size}: expected (height, width) in pixels, each at least 1")
-        check_choice("resize", self.resize, Resize)
+        check_counts(self, "size")
         if isinstance(self.test, float | int):
             check_amount("test", self.test)
 
@@ -157,22 +158,18 @@ class TFDS(Data):
             raise RequestError(
                 f"{field}={split!r}: {self.name!r} has no such split; {hint}; or test=0.2 to hold some out"
             )
-        return Records(os.fspath(builder.data_dir), split, fields, self.size, self.resize)
+        shapes = {
+            name: ImageShape(self.size, channels, self.resize, self.convert)
+            for name, channels in _images(builder.info.features).items()
+        }
+        return Records(os.fspath(builder.data_dir), split, fields, shapes)
 
 
 class Records:
     """A split of a prepared data set, opened where it is first read: a worker process opens its own."""
 
-    def __init__(
-        self,
-        directory: str,
-        split: str,
-        fields: dict[str, str],
-        size: tuple[int, int] | None = None,
-        resize: Resize = "crop",
-    ):
-        self._directory, self._split, self._fields = directory, split, fields
-        self._size, self._resize = size, resize
+    def __init__(self, directory: str, split: str, fields: dict[str, str], shapes: dict[str, ImageShape]):
+        self._directory, self._split, self._fields, self._shapes = directory, split, fields, shapes
         self._opened: tuple[Any, Any, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -186,16 +183,14 @@ class Records:
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
         records, features, encoded = self._open()
-        decoders = encoded
-        if self._size is None:
-            decoders = {name: skip for name, skip in encoded.items() if name not in self._fields}
-        decoded = [features.deserialize_example_np(r, decoders=decoders) for r in records.__getitems__(list(indices))]
-        if self._size is not None:
-            for i, example in zip(indices, decoded, strict=True):
-                for name in encoded.keys() & self._fields.keys():
-                    shape = _Shape(self._size, features[name].shape[-1], self._resize)
-                    example[name] = _brought_to(shape, example[name], self.where(i))
-        return [{field: example[name] for name, field in self._fields.items()} for example in decoded]
+        images = encoded.keys() & self._fields.keys()
+        found = []
+        for i, record in zip(indices, records.__getitems__(list(indices)), strict=True):
+            example = features.deserialize_example_np(record, decoders=encoded)
+            for name in images:
+                example[name] = decode(io.BytesIO(example[name]), self._shapes[name], self.where(i))
+            found.append({field: example[name] for name, field in self._fields.items()})
+        return found
 
     def column(self, name: str) -> np.ndarray | None:
         """One column of plain numbers, without decoding images."""
@@ -220,29 +215,17 @@ class Records:
             builder = tfds.builder_from_directory(self._directory)
             source = builder.as_data_source(split=self._split)
             features = builder.info.features
-            images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
-            self._opened = source.data_source, features, dict.fromkeys(images, tfds.decode.SkipDecoding())
+            encoded = dict.fromkeys(self._shapes, tfds.decode.SkipDecoding())
+            self._opened = source.data_source, features, encoded
         return self._opened
 
 
-class _Shape(NamedTuple):
-    """What `to_shape` brings an image to; of another number of channels, it is converted."""
+def _images(features: Any) -> dict[str, int]:
+    """{feature: channels} of the images of 8 bits a channel; TFDS itself decodes the others."""
+    import tensorflow_datasets as tfds
 
-    size: tuple[int, int]
-    channels: int
-    resize: Resize
-    convert: bool = True
-
-
-def _brought_to(shape: _Shape, encoded: bytes, name: str) -> np.ndarray:
-    """An encoded image as uint8 [height, width, channels]; a RequestError names one that is damaged."""
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(io.BytesIO(encoded)) as image:
-            return to_shape(image, shape, name)
-    except (OSError, SyntaxError, EOFError) as error:
-        raise RequestError(f"{name}: the image cannot be decoded: {error}") from None
+    found = {name: x for name, x in features.items() if isinstance(x, tfds.features.Image)}
+    return {name: image.shape[-1] for name, image in found.items() if image.np_dtype == np.uint8}
 
 
 def data_dir(given: str | None = None) -> epath.Path:

@@ -216,7 +216,7 @@ def test_encode_refuses(raw, message):
         ({"size": (0, 4)}, "size="),
         ({"size": (4,)}, "size="),
         ({"channels": 2}, "channels=2: expected one of 1, 3, 4"),
-        ({"resize": "krop"}, "resize='krop': did you mean 'crop'"),
+        ({"resize": "krop"}, "resize='krop': expected one of crop, stretch, pad; did you mean 'crop'"),
     ],
 )
 def test_check(fields, message):

@@ -1,5 +1,6 @@
 """Prepared TFDS data sets without TensorFlow: reading, preparing, and what to type where one is missing."""
 
+import dataclasses
 import gzip
 import io
 import os
@@ -96,6 +97,75 @@ def test_images_are_brought_to_a_size(root):
     assert small["image"].shape == (10, 2, 3, 1) and small["image"].dtype == np.uint8
     assert np.array_equal(small["image"][:, 1, 2, 0], whole["image"][:, 0, 0, 0])  # each is of one grey
     assert np.array_equal(small["label"], whole["label"])
+
+
+def image_file(mode="RGB", kind="png"):
+    import PIL.Image
+
+    file = io.BytesIO()
+    noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8))
+    noise.convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+def pictures(folder, content, image=None):
+    """A prepared data set of one image, of 4 × 4 pixels and 3 channels unless declared otherwise."""
+
+    class Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        name = "pictures"
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"image": image or tfds.features.Image(shape=(4, 4, 3))})
+            return self.dataset_info_from_configs(features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield 0, {"image": content}
+
+    Pictures(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return TFDS("pictures", str(folder), test=None)
+
+
+DAMAGED = {"no image": b"no image", "empty": b"", "truncated": image_file(kind="jpeg")[:500]}
+
+
+@pytest.mark.parametrize("size", [None, (2, 2)])
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_image_is_named(tmp_path, content, size):
+    source = dataclasses.replace(pictures(tmp_path, content), size=size).read().train
+    with pytest.raises(RequestError) as error:
+        materialize(source)
+    place = f"{tmp_path}/pictures/1.0.0, train, example 0 is not an image that can be read"
+    assert str(error.value).startswith(place)
+    assert "<" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [None, (2, 2)])
+def test_other_channels_than_declared_are_named_or_converted(tmp_path, size):
+    data = dataclasses.replace(pictures(tmp_path, image_file("L")), size=size)
+    message = r"^\S+, train, example 0 has 1 channels \(mode 'L'\), expected channels=3; convert=True converts"
+    with pytest.raises(RequestError, match=message):
+        materialize(data.read().train)
+    image = dataclasses.replace(data, convert=True).read().train[0]["image"]
+    assert image.shape == (*(size or (4, 4)), 3) and np.ptp(image, axis=-1).max() == 0
+
+
+def test_images_of_floats_are_left_to_tfds(tmp_path):
+    """TFDS writes a float32 as the four channels of a pixel: nothing to scale or to convert."""
+    import PIL.Image
+
+    values = np.random.default_rng(0).random((4, 4), np.float32)
+    file = io.BytesIO()
+    PIL.Image.fromarray(values[..., None].view(np.uint8)).save(file, "png")
+    image = tfds.features.Image(shape=(4, 4, 1), dtype=np.float32)
+    image._image_encoder.encode_image_or_path = bytes  # its own asks TensorFlow
+    data = dataclasses.replace(pictures(tmp_path, file.getvalue(), image), size=(8, 8))
+    found = data.read().train[0]["image"]
+    assert found.shape == data.example()["image"].shape
+    np.testing.assert_array_equal(found[..., 0], values)
 
 
 def test_shapes_are_known_without_examples(root, tmp_path):
