@@ -36,6 +36,36 @@ def test_it_is_flaxs_and_so_are_its_gradients(dtype, axis_name):
         np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), rtol=tolerance, atol=20 * tolerance)
 
 
+@pytest.mark.parametrize("axis_name", [None, AXIS])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-4), ("bfloat16", 0.02)])
+def test_a_mean_of_many_deviations_costs_no_precision(dtype, tolerance, axis_name):
+    """Against float64: output, statistics and gradients where the mean is 300 standard deviations."""
+    rng = np.random.default_rng(0)
+    scale = 1 if dtype == "float32" else 100  # bfloat16 has no decimals at 300: the deviations are wider
+    x = jnp.asarray(rng.normal([300, -300, 0], scale, (2, 32, 4, 4, 3)), dtype)
+    dy = jnp.asarray(rng.normal(size=x.shape), dtype)
+    layer = batch_norm(True, axis_name=axis_name, dtype=dtype)
+    found = jax.vmap(lambda x, dy: run(layer, x, dy), axis_name=AXIS)(x, dy)
+    y, updated, (dx, dparams) = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+
+    x, dy = np.asarray(x, np.float64), np.asarray(dy, np.float64)
+    axes = (1, 2, 3) if axis_name is None else (0, 1, 2, 3)
+    centred = x - x.mean(axes, keepdims=True)
+    variance = np.square(centred).mean(axes, keepdims=True)
+    normal = centred / np.sqrt(variance + 1e-5)
+    scale, bias = np.array([0.5, 1.0, 2.0]), np.array([1.0, 0.0, -1.0])
+    through = dy - dy.mean(axes, keepdims=True) - normal * (dy * normal).mean(axes, keepdims=True)
+
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+    close(y, normal * scale + bias)
+    close(updated["batch_stats"]["mean"], 0.9 + 0.1 * np.broadcast_to(x.mean(axes), (2, 3)))
+    close(updated["batch_stats"]["var"], 1.8 + 0.1 * np.broadcast_to(variance.reshape(-1, 3), (2, 3)))
+    close(dx, through * scale / np.sqrt(variance + 1e-5))
+    close(dparams["scale"], (dy * normal).sum((1, 2, 3)))
+
+
 def test_evaluation_uses_the_running_statistics():
     layer = batch_norm(False, axis_name=None, dtype="float32")
     variables = layer.init(jax.random.key(0), jnp.ones((1, 2)))
