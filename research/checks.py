@@ -1,11 +1,12 @@
 """What the `check()` of a spec or a model says of its fields, in the same words everywhere.
 
     def check(self) -> None:
+        check_types(self)
         check_counts(self, "width", "depths", "classes")
         check_rates(self, "dropout")
 
-Each raises RequestError with the field's name first.  A field that is None is left to its default; a tuple is checked
-item by item.
+Each raises RequestError with the field's name first.  Where a type allows None, so do the others, which leave it to the
+default; a tuple is checked item by item.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from research.conform import conform, field_types
 from research.errors import require
+
+
+def check_types(spec: Any) -> None:
+    """Every field is of its type: a Literal one of its choices, an int a whole number."""
+    for name, hint in field_types(type(spec)).items():
+        conform(getattr(spec, name), hint, name)
 
 
 def check_counts(spec: Any, *names: str, least: int = 1) -> None:

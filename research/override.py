@@ -9,13 +9,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
-import numpy as np
-
+from research.conform import Mismatch, arms, conform, conform_arm, describe, field_types, spelling
 from research.errors import RequestError, nearest
 from research.serialization import from_json, value_fields
 
@@ -61,7 +59,7 @@ def _children(value: Any) -> list[tuple[str, Any]]:
 
 def _replaced(node: Any, hint: Any, keys: list[str], new: Any, path: str, parse: bool, root: Any) -> Any:
     if not keys:
-        return _parsed(new, hint, node, path) if parse else _conform(new, hint, path)
+        return _parsed(new, hint, node, path) if parse else conform(new, hint, path)
     key, *rest = keys
 
     def inner(child: Any, child_hint: Any) -> Any:
@@ -93,107 +91,30 @@ def _unknown(path: str, key: str, node: Any, names: Any, root: Any) -> RequestEr
     return RequestError(f"{path}: {holder}; {nearest(key, names) if names else nearest(path, paths)}")
 
 
-def field_types(cls: type) -> dict[str, Any]:
-    """{field name: its type}, annotations resolved."""
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints.get(f.name, Any) for f in value_fields(cls)}
-
-
 def _element_type(hint: Any, index: int) -> Any:
-    for arm in _arms(hint):
+    for arm in arms(hint):
         if typing.get_origin(arm) is tuple:
             args = typing.get_args(arm)
             return args[0] if args[-1] is Ellipsis else args[index]
     return Any
 
 
-def _arms(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a type, the narrower before the wider: 5 is an int before it is a float."""
-    if typing.get_origin(hint) not in (Union, types.UnionType):
-        return (hint,)
-    return tuple(sorted(typing.get_args(hint), key=lambda arm: {float: 1, str: 2}.get(arm, 0)))
-
-
-def _describe(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    if len(_arms(hint)) > 1:
-        return " or ".join(_describe(arm) for arm in _arms(hint))
-    if typing.get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
-    if typing.get_origin(hint) is tuple:
-        args = typing.get_args(hint)
-        if args[-1] is Ellipsis:
-            return f"a tuple, each entry {_describe(args[0])}"
-        return f"a tuple ({', '.join(_describe(arg) for arg in args)})"
-    return names.get(hint) or getattr(hint, "__name__", str(hint))
-
-
-def _conform(value: Any, hint: Any, path: str) -> Any:
-    """`value` if it is of type `hint` (an int is a float, a list a tuple), or an error."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    for arm in _arms(hint):
-        try:
-            return _conform_arm(value, arm, path)
-        except _Mismatch:
-            continue
-    raise RequestError(f"{path}={value!r:.80}: expected {_describe(hint)}{_spelling(value, hint)}")
-
-
-class _Mismatch(Exception):
-    pass
-
-
-def _conform_arm(value: Any, arm: Any, path: str) -> Any:
-    origin = typing.get_origin(arm)
-    if arm is Any:
-        return value
-    if arm is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        raise _Mismatch
-    if arm is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        raise _Mismatch
-    if origin is Literal:
-        if value in typing.get_args(arm):
-            return value
-        raise _Mismatch
-    if origin is tuple:
-        args = typing.get_args(arm)
-        fixed = args[-1] is not Ellipsis
-        if not isinstance(value, tuple | list) or (fixed and len(value) != len(args)):
-            raise _Mismatch
-        hints = args if fixed else (args[0],) * len(value)
-        return tuple(_conform(child, h, f"{path}.{i}") for i, (child, h) in enumerate(zip(value, hints, strict=True)))
-    cls = origin or arm
-    if isinstance(cls, type) and isinstance(value, cls):
-        return value
-    raise _Mismatch
-
-
-def _spelling(value: Any, hint: Any) -> str:
-    options = [str(x) for arm in _arms(hint) if typing.get_origin(arm) is Literal for x in typing.get_args(arm)]
-    return f"; {nearest(value, options)}" if options and isinstance(value, str) else ""
-
-
 def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
     """`text` read as a `hint`; a field of no stated type keeps the type of its old value."""
     if hint is Any and old is not None:
         hint = type(old)
-    for arm in _arms(hint):
+    for arm in arms(hint):
         try:
-            return _conform_arm(_read(text, arm, path), arm, path)
-        except (_Mismatch, ValueError) as error:
+            return conform_arm(_read(text, arm, path), arm, path)
+        except (Mismatch, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
-    expected = f"{_describe(hint)}{_hint_to_fields(hint, path)}{_spelling(text, hint)}"
+    expected = f"{describe(hint)}{_hint_to_fields(hint, path)}{spelling(text, hint)}"
     raise RequestError(f"{path}={text:.80}: expected {expected}")
 
 
 def _hint_to_fields(hint: Any, path: str) -> str:
-    for arm in _arms(hint):
+    for arm in arms(hint):
         if dataclasses.is_dataclass(arm):
             options = [cls.__name__ for cls in _subclasses(arm)]
             fields = [f"{path}.{name}" for name in field_types(arm)]
@@ -210,11 +131,11 @@ def _read(text: str, arm: Any, path: str) -> Any:
     if arm is type(None):
         if text.lower() in ("none", "null"):
             return None
-        raise _Mismatch
+        raise Mismatch
     if arm is bool:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
-        raise _Mismatch
+        raise Mismatch
     if arm is int:
         number = float(text)
         return int(text.replace("_", "")) if text.lstrip("+-").replace("_", "").isdigit() else _whole(number)
@@ -242,7 +163,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError):
-        raise _Mismatch from None
+        raise Mismatch from None
 
 
 def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
@@ -254,7 +175,7 @@ def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
     parts = [part.strip() for part in inside.split(",") if part.strip()]
     hints = args if args[-1] is not Ellipsis else (args[0],) * len(parts)
     if len(parts) != len(hints):
-        raise _Mismatch
+        raise Mismatch
     return tuple(_parsed(part, h, None, f"{path}.{i}") for i, (part, h) in enumerate(zip(parts, hints, strict=True)))
 
 

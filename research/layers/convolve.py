@@ -1,7 +1,7 @@
 """2-D convolution, one meaning in three kernels, chosen apart for the output and for each of the two gradients.
 
-XLA's own convolution is good where maps are large and channels many.  On a CPU it is ten times slower than a matrix
-product where a map is a handful of pixels; experiments/speed/convolution_kernels.py measures what is best where.
+XLA's own convolution is good where maps are large and channels many.  On a CPU it is slower than a matrix product
+where a map is a handful of pixels; experiments/speed/convolution_kernels.py measures what is best where.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 def max_pool(x: jax.Array, size: int = 2, *, stride: int | None = None, padding: int = 0) -> jax.Array:
     """The maximum of every window of `size` × `size` pixels: [batch, height, width, channels] to [..., channels].
 
-    The gradient of `nn.max_pool` scatters into selected pixels: on a CPU forty times slower than that of maxima of
-    views.  Here too it goes to the first pixel, row by row, that has the maximum.
+    The gradient of `nn.max_pool` scatters into selected pixels, which is slow on a CPU; that of maxima of views does
+    not.  Here too it goes to the first pixel, row by row, that has the maximum.
 
     Args:
       stride: pixels from one window to the next; None is `size`: windows side by side.  What no window reaches at the

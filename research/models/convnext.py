@@ -16,11 +16,12 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
 from research.layers.stochastic_depth import StochasticDepth, linear_rates
+from research.models.model import Model
 
 INIT = nn.initializers.truncated_normal(0.02)
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(Model):
     """Images [batch, height, width, channels] to logits [batch, classes].
 
     Attributes:
@@ -53,6 +54,7 @@ class ConvNeXt(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_stages(self, "widths", "strides")
         check_counts(self, "depths", "widths", "strides", "classes", "patch_size", "kernel_size", "expansion")
         check_rates(self, "drop_path", "dropout")

@@ -17,10 +17,12 @@ from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm, layer_norm
+from research.layers.pooling import max_pool
 from research.layers.stochastic_depth import StochasticDepth, linear_rates
+from research.models.model import Model
 
 
-class ConvNeXtRoadmap(nn.Module):
+class ConvNeXtRoadmap(Model):
     """Images [batch, height, width, channels] to logits [batch, classes].
 
     Attributes:
@@ -65,6 +67,7 @@ class ConvNeXtRoadmap(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
+        super().check()
         check_stages(self, "widths", "strides")
         check_counts(self, "depths", "strides", "classes", "stem_width", "patch_size", "kernel_size")
         check_counts(self, "widths", least=4 if self.block == "bottleneck" else 1)
@@ -85,7 +88,7 @@ class ConvNeXtRoadmap(nn.Module):
         if self.activations == "all":
             x = activation(self.activation)(x)
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x, 3, stride=2, padding=1)
 
         rates = iter(linear_rates(self.drop_path, sum(self.depths)))
         for i, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True)):

@@ -18,6 +18,7 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm
 from research.layers.stochastic_depth import StochasticDepth
+from research.models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ B0_STAGES = (
 )
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(Model):
     """Images [batch, height, width, channels] to logits [batch, classes].
 
     Attributes:
@@ -88,6 +89,7 @@ class EfficientNet(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
+        super().check()
         check_factors(self, "width", "depth", "squeeze")
         check_counts(self, "classes", "stem_channels", "head_channels", "divisor", "image_size")
         check_rates(self, "drop_connect", "dropout")

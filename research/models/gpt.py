@@ -26,12 +26,13 @@ from research.layers.embeddings import tied_logits, token_embedding, untied_logi
 from research.layers.norms import layer_norm
 from research.layers.positions import Rotary, learned, sinusoidal, text_positions
 from research.layers.stack import stack
+from research.models.model import Model
 
 Positions = Literal["learned", "rotary", "sinusoidal", "none"]
 NormPlacement = Literal["pre", "post"]
 
 
-class GPT(nn.Module):
+class GPT(Model):
     """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size].
 
     Attributes:
@@ -72,6 +73,7 @@ class GPT(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width")
         check_heads(self.width, self.num_heads, rotary=self.positions == "rotary")
         if self.positions == "sinusoidal" and self.width % 2:

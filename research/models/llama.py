@@ -24,9 +24,10 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
 from research.layers.positions import Llama3Scaling, Rotary, text_positions
 from research.layers.stack import stack
+from research.models.model import Model
 
 
-class Llama(nn.Module):
+class Llama(Model):
     """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size].
 
     Attributes:
@@ -67,6 +68,7 @@ class Llama(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "head_dim")
         check_heads(self.width, self.num_heads, self.num_kv_heads, self.head_dim, rotary=True)
         try:

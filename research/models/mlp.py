@@ -12,9 +12,10 @@ from research.layers.activations import Activation, activation
 from research.layers.dense import dense
 from research.layers.dtypes import DType
 from research.layers.norms import batch_norm, layer_norm
+from research.models.model import Model
 
 
-class MLP(nn.Module):
+class MLP(Model):
     """Dense layers of the given widths, then `classes` outputs.
 
     Each hidden layer is dense → norm → activation → dropout; with `residual`, its input is added to what it gives
@@ -36,6 +37,7 @@ class MLP(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "widths", "classes")
         check_rates(self, "dropout")
 

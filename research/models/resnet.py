@@ -20,9 +20,10 @@ from research.layers.fields import Fields, fields
 from research.layers.norms import batch_norm
 from research.layers.pooling import max_pool
 from research.layers.stochastic_depth import StochasticDepth, linear_rates
+from research.models.model import Model
 
 
-class ResNet(nn.Module):
+class ResNet(Model):
     """Images [batch, height, width, channels] to logits [batch, classes].
 
     Attributes:
@@ -70,6 +71,7 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
+        super().check()
         check_stages(self, "widths", "strides")
         check_counts(self, "depths", "widths", "strides", "classes", "stem_width")
         if self.block == "bottleneck" and any(width < 4 for width in self.widths):

@@ -14,9 +14,10 @@ from research.layers.activations import Activation
 from research.layers.dtypes import DType
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
 from research.layers.recurrent import Cell, Recurrent, State
+from research.models.model import Model
 
 
-class RNNLanguageModel(nn.Module):
+class RNNLanguageModel(Model):
     """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size] (Mikolov, 2010).
 
     Attributes:
@@ -43,6 +44,7 @@ class RNNLanguageModel(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "vocab_size", "width", "depth", "embed_width")
         check_rates(self, "dropout")
         if self.tied_head and self.embed_width not in (None, self.width):
@@ -107,7 +109,7 @@ class RNNLanguageModel(nn.Module):
         return self(tokens, positions=positions, mask=mask, decode=True)
 
 
-class RNNClassifier(nn.Module):
+class RNNClassifier(Model):
     """A sequence of tokens or of feature vectors to logits: one row a sequence, or one a token.
 
     Attributes:
@@ -141,6 +143,7 @@ class RNNClassifier(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "classes", "vocab_size", "width", "depth", "embed_width", "input_width")
         check_rates(self, "dropout")
 

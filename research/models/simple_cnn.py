@@ -14,9 +14,10 @@ from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.norms import batch_norm
 from research.layers.pooling import max_pool
+from research.models.model import Model
 
 
-class SimpleCNN(nn.Module):
+class SimpleCNN(Model):
     """Images [batch, height, width, channels] to logits [batch, classes].
 
     Attributes:
@@ -44,6 +45,7 @@ class SimpleCNN(nn.Module):
     axis_name: str | None = None
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "classes", "channels", "kernel_size", "hidden")
         check_rates(self, "dropout")
 

@@ -22,9 +22,10 @@ from research.layers.norms import layer_norm
 from research.layers.positions2d import resize_grid, sincos_2d
 from research.layers.stack import stack
 from research.layers.stochastic_depth import StochasticDepth, linear_rates
+from research.models.model import Model
 
 
-class ViT(nn.Module):
+class ViT(Model):
     """Images [batch, height, width, channels] to logits [batch, classes].
 
     Attributes:
@@ -72,6 +73,7 @@ class ViT(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "patch_size", "width", "depth", "num_heads", "mlp_width", "classes")
         check_heads(self.width, self.num_heads)
         if any(side < self.patch_size or side % self.patch_size for side in _pair(self.image_size)):

@@ -83,6 +83,13 @@ def test_the_first_step_computes_what_resnet_does():
     )
 
 
+def test_the_stem_pools_without_scattering():
+    model = ConvNeXtRoadmap(depths=(1,), widths=(8,), strides=(1,), classes=3, stem_width=4)
+    variables = shapes(model, jnp.zeros((1, 32, 32, 3)))
+    gradient = jax.grad(lambda x, v: model.apply(v, x).sum())
+    assert "select_and_scatter" not in str(jax.make_jaxpr(gradient)(jnp.zeros((1, 32, 32, 3)), variables))
+
+
 GFLOPS = (4.1, 4.5, 4.4, 2.4, 5.3, 4.6, 4.1, 4.2, 4.2, 4.2, 4.2, 4.2, 4.5)
 """Figure 2: multiply-adds of a forward pass after each step, 224×224."""
 
