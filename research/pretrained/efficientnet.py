@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from research.errors import require
+from research.errors import nearest, require
 from research.models.efficientnet import SIZES, EfficientNet, Stage, efficientnet
 from research.pretrained.family import (
     Family,
     Shapes,
     Variant,
+    average_pool,
     hf_activation,
     hf_classes,
-    hf_labels,
     hf_name,
     images,
+    number,
+    one,
     only,
+    row,
 )
 from research.pretrained.mapping import KERNEL, KeyMap, batch_norm, drop_ones, kernel
 from research.pretrained.preprocessing import Preprocessing
@@ -33,29 +36,32 @@ def from_config(config: Mapping[str, Any]) -> EfficientNet:
         "num_block_repeats": (1, 2, 2, 3, 3, 4, 1),
         "expand_ratios": (1, 6, 6, 6, 6, 6, 6),
     }
-    kernels, channels, strides, repeats, expansions = (config.get(key, default) for key, default in read.items())
+    lists = {key: row(config, key, default) for key, default in read.items()}
+    lengths = ", ".join(f"{key} {len(numbers)}" for key, numbers in lists.items())
+    require(len({*map(len, lists.values())}) == 1, f"lists in the config of different lengths: {lengths}")
+    kernels, channels, strides, repeats, expansions = lists.values()
     rows = zip(channels, repeats, kernels, strides, expansions, strict=True)
-    size = config.get("image_size", 600)
     pooling = {"mean": "average", "max": "max"}
-    require(config.get("pooling_type", "mean") in pooling, f"pooling_type={config.get('pooling_type')!r}: mean or max")
+    pool = config.get("pooling_type", "mean")
+    require(pool in tuple(pooling), f"pooling_type={pool!r} in the config: {nearest(str(pool), pooling)}")
     return EfficientNet(
         width=config.get("width_coefficient", 2.0),
         depth=config.get("depth_coefficient", 3.1),
         classes=hf_classes(config),
-        image_size=size if isinstance(size, int) else size[0],
+        image_size=one(config, "image_size", 600),
         stages=tuple(Stage(*row) for row in rows),
         divisor=config.get("depth_divisor", 8),
         squeeze=config.get("squeeze_expansion_ratio", 0.25),
         padding="shifted",
-        symmetric_blocks=tuple(config.get("depthwise_padding", ())),
+        symmetric_blocks=row(config, "depthwise_padding", ()),
         first_shortcut=False,
         activation=hf_activation(config.get("hidden_act", "swish")),
         drop_connect=config.get("drop_connect_rate", 0.2),
         dropout=config.get("dropout_rate", 0.5),
-        pool=pooling[config.get("pooling_type", "mean")],
+        pool=pooling[pool],
         # transformers hands TensorFlow's momentum to PyTorch, which counts it from the other end, and leaves the norms
         # after expansions at PyTorch's own.
-        momentum=round(1 - config.get("batch_norm_momentum", 0.99), 12),
+        momentum=round(1 - number(config, "batch_norm_momentum", 0.99), 12),
         expand_momentum=0.9,
         epsilon=config.get("batch_norm_eps", 1e-3),
     )
@@ -84,19 +90,24 @@ def to_config(model: EfficientNet) -> dict[str, Any]:
         "pooling_type": {"average": "mean", "max": "max"}[model.pool],
         "batch_norm_momentum": round(1 - model.momentum, 12),
         "batch_norm_eps": model.epsilon,
-        **hf_labels(model.classes),
     }
 
 
 def from_timm(config: Mapping[str, Any]) -> EfficientNet:
     """The arguments of timm's `_gen_efficientnet`: multipliers of B0, padding, batch norm."""
     known = ("channel_multiplier", "depth_multiplier", "num_classes", "variant", "bn_eps", "pad_type", "in_chans")
-    only(config, *known, "drop_rate", "drop_path_rate")
+    only(config, *known, "global_pool", "drop_rate", "drop_path_rate")
+    average_pool(config)
+    variant, paddings = config.get("variant", "efficientnet_b0"), {"": "symmetric", "same": "same"}
+    lite = isinstance(variant, str) and "lite" in variant
+    require(not lite, f"variant={variant!r} in the config: lite networks are not built here; expected efficientnet_…")
+    padding = config.get("pad_type", "")
+    require(padding in tuple(paddings), f"pad_type={padding!r} in the config: expected '' or 'same'")
     return EfficientNet(
         width=config.get("channel_multiplier", 1.0),
         depth=config.get("depth_multiplier", 1.0),
         classes=config.get("num_classes", 1000),
-        padding="same" if config.get("pad_type") == "same" else "symmetric",
+        padding=paddings[padding],
         epsilon=config.get("bn_eps", 1e-5),
         momentum=0.9,
         dropout=config.get("drop_rate", 0.0),
@@ -140,10 +151,10 @@ def timm(model: EfficientNet) -> KeyMap:
         layers = ("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl")
         if shape.expansion == 1:
             layers = ("depthwise", "conv_dw"), ("project", "conv_pw")
-        for number, (layer, name) in enumerate(layers, start=1):
+        for k, (layer, name) in enumerate(layers, start=1):
             entries += [
                 kernel(f"{theirs}.{name}", f"{ours}/{layer}_conv"),
-                batch_norm(f"{theirs}.bn{number}", f"{ours}/{layer}_norm"),
+                batch_norm(f"{theirs}.bn{k}", f"{ours}/{layer}_norm"),
             ]
         entries += [
             kernel(f"{theirs}.se.conv_reduce", f"{ours}/squeeze_down", POINTWISE),
@@ -164,16 +175,16 @@ def torchvision(model: EfficientNet) -> KeyMap:
     for i, j, shape in model.blocks():
         theirs, ours = f"features.{i + 1}.{j}.block", f"stage{i}_block{j}"
         layers = ("expand", "depthwise", "squeeze", "project")[shape.expansion == 1 :]
-        for number, layer in enumerate(layers):
+        for k, layer in enumerate(layers):
             if layer == "squeeze":
                 entries += [
-                    kernel(f"{theirs}.{number}.fc1", f"{ours}/squeeze_down", POINTWISE),
-                    kernel(f"{theirs}.{number}.fc2", f"{ours}/squeeze_up", POINTWISE),
+                    kernel(f"{theirs}.{k}.fc1", f"{ours}/squeeze_down", POINTWISE),
+                    kernel(f"{theirs}.{k}.fc2", f"{ours}/squeeze_up", POINTWISE),
                 ]
             else:
                 entries += [
-                    kernel(f"{theirs}.{number}.0", f"{ours}/{layer}_conv"),
-                    batch_norm(f"{theirs}.{number}.1", f"{ours}/{layer}_norm"),
+                    kernel(f"{theirs}.{k}.0", f"{ours}/{layer}_conv"),
+                    batch_norm(f"{theirs}.{k}.1", f"{ours}/{layer}_norm"),
                 ]
     return KeyMap("torchvision", tuple(entries))
 
@@ -182,16 +193,44 @@ def key_maps(model: EfficientNet) -> tuple[KeyMap, ...]:
     return huggingface(model), timm(model), torchvision(model)
 
 
+KERAS = {"padding": "same", "epsilon": 1e-3, "momentum": 0.99}
+"""What the authors' code, TensorFlow's, trained with; what PyTorch's trained with stands in `adapted`."""
+
+
 def adapted(model: EfficientNet, name: str, publisher: str, shapes: Shapes) -> EfficientNet:
-    """A named size with the padding and epsilon that this publisher's weights were trained with."""
-    if publisher == "huggingface" or name.startswith("tf_"):
+    """With the padding and epsilon that this publisher's weights were trained with.
+
+    Nothing in timm's files tells the authors' weights (tf_efficientnet) from its own: a model without a name stays as
+    it is where it is built as one or the other.  So it does with Hugging Face's padding, which is "same" but for images
+    of sizes that the network was not made for.
+    """
+    wide = publisher == "torchvision" and model.width > 1.5  # B5, B6 and B7
+    pytorch = {"padding": "symmetric", "epsilon": 1e-3 if wide else 1e-5, "momentum": 0.9}
+    ways = {
+        "huggingface": (KERAS, KERAS | {"padding": "shifted"}),
+        "timm": (KERAS, pytorch) if name.startswith("tf_") else (pytorch, KERAS),
+        "torchvision": (pytorch,),
+    }[publisher]
+    built = (model.padding, model.epsilon)
+    if not name and built in [(way["padding"], way["epsilon"]) for way in ways]:
         return model
-    epsilon = 1e-3 if publisher == "torchvision" and name[-2:] in ("b5", "b6", "b7") else 1e-5
-    return model.clone(padding="symmetric", epsilon=epsilon, momentum=0.9)
+    return model.clone(**ways[0])
 
 
 def preprocessing(model: EfficientNet, publisher: str) -> Preprocessing:
-    return Preprocessing(image_size=model.image_size, crop=None if publisher == "huggingface" else 0.875)
+    """The authors' crop, which leaves 16 pixels on each side; Hugging Face's, which is none; or torchvision's.
+
+    Timm's own weights (efficientnet_b0 and so on) have other crops: those of its folders are in their config.json.
+    """
+    size = model.image_size
+    if publisher == "huggingface":
+        return Preprocessing(size, crop=1.0, squeeze=True)
+    if publisher == "torchvision":
+        seen, resized = {224: (224, 256), 240: (240, 256), 260: (288, 288), 300: (300, 320), 380: (380, 384)}.get(
+            size, (size, size)
+        )
+        return Preprocessing(seen, crop=seen / resized)
+    return Preprocessing(size, crop=size / (size + 32))
 
 
 FAMILY = Family(
@@ -211,9 +250,16 @@ FAMILY = Family(
     },
     from_config=from_config,
     to_config=to_config,
+    from_timm=from_timm,
+    architectures={
+        f"{prefix}efficientnet_{size}": {"channel_multiplier": width, "depth_multiplier": depth, **changes}
+        for size, (width, depth, *_) in SIZES.items()
+        for prefix, changes in (("", {}), ("tf_", {"bn_eps": 1e-3, "pad_type": "same"}))
+    },
     key_maps=key_maps,
     inputs=lambda model: images(64),
     adapted=adapted,
+    details=("padding", "symmetric_blocks", "epsilon"),
     head=("params/head/{leaf*}",),
     head_bias="params/head/bias",
     input_kernel="params/stem_conv/kernel",

@@ -7,6 +7,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from research.layers.transformer import decoder_sizes, encoder_sizes
 from research.pretrained.family import Shapes, hf_activation, hf_name
 from research.pretrained.mapping import kernel, norm
 
@@ -32,14 +33,15 @@ def fields(
 
 def config(model: Any) -> dict[str, Any]:
     """Back from a model to the same part of its config."""
+    encoder, decoder = encoder_sizes(model), decoder_sizes(model)
     return {
         "d_model": model.width,
-        "encoder_layers": model.depth,
-        "decoder_layers": model.decoder_depth or model.depth,
-        "encoder_attention_heads": model.num_heads,
-        "decoder_attention_heads": model.decoder_num_heads or model.num_heads,
-        "encoder_ffn_dim": model.mlp_width or 4 * model.width,
-        "decoder_ffn_dim": model.decoder_mlp_width or model.mlp_width or 4 * model.width,
+        "encoder_layers": encoder["depth"],
+        "decoder_layers": decoder["depth"],
+        "encoder_attention_heads": encoder["num_heads"],
+        "decoder_attention_heads": decoder["num_heads"],
+        "encoder_ffn_dim": encoder["mlp_width"],
+        "decoder_ffn_dim": decoder["mlp_width"],
         "activation_function": hf_name(model.activation),
         "dropout": model.dropout,
         "attention_dropout": model.attention_dropout,

@@ -47,11 +47,14 @@ class Family:
       key_maps: a model's key maps, one per publisher; the one whose names fit a file best is used.
       inputs: abstract arguments of `model.init`, by name.
       adapted: (model, variant's name, publisher, shapes in the file) to the model as the file has it: publishers differ
-        in padding and epsilon, files in the size of images.
+        in `details`, files in the size of images.  The name of a model that is no variant is "".
+      details: fields that no tensor's shape tells and in which publishers differ, such as padding and epsilon.
       head: paths of the leaves that a new head replaces; the model's field `classes` sizes them.  Empty: no such head.
       head_bias: the leaf whose published shape tells the number of classes in a file.
       input_kernel: the leaf whose published shape [out, in, ...] tells the channels of the images.
       preprocessing: (model, publisher) to what its input should look like.
+      from_timm: the arguments of timm's class to a model of ours; None: timm has no such family.
+      architectures: timm's names ("vit_base_patch16_224") and the arguments that each stands for.
       to_config: back from a model of ours to the config, as far as that can say it; None: there is no such config.
       resized: (model, variables, image size) to both for images of that size; None: any size will do as it is.
     """
@@ -63,10 +66,13 @@ class Family:
     key_maps: Callable[[Any], tuple[KeyMap, ...]]
     inputs: Callable[[Any], dict[str, jax.ShapeDtypeStruct]]
     adapted: Callable[[Any, str, str, Shapes], nn.Module] = _as_built
+    details: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
     head_bias: str | None = None
     input_kernel: str | None = None
     preprocessing: Callable[[Any, str], Preprocessing | None] = _no_preprocessing
+    from_timm: Callable[[Mapping[str, Any]], nn.Module] | None = None
+    architectures: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     to_config: Callable[[Any], dict[str, Any]] | None = None
     resized: Callable[[Any, dict[str, Any], int], tuple[nn.Module, dict[str, Any]]] | None = None
 
@@ -89,6 +95,37 @@ def images(height: int, width: int | None = None, channels: int = 3) -> dict[str
     return {"x": jax.ShapeDtypeStruct((1, height, width or height, channels), "float32")}
 
 
+def row(config: Mapping[str, Any], key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """The whole numbers that a config lists under a key, one for each stage."""
+    value = config.get(key) or default
+    listed = isinstance(value, list | tuple) and all(type(item) is int for item in value)
+    require(listed, f"{key}={value!r} in the config: expected a list of whole numbers")
+    return tuple(value)
+
+
+def one(config: Mapping[str, Any], key: str, default: int) -> Any:
+    """The number under a key of a config, which may also list it for each side or stage: [8, 8] is 8."""
+    value = config.get(key, default)
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    same = bool(items) and all(item == items[0] for item in items)
+    require(same, f"{key}={value!r} in the config: expected one number, or a list of equal ones")
+    return items[0]
+
+
+def number(config: Mapping[str, Any], key: str, default: float) -> float:
+    """The number under a key of a config."""
+    value = config.get(key, default)
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    require(plain, f"{key}={value!r} in the config: expected a number")
+    return value
+
+
+def side(config: Mapping[str, Any], key: str, default: int) -> Any:
+    """The side of square images in a config, or their (height, width)."""
+    value = config.get(key, default)
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
 def hf_classes(config: Mapping[str, Any]) -> int:
     """The number of classes that a Hugging Face config names, 2 where it names none."""
     return config.get("num_labels") or len(config.get("id2label") or (0, 1))
@@ -106,16 +143,10 @@ _HF_ACTIVATIONS = {
 
 def hf_activation(name: str) -> Activation:
     """Our name of an activation that a Hugging Face config names."""
-    ours = _HF_ACTIVATIONS.get(name, name)
     known = {*get_args(Activation), *_HF_ACTIVATIONS}
-    require(ours in known, f"activation {name!r} in the config: {nearest(name, known)}")
-    return ours
-
-
-def hf_labels(classes: int) -> dict[str, Any]:
-    """Names of so many classes, as Hugging Face makes them up."""
-    names = {str(i): f"LABEL_{i}" for i in range(classes)}
-    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+    there = isinstance(name, str) and name in known
+    require(there, f"activation {name!r} in the config: {nearest(str(name), known)}")
+    return _HF_ACTIVATIONS.get(name, name)
 
 
 def hf_name(activation: Activation) -> str:
@@ -123,6 +154,12 @@ def hf_name(activation: Activation) -> str:
     return {"gelu_tanh": "gelu_pytorch_tanh", "identity": "linear", "hard_swish": "hardswish"}.get(
         activation, activation
     )
+
+
+def average_pool(config: Mapping[str, Any]) -> None:
+    """Refuses a config of timm's that pools otherwise than its convolutional networks do by default."""
+    pool = config.get("global_pool", "avg")
+    require(pool == "avg", f"global_pool={pool!r} in the config: expected 'avg'")
 
 
 def only(config: Mapping[str, Any], *known: str) -> None:

@@ -73,7 +73,8 @@ def from_config(config: Mapping[str, Any]) -> GPT:
         require(not config.get(name, False), f"{name}=true in the config: not supported for GPT-2")
     require(config.get("scale_attn_weights", True), "scale_attn_weights=false in the config: not supported for GPT-2")
     given = config.get("activation_function", "gelu_new")
-    require(given in ACTIVATIONS, f"activation_function={given!r} in the config: {nearest(given, ACTIVATIONS)}")
+    known = isinstance(given, str) and given in ACTIVATIONS
+    require(known, f"activation_function={given!r} in the config: {nearest(str(given), ACTIVATIONS)}")
     return GPT(
         vocab_size=config.get("vocab_size", 50257),
         context_length=config.get("n_positions", 1024),

@@ -9,7 +9,7 @@ from typing import Any
 from research.errors import require
 from research.layers.positions import Llama3Scaling, Rotary
 from research.models.llama import SIZES, Llama, llama
-from research.pretrained.family import Family, Variant
+from research.pretrained.family import Family, Variant, number
 from research.pretrained.gpt2 import inputs
 from research.pretrained.mapping import KeyMap, Tied, Unused, embedding, kernel, norm
 
@@ -71,17 +71,16 @@ def from_config(config: Mapping[str, Any]) -> Llama:
 def _rotary(config: Mapping[str, Any]) -> Rotary:
     """From `rope_parameters`, as configs have it now, or from `rope_theta` and `rope_scaling`, as they had it."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    theta = number(rope, "rope_theta", number(config, "rope_theta", 10000.0))
     kind = rope.get("rope_type", rope.get("type", "default"))
     require(kind in ("default", "llama3"), f"rope_type={kind!r} in the config: expected 'default' or 'llama3'")
     if kind == "default":
         return Rotary(float(theta))
-    scaling = Llama3Scaling(
-        factor=float(rope["factor"]),
-        low_freq_factor=float(rope["low_freq_factor"]),
-        high_freq_factor=float(rope["high_freq_factor"]),
-        original_context=int(rope["original_max_position_embeddings"]),
-    )
+    keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    missing = [key for key in keys if key not in rope]
+    require(not missing, f"{', '.join(missing)}: missing in the config, for rope_type='llama3'")
+    factor, low, high, context = (number(rope, key, 0.0) for key in keys)
+    scaling = Llama3Scaling(float(factor), float(low), float(high), int(context))
     return Rotary(float(theta), scaling)
 
 

@@ -2,6 +2,7 @@
 
     model, variables = load_pretrained("resnet50", "model.safetensors")
     model, variables = load_pretrained("vit_b16", "google/vit-base-patch16-224", classes=10, image_size=384)
+    load_pretrained("auto", "microsoft/resnet-50").predict(["cat.jpg"])["class_name"]
     export_pretrained(model, variables, "out/model.safetensors")
 
 Reading is strict: every tensor of the file is used once, every parameter of the model is filled.
@@ -10,11 +11,12 @@ Reading is strict: every tensor of the file is used once, every parameter of the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +25,14 @@ from flax import linen as nn
 
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
-from research.pretrained import files, mapping
+from research.override import override
+from research.pretrained import class_names as labels
+from research.pretrained import files, mapping, timm_config
 from research.pretrained.catalog import FAMILIES
-from research.pretrained.family import Family, Variant
+from research.pretrained.family import Family, Shapes, Variant
 from research.pretrained.mapping import KeyMap
-from research.pretrained.preprocessing import Preprocessing, from_hf
+from research.pretrained.preprocessing import Preprocessing, from_hf, from_timm, to_hf
+from research.serialization import value_fields
 
 
 class Pretrained(tuple[nn.Module, dict[str, Any]]):
@@ -37,17 +42,65 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
       model, variables: the pair.
       preprocessing: how to prepare images for the model; None where it takes none.
       publisher: whose names the file uses ("huggingface", "timm", "torchvision", ...).
+      class_names: of a classifier, where the config.json beside the weights names its classes; else None.
     """
 
     model: nn.Module
     variables: dict[str, Any]
     preprocessing: Preprocessing | None
     publisher: str
+    class_names: tuple[str, ...] | None
 
-    def __new__(cls, model: nn.Module, variables: dict[str, Any], preprocessing: Preprocessing | None, publisher: str):
+    def __new__(
+        cls,
+        model: nn.Module,
+        variables: dict[str, Any],
+        preprocessing: Preprocessing | None,
+        publisher: str,
+        class_names: tuple[str, ...] | None = None,
+    ):
         both = super().__new__(cls, (model, variables))
         both.model, both.variables, both.preprocessing, both.publisher = model, variables, preprocessing, publisher
+        both.class_names = class_names
         return both
+
+    def predict(self, images: Sequence[Any] | np.ndarray, *, batch_size: int = 32) -> dict[str, np.ndarray]:
+        """What a classifier sees in images.
+
+        Args:
+          images: a list of paths, PIL images or uint8 arrays [height, width, channels], of any sizes; or one array of
+            them, [images, height, width, channels].
+          batch_size: how many are prepared and computed at a time.
+
+        Returns:
+          {"label": int [images], "probability": float32 [images, classes]}, and "class_name": text [images] where the
+          classes have names.
+
+        Raises:
+          RequestError: this model does not classify images; there is none, or one that cannot be read.
+        """
+        require(self.preprocessing is not None, f"predict: {type(self.model).__name__} does not classify images")
+        listed = isinstance(images, Sequence | np.ndarray) and not isinstance(images, str | bytes)
+        require(listed, f"images: expected a list of them, got {type(images).__name__}; put a single one in a list")
+        require(len(images) > 0, "images: an empty list; expected at least one image")
+        require(batch_size > 0, f"batch_size={batch_size}: expected at least 1")
+        size, parts = min(batch_size, len(images)), []
+        for start in range(0, len(images), size):
+            given = range(start, min(start + size, len(images)))
+            batch = np.stack([self.preprocessing(images[i], name=f"image {i}") for i in given])
+            # The last part is padded to the size of the others, so that there is one program.
+            padded = batch[np.arange(size) % len(batch)]
+            parts.append(np.asarray(self._probabilities(self.variables, padded))[: len(batch)])
+        probability = np.concatenate(parts)
+        predicted = {"label": probability.argmax(-1), "probability": probability}
+        if self.class_names is not None:
+            predicted["class_name"] = np.asarray(self.class_names)[predicted["label"]]
+        return predicted
+
+    @functools.cached_property
+    def _probabilities(self) -> Callable[[Any, jax.Array], jax.Array]:
+        model = self.model
+        return jax.jit(lambda variables, images: jax.nn.softmax(model.apply(variables, images)))
 
 
 def load_pretrained(
@@ -55,40 +108,45 @@ def load_pretrained(
     source: str | os.PathLike | None = None,
     *,
     classes: int | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     dtype: DType | None = None,
     seed: int = 0,
 ) -> Pretrained:
     """Reads published weights from a local file, folder or index of shards, or from the hub.
 
     Args:
-      model: a variant's name ("resnet50"; `variants()` lists them), a model of ours, a Hugging Face config (the parsed
-        config.json), or "auto": the config.json beside the weights says.  A named variant takes the number of classes
-        and the publisher's details (padding, epsilon) from the file; the others are taken as they are.
+      model: a variant's name ("resnet50"; `variants()` lists them), a model of ours, a config of Hugging Face's or of
+        timm's (the parsed config.json), or "auto": the config.json beside the weights says.  A named variant takes the
+        number of classes from the file, and details (padding, epsilon) from the config.json beside it or, without one,
+        as they are usual with the publisher; the others are taken as they are.
       source: a .safetensors file, its index, a folder, or "org/name" on the hub; None: the variant's usual repository.
       classes: a new head with so many classes, initialised from `seed`; None keeps the published head.
-      image_size: side of the images that the model is to see, in pixels; learned positions are interpolated to it.
+      image_size: side of the images that the model is to see, in pixels, or (height, width); learned positions are
+        interpolated to it.
       dtype: what the model computes in, None as it is built; parameters are kept in float32.
 
     Returns:
-      `model, variables` (unpack it), with `.preprocessing`.
+      `model, variables` (unpack it), with `.predict`, `.preprocessing` and `.class_names`.
 
     Raises:
-      RequestError: the name is unknown, the source cannot be read, or the file does not fit; then every missing,
-        unknown and misshapen tensor is named.
+      RequestError: the name is unknown, the source or a config cannot be read, or the file does not fit; then every
+        missing, unknown and misshapen tensor is named.
     """
+    known = get_args(DType)
+    require(dtype is None or dtype in known, f"dtype={dtype!r}: {nearest(str(dtype), known)}")
     name = model if isinstance(model, str) and model != "auto" else ""
     if name:
         family, variant = find_variant(name)
         source = variant.hub if source is None else source
     require(source is not None, "source: expected a .safetensors file, a folder, or a hub repository (org/name)")
     path = files.locate(os.fspath(source))
+    config = model if isinstance(model, Mapping) else files.beside(path, "config.json")
     if name:
         built = variant.build()
     elif isinstance(model, nn.Module):
         family, built = family_of(model), model
+        _check(model)
     else:
-        config = files.beside(path, "config.json") if model == "auto" else model
         require(config is not None, f"{path}: no config.json beside it; name the model instead of 'auto'")
         family, built = from_config(config)
 
@@ -96,7 +154,9 @@ def load_pretrained(
     errors = []
     for key_map in fitting(family, built, tensors):
         try:
-            built, variables = _read(family, built, name, key_map, tensors, classes=classes, dtype=dtype, seed=seed)
+            built, variables = _read(
+                family, built, name, key_map, tensors, config, classes=classes, dtype=dtype, seed=seed
+            )
         except RequestError as error:
             errors.append(error)
         else:
@@ -105,15 +165,21 @@ def load_pretrained(
         raise errors[0]
 
     preprocessing = family.preprocessing(built, key_map.publisher)
-    published = files.beside(path, "preprocessor_config.json")
-    if preprocessing is not None and published is not None:
-        preprocessing = from_hf(published, preprocessing)
+    published = timm_config.constants(config or {})
+    if preprocessing is not None:
+        preprocessing = preprocessing.for_channels(mapping.flatten(variables)[family.input_kernel].shape[-2])
+        if "architecture" in published:
+            preprocessing = from_timm(published, preprocessing)
+        if (processor := files.beside(path, "preprocessor_config.json")) is not None:
+            preprocessing = from_hf(processor, preprocessing)
     if image_size is not None:
         require(preprocessing is not None, f"image_size={image_size}: {family.model.__name__} takes no images")
         preprocessing = preprocessing.resized(image_size)
+        preprocessing.check()
         if family.resized is not None:
             built, variables = family.resized(built, variables, image_size)
-    return Pretrained(built, variables, preprocessing, key_map.publisher)
+    names = labels.read(published, built.classes) if family.head and classes is None else None
+    return Pretrained(built, variables, preprocessing, key_map.publisher, names)
 
 
 def read_into(
@@ -121,7 +187,8 @@ def read_into(
 ) -> dict[str, Any]:
     """The variables of a model of ours from published weights, in NumPy: what a training starts from.
 
-    The model is taken as it is; learned positions are interpolated to its `image_size`.
+    The model is taken as it is, which has to be as its weights were trained; learned positions are interpolated to its
+    `image_size`.
 
     Args:
       source: as for `load_pretrained`.
@@ -129,22 +196,32 @@ def read_into(
       fresh: paths of leaves ("params/head/bias") that are not to be read; the result lacks them.
 
     Raises:
-      RequestError: no published weights are mapped for such a model, or these cannot be read or do not fit.
+      RequestError: no published weights are mapped for such a model, these cannot be read or do not fit, or they were
+        trained with other details (padding, epsilon) than the model's.
     """
     family = family_of(model)
-    tensors = files.open_checkpoint(files.locate(os.fspath(source)))
+    _check(model)
+    path = files.locate(os.fspath(source))
+    tensors, config = files.open_checkpoint(path), files.beside(path, "config.json")
     errors = []
     for key_map in fitting(family, model, tensors):
-        published = model
-        if family.resized is not None:
-            shapes = _shapes_in_file(family, model, key_map, tensors)
-            published = model.clone(image_size=family.adapted(model, "", key_map.publisher, shapes).image_size)
+        shapes = _shapes_in_file(family, model, key_map, tensors)
+        trained = _as_trained(family, model, "", key_map.publisher, shapes, config)
+        published = model if family.resized is None else model.clone(image_size=trained.image_size)
         expected = family.shapes(published, channels)
         try:
             variables = mapping.to_ours(key_map, tensors, expected, fresh=tuple(fresh), source=str(tensors.source))
         except RequestError as error:
             errors.append(error)
             continue
+        differ = {name: getattr(trained, name) for name in family.details}
+        differ = {name: value for name, value in differ.items() if value != getattr(model, name)}
+        require(
+            not differ,
+            f"{tensors.source}: {type(model).__name__} has "
+            f"{', '.join(f'{name}={getattr(model, name)!r}' for name in differ)}, but the weights were trained with "
+            f"others; set {' '.join(f'model.{name}={value}' for name, value in differ.items())}",
+        )
         if published != model:
             _, variables = family.resized(published, variables, model.image_size)
         return jax.tree.map(np.asarray, variables)
@@ -157,15 +234,20 @@ def export_pretrained(
     path: str | os.PathLike,
     *,
     publisher: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> pathlib.Path:
     """Writes variables of a model of ours as a safetensors file under a publisher's names; returns its path.
 
-    What `load_pretrained` read is written back bit for bit (in float32); collections without weights are left out.
-    Beside a `model.safetensors` of Hugging Face's names stands a config.json, so that
+    The weights and running statistics that `load_pretrained` read are written back bit for bit (in float32); the count
+    of batches that PyTorch keeps beside the statistics, and no output depends on, is written as 0.  Other collections
+    are left out.  Beside a `model.safetensors` of Hugging Face's names stands a config.json, so that
     `transformers.AutoModel…from_pretrained` takes the folder.
 
     Args:
       publisher: "huggingface", "timm", ...; None is the first that the family knows, Hugging Face where there is one.
+      preprocessing: how images are prepared for the model, for a preprocessor_config.json beside the config.json.
+      class_names: one for each class, for the config.json; None: they have none.
 
     Raises:
       RequestError: this model has no mapping, this publisher has none for it, a parameter is missing or misshapen, or
@@ -188,12 +270,21 @@ def export_pretrained(
         if name not in leaves or leaves[name].shape != x.shape
     ]
     require(not wrong, f"variables do not fit the model: {', '.join(wrong)}")
-    config = None
+    beside: dict[str, dict[str, Any]] = {}
     if publisher == "huggingface" and path.name == "model.safetensors" and family.to_config is not None:
-        config = _config(family, model) | ({} if channels is None else {"num_channels": channels})
+        config = _config(family, model, class_names)
+        beside["config.json"] = config | ({} if channels is None else {"num_channels": channels})
+        if preprocessing is not None:
+            beside["preprocessor_config.json"] = to_hf(preprocessing)
+    else:
+        require(
+            preprocessing is None and class_names is None,
+            f"{path.name} of {publisher}'s names: preprocessing and class_names are written beside a model.safetensors "
+            "of Hugging Face's names only",
+        )
     files.write(path, mapping.to_theirs(key_maps[publisher], mapping.unflatten_leaves(leaves)))
-    if config is not None:
-        (path.parent / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    for name, content in beside.items():
+        (path.parent / name).write_text(json.dumps(content, indent=1) + "\n")
     return path
 
 
@@ -204,13 +295,15 @@ _NOT_IN_CONFIGS = frozenset(
 """Fields of which a trained model's outputs do not depend."""
 
 
-def _config(family: Family, model: nn.Module) -> dict[str, Any]:
+def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None) -> dict[str, Any]:
     """The config.json of a model, from which `from_config` makes one that computes the same.
 
     Raises:
       RequestError: there is no such config.
     """
-    config = {"model_type": family.model_type, "dtype": "float32", **family.to_config(model)}
+    require(bool(family.head) or class_names is None, f"class_names: {type(model).__name__} has no classes")
+    names = labels.written(class_names, model.classes) if family.head else {}
+    config = {"model_type": family.model_type, "dtype": "float32", **family.to_config(model), **names}
     again = family.from_config(config)
     given = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     lost = [
@@ -227,15 +320,52 @@ def _config(family: Family, model: nn.Module) -> dict[str, Any]:
 
 
 def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
-    """The family and the model that a Hugging Face config.json describes.
+    """The family and the model that a config.json describes: Hugging Face's, or timm's, which has an `architecture`.
 
     Raises:
-      RequestError: its model_type is none of ours, or it asks for what the model does not do.
+      RequestError: its model_type or architecture is none of ours, it asks for what the model does not do, or holds
+        something else than it should.
     """
-    by_type = {family.model_type: family for family in FAMILIES}
-    model_type = config.get("model_type")
-    require(model_type in by_type, f"model_type={model_type!r} in the config: {nearest(str(model_type), by_type)}")
-    return by_type[model_type], by_type[model_type].from_config(config)
+    family, architecture = _family_in(config), config.get("architecture")
+    if family is None:
+        key = "model_type" if architecture is None else "architecture"
+        known = [name for x in FAMILIES for name in ((x.model_type,) if architecture is None else x.architectures)]
+        raise RequestError(f"{key}={config.get(key)!r} in the config: {nearest(str(config.get(key)), known)}")
+    if architecture is None:
+        model = family.from_config(config)
+    else:
+        model = family.from_timm({**family.architectures[architecture], **timm_config.arguments(config)})
+    try:  # `override` holds every field against its type
+        model = override(model, {field.name: getattr(model, field.name) for field in value_fields(type(model))})
+        _check(model)
+    except RequestError as error:
+        raise RequestError(f"config: {error}") from None
+    return family, model
+
+
+def _family_in(config: Mapping[str, Any]) -> Family | None:
+    """The family whose model a config.json describes, if it is one of ours."""
+    architecture, model_type = config.get("architecture"), config.get("model_type")
+    for family in FAMILIES:
+        if model_type == family.model_type if architecture is None else architecture in tuple(family.architectures):
+            return family
+    return None
+
+
+def _check(model: nn.Module) -> None:
+    if hasattr(model, "check"):
+        model.check()
+
+
+def _as_trained(
+    family: Family, model: nn.Module, name: str, publisher: str, shapes: Shapes, config: Mapping[str, Any] | None
+) -> nn.Module:
+    """The model with the details that the config.json beside the weights states, or the publisher's usual ones."""
+    model = family.adapted(model, name, publisher, shapes)
+    if config is None or not family.details or _family_in(config) is not family:
+        return model
+    _, stated = from_config(config)
+    return model.clone(**{name: getattr(stated, name) for name in family.details})
 
 
 def variants() -> dict[str, Variant]:
@@ -279,6 +409,7 @@ def _read(
     name: str,
     key_map: KeyMap,
     tensors: files.Checkpoint,
+    config: Mapping[str, Any] | None,
     *,
     classes: int | None,
     dtype: DType | None,
@@ -287,7 +418,7 @@ def _read(
     """The model as the file has it, and its variables."""
     shapes = _shapes_in_file(family, model, key_map, tensors)
     if name:
-        model = family.adapted(model, name, key_map.publisher, shapes)
+        model = _as_trained(family, model, name, key_map.publisher, shapes, config)
         if family.head_bias in shapes:
             model = model.clone(classes=shapes[family.head_bias][0])
     if classes is not None:
@@ -295,8 +426,7 @@ def _read(
         model = model.clone(classes=classes)
     if dtype is not None:
         model = model.clone(dtype=dtype)
-    if hasattr(model, "check"):
-        model.check()
+    _check(model)
     channels = shapes[family.input_kernel][1] if family.input_kernel in shapes else None
 
     expected = family.shapes(model, channels)

@@ -14,6 +14,7 @@ A `KeyMap` says how one publisher (Hugging Face, timm, torchvision, ...) names a
 counts the layers of a stacked (scanned) parameter: its leading axis.  The rules are resolved against the leaves of the
 model at hand, so a rule for a bias that this model does not have asks for nothing, and a key map never repeats the
 model's depth.  Import and export follow the same resolved plan; what import reads, export writes back bit for bit.
+What is `Unused` is not read: PyTorch's count of batches, `num_batches_tracked`, is written as 0 whatever it was.
 """
 
 from __future__ import annotations
@@ -162,6 +163,14 @@ def kernel(theirs: str, ours: str, transform: Transform = KERNEL) -> tuple[Rule,
 def norm(theirs: str, ours: str) -> tuple[Rule, ...]:
     """Layer, group or RMS normalisation: weight, bias <-> scale, bias."""
     return Rule(f"{theirs}.weight", f"params/{ours}/scale"), Rule(f"{theirs}.bias", f"params/{ours}/bias")
+
+
+def layers(names: Mapping[str, str], kernels: Transform = KERNEL) -> tuple[tuple[Rule, ...], ...]:
+    """Many layers, {theirs: ours}: where "norm" is in our last name, it is one, and the others have kernels."""
+    return tuple(
+        norm(theirs, ours) if "norm" in ours.rpartition("/")[2] else kernel(theirs, ours, kernels)
+        for theirs, ours in names.items()
+    )
 
 
 def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:

@@ -3,83 +3,266 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
+
+from research.data.images import ImageShape, decode, to_shape
+from research.errors import RequestError, nearest, require
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
+_PILLOWS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of `resample` in Hugging Face's files
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Resize, central crop, scale to [0, 1], normalise.
+    """Resize, central crop, scale, normalise.
 
     Attributes:
-      image_size: height and width that the model sees, in pixels.
-      crop: share of the resized image's short side that the central crop keeps; None resizes to the square at once,
-        whatever the aspect ratio.
+      image_size: what the model sees, in pixels: the side of a square, or (height, width).
+      crop: share of the resized image, side by side, that the central crop keeps.
+      squeeze: whether every image is resized to one shape, whatever its aspect ratio; else the resized image keeps its
+        ratio and is as small as covers the crop.
       interpolation: how to resize.
-      mean, std: per channel, of values in [0, 1].
+      mean, std: per channel, of scaled values; as many as the model sees channels.
+      scale: factor on values of 0…255, before mean and std.
     """
 
-    image_size: int = 224
-    crop: float | None = 0.875
+    image_size: int | tuple[int, int] = 224
+    crop: float = 0.875
+    squeeze: bool = False
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    scale: float = 1 / 255
 
-    def resized(self, image_size: int) -> Preprocessing:
+    def check(self) -> None:
+        require(min(self.size) > 0, f"image_size={self.image_size}: expected at least 1 pixel")
+        require(0 < self.crop <= 1, f"crop={self.crop}: expected 0 < crop <= 1, the share of the image that is kept")
+        require(
+            self.interpolation in get_args(Interpolation),
+            f"interpolation={self.interpolation!r}: {nearest(str(self.interpolation), get_args(Interpolation))}",
+        )
+        require(all(std > 0 for std in self.std), f"std={self.std}: expected numbers above 0")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the model sees."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def before_crop(self) -> tuple[int, int]:
+        """Height and width that are cropped to `size`, rounded down, as the publishers' own code rounds."""
+        height, width = (int(side / self.crop + 1e-6) for side in self.size)  # 224 / (224 / 232) is less than 232
+        return height, width
+
+    def resized(self, image_size: int | tuple[int, int]) -> Preprocessing:
         """The same for images of another size."""
         return dataclasses.replace(self, image_size=image_size)
 
+    def for_channels(self, channels: int) -> Preprocessing:
+        """The same for images of so many channels; of another number than now, each gets the average constants."""
+        return dataclasses.replace(self, mean=_spread(self.mean, channels), std=_spread(self.std, channels))
+
     def normalize(self, images: Any) -> Any:
         """[..., channels] of 0…255 (NumPy or JAX) to what the model takes."""
-        return (images / 255.0 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return (images * self.scale - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
-    def __call__(self, image: Any) -> np.ndarray:
-        """A PIL image or uint8 array [height, width, 3] to float32 [image_size, image_size, 3], ready for the model."""
+    def __call__(self, image: Any, name: str = "image") -> np.ndarray:
+        """An image as float32 [height, width, channels], ready for the model.
+
+        Args:
+          image: a path, a PIL image, or a uint8 array [height, width] or [height, width, 1 or 3]; colours are turned
+            to grey, and grey to colours, as the model sees them.
+          name: what an error calls it.
+
+        Raises:
+          RequestError: no such file, no image, an array of another kind, more than 8 bits a channel.
+        """
         from PIL import Image
 
-        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-        image, size = image.convert("RGB"), self.image_size
-        resample = Image.Resampling[self.interpolation.upper()]
-        if self.crop is None:
-            image = image.resize((size, size), resample)
-        else:
-            scale = round(size / self.crop) / min(image.size)
-            width, height = (max(size, round(side * scale)) for side in image.size)
-            left, top = (width - size) // 2, (height - size) // 2
-            image = image.resize((width, height), resample).crop((left, top, left + size, top + size))
-        return self.normalize(np.asarray(image, np.float32)).astype(np.float32)
+        read = _read(image, len(self.mean), name)
+        pixels = Image.fromarray(read[..., 0] if read.shape[-1] == 1 else read)
+        (height, width), (tall, wide) = self.size, self.before_crop
+        if not self.squeeze:  # the side that needs the larger factor is met, the other rounded down
+            if tall * pixels.width >= wide * pixels.height:
+                wide = tall * pixels.width // pixels.height
+            else:
+                tall = wide * pixels.height // pixels.width
+        left, top = (wide - width) // 2, (tall - height) // 2
+        pixels = pixels.resize((wide, tall), Image.Resampling[self.interpolation.upper()])
+        cropped = np.asarray(pixels.crop((left, top, left + width, top + height)), np.float32)
+        return self.normalize(cropped.reshape(height, width, -1)).astype(np.float32)
 
 
-def from_hf(config: dict[str, Any], default: Preprocessing) -> Preprocessing:
-    """The constants in a `preprocessor_config.json`; what it leaves out is taken from `default`."""
-    size, crop = config.get("size", default.image_size), default.crop
-    if isinstance(size, dict):
-        squash = "height" in size
-        size = size["height"] if squash else size.get("shortest_edge", default.image_size)
-    else:
-        squash = "crop_pct" not in config and not config.get("do_center_crop", False)
-    if config.get("do_center_crop") and "crop_size" in config:
-        cropped = config["crop_size"]
-        cropped = cropped["height"] if isinstance(cropped, dict) else cropped
-        size, crop = cropped, cropped / size
-    elif squash or ("crop_pct" in config and size >= 384):  # ConvNeXt's processor does not crop large images
-        crop = None
-    elif config.get("crop_pct"):
-        crop = float(config["crop_pct"])
-    resample = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-    mean, std = tuple(config.get("image_mean", default.mean)), tuple(config.get("image_std", default.std))
-    if config.get("include_top"):  # EfficientNet's processor divides by std twice
-        std = tuple(s * s for s in std)
-    return Preprocessing(
-        image_size=int(size),
-        crop=crop,
-        interpolation=resample.get(config.get("resample"), default.interpolation),
-        mean=mean,
-        std=std,
+def _read(image: Any, channels: int, name: str) -> np.ndarray:
+    """What a person may give as an image, as uint8 [height, width, channels]."""
+    from PIL import Image
+
+    shape = ImageShape(size=None, channels=channels, convert=True)
+    require(channels in (1, 3), f"{name}: the model sees {channels} channels; images have 1 or 3")
+    if isinstance(image, str | os.PathLike):
+        try:
+            with pathlib.Path(image).expanduser().open("rb") as file:
+                return decode(file, shape, os.fspath(image))
+        except OSError as error:
+            raise RequestError(f"{os.fspath(image)}: no image to be read there ({error.strerror})") from None
+    if isinstance(image, np.ndarray):
+        require(image.dtype == np.uint8, f"{name}: an array of {image.dtype}; expected uint8, of 0 to 255")
+        fits = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 3))
+        fits = fits and image.size > 0
+        require(fits, f"{name}: an array {list(image.shape)}; expected [height, width] or [height, width, 1 or 3]")
+        image = Image.fromarray(image.reshape(image.shape[:2]) if image.shape[2:] == (1,) else image)
+    require(
+        isinstance(image, Image.Image),
+        f"{name}: expected a path, a PIL image or a uint8 array, got {type(image).__name__}",
     )
+    return to_shape(image, shape, name)
+
+
+def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
+    """The constants in a `preprocessor_config.json`; what it leaves out is taken from `default`.
+
+    Raises:
+      RequestError: it asks for what is not done here, or holds something else than it should.
+    """
+    file = "preprocessor_config.json"
+    require(config.get("do_resize", True) is not False, f"do_resize=false in {file}: images are always resized here")
+    given = _sides(config, "size", file)
+    size, keeps_ratio = given or (default.before_crop, not default.squeeze)
+    share = _numbers(config, "crop_pct", file)
+    squeeze = not keeps_ratio
+    if config.get("do_center_crop"):
+        seen, _ = _sides(config, "crop_size", file) or (default.size, False)
+        crop = share[0] if share else seen[0] / size[0]
+    elif share:  # ConvNeXt's processor, which keeps the ratio but of large images, which it does not crop
+        seen, squeeze = size, size[0] >= 384
+        crop = 1.0 if squeeze else share[0]
+    elif given:
+        seen, crop = size, 1.0 if squeeze else default.crop
+    else:
+        seen, crop, squeeze = default.size, default.crop, default.squeeze
+
+    resample = config.get("resample")
+    require(
+        resample is None or resample in _PILLOWS,
+        f"resample={resample!r} in {file}: expected {', '.join(f'{n} ({name})' for n, name in _PILLOWS.items())}",
+    )
+    scale = (_numbers(config, "rescale_factor", file) or (default.scale,))[0]
+    mean = _numbers(config, "image_mean", file) or default.mean
+    std = _numbers(config, "image_std", file) or default.std
+    normalizes = config.get("do_normalize", True) is not False
+    # EfficientNet's processor: values of -1…1 before mean and std; and divides by std once more.
+    offset, again = float(bool(config.get("rescale_offset"))), bool(config.get("include_top"))
+    rescales = config.get("do_rescale", True) is not False
+    read = Preprocessing(
+        image_size=seen[0] if seen[0] == seen[1] else seen,
+        crop=float(crop),
+        squeeze=squeeze,
+        interpolation=default.interpolation if resample is None else _PILLOWS[resample],
+        mean=tuple((m if normalizes else 0.0) + offset * rescales for m in mean),
+        std=tuple(s ** (normalizes + again) for s in std),
+        scale=scale if rescales else 1.0,
+    )
+    return _checked(read.for_channels(len(default.mean)), file)
+
+
+def to_hf(preprocessing: Preprocessing) -> dict[str, Any]:
+    """The `preprocessor_config.json` from which `from_hf` and transformers make the same.
+
+    Raises:
+      RequestError: no processor of transformers crops to anything but a square from an image that keeps its ratio.
+    """
+    (height, width), (tall, wide) = preprocessing.size, preprocessing.before_crop
+    require(
+        preprocessing.squeeze or height == width,
+        f"image_size={preprocessing.image_size}: no preprocessor_config.json says this without squeeze=True",
+    )
+    numbers = {name: number for number, name in _PILLOWS.items()}
+    return {
+        "image_processor_type": "BitImageProcessor",  # the plainest of those that do all of this
+        "do_convert_rgb": len(preprocessing.mean) == 3,
+        "do_resize": True,
+        "size": {"height": tall, "width": wide} if preprocessing.squeeze else {"shortest_edge": tall},
+        "resample": numbers[preprocessing.interpolation],
+        "do_center_crop": True,
+        "crop_size": {"height": height, "width": width},
+        "crop_pct": preprocessing.crop,  # which the two sizes tell but for rounding
+        "do_rescale": True,
+        "rescale_factor": preprocessing.scale,
+        "do_normalize": True,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+    }
+
+
+def from_timm(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
+    """The constants in the `pretrained_cfg` of timm's config.json; what it leaves out is taken from `default`.
+
+    Raises:
+      RequestError: it asks for what is not done here, or holds something else than it should.
+    """
+    file = "pretrained_cfg of config.json"
+    _, *size = _numbers(config, "input_size", file) or (0, *default.size)
+    require(len(size) == 2, f"input_size={config.get('input_size')} in {file}: expected [channels, height, width]")
+    modes = {"center": False, "squash": True}
+    mode = config.get("crop_mode") or "center"
+    require(mode in modes, f"crop_mode={mode!r} in {file}: {nearest(str(mode), modes)}")
+    height, width = map(int, size)
+    read = Preprocessing(
+        image_size=height if height == width else (height, width),
+        crop=float((_numbers(config, "crop_pct", file) or (default.crop,))[0]),
+        squeeze=modes[mode],
+        interpolation=config.get("interpolation") or default.interpolation,
+        mean=_numbers(config, "mean", file) or default.mean,
+        std=_numbers(config, "std", file) or default.std,
+    )
+    return _checked(read.for_channels(len(default.mean)), file)
+
+
+def _checked(read: Preprocessing, file: str) -> Preprocessing:
+    try:
+        read.check()
+    except RequestError as error:
+        raise RequestError(f"{file}: {error}") from None
+    return read
+
+
+def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+def _numbers(config: Mapping[str, Any], key: str, file: str) -> tuple[float, ...]:
+    """A number or a list of them under a key; empty where there is none."""
+    value = config.get(key)
+    values = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
+    require(numbers, f"{key}={value!r} in {file}: expected a number, or a list of numbers")
+    return values
+
+
+def _sides(config: Mapping[str, Any], key: str, file: str) -> tuple[tuple[int, int], bool] | None:
+    """Height and width under a key, and whether they are of the short side of an image that keeps its ratio."""
+    value = config.get(key)
+    if value is None:
+        return None
+    short = isinstance(value, Mapping) and value.get("shortest_edge") is not None
+    if short:
+        sides = (value["shortest_edge"],) * 2
+    elif isinstance(value, Mapping):
+        sides = (value.get("height"), value.get("width", value.get("height")))
+    else:
+        sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    require(
+        len(sides) == 2 and all(type(side) is int and side > 0 for side in sides),
+        f"{key}={value!r} in {file}: expected a number of pixels, {{'height': …, 'width': …}} or "
+        "{'shortest_edge': …}",
+    )
+    return sides, short

@@ -5,22 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from research.errors import require
+from research.errors import nearest, require
 from research.models.resnet import SIZES, ResNet, resnet
-from research.pretrained.family import Family, Variant, hf_activation, hf_classes, hf_labels, hf_name, images, only
+from research.pretrained.family import (
+    Family,
+    Variant,
+    average_pool,
+    hf_activation,
+    hf_classes,
+    hf_name,
+    images,
+    only,
+    row,
+)
 from research.pretrained.mapping import Alias, KeyMap, batch_norm, kernel
 from research.pretrained.preprocessing import Preprocessing
+
+BLOCKS = {"BasicBlock": "basic", "Bottleneck": "bottleneck"}
+"""Names of the two blocks: timm's, and Hugging Face's, which are ours."""
 
 
 def from_config(config: Mapping[str, Any]) -> ResNet:
     """A `ResNetConfig` of transformers."""
-    depths = tuple(config.get("depths", (3, 4, 6, 3)))
+    depths = row(config, "depths", (3, 4, 6, 3))
+    block = config.get("layer_type", "bottleneck")
+    require(block in BLOCKS.values(), f"layer_type={block!r} in the config: {nearest(str(block), BLOCKS.values())}")
     activation = hf_activation(config.get("hidden_act", "relu"))
     return ResNet(
         depths=depths,
-        widths=tuple(config.get("hidden_sizes", (256, 512, 1024, 2048))),
+        widths=row(config, "hidden_sizes", (256, 512, 1024, 2048)),
         classes=hf_classes(config),
-        block=config.get("layer_type", "bottleneck"),
+        block=block,
         stem_width=config.get("embedding_size", 64),
         strides=(2 if config.get("downsample_in_first_stage") else 1, *(2,) * (len(depths) - 1)),
         bottleneck_stride="1x1" if config.get("downsample_in_bottleneck") else "3x3",
@@ -40,21 +55,24 @@ def to_config(model: ResNet) -> dict[str, Any]:
         "downsample_in_first_stage": model.strides[0] == 2,
         "downsample_in_bottleneck": model.bottleneck_stride == "1x1",
         "hidden_act": hf_name(model.activation),
-        **hf_labels(model.classes),
     }
 
 
 def from_timm(config: Mapping[str, Any]) -> ResNet:
     """The arguments of timm's `ResNet`."""
-    only(config, "layers", "channels", "stem_width", "num_classes", "block", "in_chans", "drop_rate", "drop_path_rate")
-    bottleneck = config.get("block") == "Bottleneck"
-    depths = tuple(config["layers"])
-    channels = tuple(config.get("channels", (64, 128, 256, 512)))
+    known = ("layers", "channels", "stem_width", "num_classes", "block", "in_chans", "global_pool")
+    only(config, *known, "drop_rate", "drop_path_rate")
+    average_pool(config)
+    name = config.get("block", "BasicBlock")
+    require(name in tuple(BLOCKS), f"block={name!r} in the config: {nearest(str(name), BLOCKS)}")
+    bottleneck = BLOCKS[name] == "bottleneck"
+    depths = row(config, "layers", (2, 2, 2, 2))
+    channels = row(config, "channels", (64, 128, 256, 512))
     return ResNet(
         depths=depths,
         widths=tuple(c * 4 if bottleneck else c for c in channels),
         classes=config.get("num_classes", 1000),
-        block="bottleneck" if bottleneck else "basic",
+        block=BLOCKS[name],
         stem_width=64,  # timm's stem_width is that of stems with three convolutions
         strides=(1, *(2,) * (len(depths) - 1)),
         dropout=config.get("drop_rate", 0.0),
@@ -116,6 +134,10 @@ def key_maps(model: ResNet) -> tuple[KeyMap, ...]:
 
 
 def preprocessing(model: ResNet, publisher: str) -> Preprocessing:
+    """Hugging Face's; or that of torchvision's first weights, whose names timm's newer ones share.
+
+    Timm's, and torchvision's second, were trained for other crops: timm's say which in a config.json.
+    """
     return Preprocessing(interpolation="bicubic" if publisher == "huggingface" else "bilinear")
 
 
@@ -128,6 +150,12 @@ FAMILY = Family(
     },
     from_config=from_config,
     to_config=to_config,
+    from_timm=from_timm,
+    architectures={
+        f"resnet{layers}": {"layers": depths, "block": {ours: name for name, ours in BLOCKS.items()}[block]}
+        for layers, (depths, block, _) in SIZES.items()
+    },
+    details=("bottleneck_stride",),
     key_maps=key_maps,
     inputs=lambda model: images(64),
     head=("params/head/{leaf*}",),

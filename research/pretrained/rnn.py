@@ -54,11 +54,13 @@ def from_config(config: Mapping[str, Any]) -> RNNClassifier:
     These are `kind` (its mode), `input_size`, `hidden_size`, `num_layers`, `bidirectional` and `num_classes`.
 
     Raises:
-      RequestError: there is no such kind.
+      RequestError: there is no such kind, or a size is missing.
     """
     kind = config.get("kind", "lstm")
-    require(kind in KINDS, f"kind={kind!r} in the config: {nearest(str(kind), KINDS)}")
+    require(kind in tuple(KINDS), f"kind={kind!r} in the config: {nearest(str(kind), KINDS)}")
     cell, activation = KINDS[kind]
+    missing = [key for key in ("num_classes", "hidden_size", "input_size") if key not in config]
+    require(not missing, f"{', '.join(missing)}: missing in the config")
     return RNNClassifier(
         classes=config["num_classes"],
         cell=cell,

@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from research.errors import require
-from research.models.vit import ViT, resized, vit
+from research.models.vit import SIZES, ViT, resized, vit
 from research.pretrained.family import (
     Family,
     Shapes,
     Variant,
     hf_activation,
     hf_classes,
-    hf_labels,
     hf_name,
     images,
+    number,
+    one,
     only,
+    side,
 )
-from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, Unused, kernel, norm, split
+from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, Unused, layers, split
 from research.pretrained.preprocessing import HALF, Preprocessing
 
 QKV = ("query", "key", "value")
@@ -27,10 +29,9 @@ QKV = ("query", "key", "value")
 
 def from_config(config: Mapping[str, Any]) -> ViT:
     """A `ViTConfig` of transformers."""
-    size = config.get("image_size", 224)
     return ViT(
-        image_size=size if isinstance(size, int) else tuple(size),
-        patch_size=config.get("patch_size", 16),
+        image_size=side(config, "image_size", 224),
+        patch_size=one(config, "patch_size", 16),
         width=config.get("hidden_size", 768),
         depth=config.get("num_hidden_layers", 12),
         num_heads=config.get("num_attention_heads", 12),
@@ -59,7 +60,6 @@ def to_config(model: ViT) -> dict[str, Any]:
         "layer_norm_eps": model.norm_epsilon,
         "hidden_dropout_prob": model.dropout,
         "attention_probs_dropout_prob": model.attention_dropout,
-        **hf_labels(model.classes),
     }
 
 
@@ -72,14 +72,14 @@ def from_timm(config: Mapping[str, Any]) -> ViT:
     )  # fmt: skip
     pool = config.get("global_pool", "token")
     require(pool in ("token", "avg"), f"global_pool={pool!r}: expected 'token' or 'avg'")
-    fc_norm, width, size = config.get("fc_norm"), config.get("embed_dim", 768), config.get("img_size", 224)
+    fc_norm, width = config.get("fc_norm"), number(config, "embed_dim", 768)
     return ViT(
-        image_size=size if isinstance(size, int) else tuple(size),
-        patch_size=config.get("patch_size", 16),
+        image_size=side(config, "img_size", 224),
+        patch_size=one(config, "patch_size", 16),
         width=width,
         depth=config.get("depth", 12),
         num_heads=config.get("num_heads", 12),
-        mlp_width=int(width * config.get("mlp_ratio", 4.0)),
+        mlp_width=int(width * number(config, "mlp_ratio", 4.0)),
         classes=config.get("num_classes", 1000),
         class_token=config.get("class_token", True),
         pool="average" if pool == "avg" else "token",
@@ -98,15 +98,19 @@ def huggingface(block: str) -> KeyMap:
         (
             Rule("vit.embeddings.cls_token", "params/class_token"),
             Rule("vit.embeddings.position_embeddings", "params/positions"),
-            kernel("vit.embeddings.patch_embeddings.projection", "patches"),
-            norm(f"{layer}.layernorm_before", f"{block}/norm_attention"),
-            tuple(kernel(f"{layer}.attention.attention.{name}", f"{block}/attention/{name}") for name in QKV),
-            kernel(f"{layer}.attention.output.dense", f"{block}/attention/out"),
-            norm(f"{layer}.layernorm_after", f"{block}/norm_mlp"),
-            kernel(f"{layer}.intermediate.dense", f"{block}/up"),
-            kernel(f"{layer}.output.dense", f"{block}/down"),
-            norm("vit.layernorm", "norm"),
-            kernel("classifier", "head"),
+            layers(
+                {
+                    "vit.embeddings.patch_embeddings.projection": "patches",
+                    f"{layer}.layernorm_before": f"{block}/norm_attention",
+                    **{f"{layer}.attention.attention.{name}": f"{block}/attention/{name}" for name in QKV},
+                    f"{layer}.attention.output.dense": f"{block}/attention/out",
+                    f"{layer}.layernorm_after": f"{block}/norm_mlp",
+                    f"{layer}.intermediate.dense": f"{block}/up",
+                    f"{layer}.output.dense": f"{block}/down",
+                    "vit.layernorm": "norm",
+                    "classifier": "head",
+                }
+            ),
             Alias("embeddings.{rest*}", "vit.embeddings.{rest}"),  # files of the model without a head
             Alias("encoder.{rest*}", "vit.encoder.{rest}"),
             Alias("layernorm.{rest*}", "vit.layernorm.{rest}"),
@@ -118,50 +122,47 @@ def huggingface(block: str) -> KeyMap:
 
 
 def timm(model: ViT, block: str) -> KeyMap:
-    layer = "blocks.{i}"
-    return KeyMap(
-        "timm",
-        (
-            Rule("cls_token", "params/class_token"),
-            Rule("pos_embed", "params/positions"),
-            kernel("patch_embed.proj", "patches"),
-            norm(f"{layer}.norm1", f"{block}/norm_attention"),
-            _fused(f"{layer}.attn.qkv.", f"{block}/attention"),
-            kernel(f"{layer}.attn.proj", f"{block}/attention/out"),
-            norm(f"{layer}.norm2", f"{block}/norm_mlp"),
-            kernel(f"{layer}.mlp.fc1", f"{block}/up"),
-            kernel(f"{layer}.mlp.fc2", f"{block}/down"),
-            norm("fc_norm" if model.norm_after_pool else "norm", "norm"),
-            kernel("head", "head"),
-        ),
-    )
+    names = {
+        "patch_embed.proj": "patches",
+        "blocks.{i}.norm1": f"{block}/norm_attention",
+        "blocks.{i}.attn.proj": f"{block}/attention/out",
+        "blocks.{i}.norm2": f"{block}/norm_mlp",
+        "blocks.{i}.mlp.fc1": f"{block}/up",
+        "blocks.{i}.mlp.fc2": f"{block}/down",
+        "fc_norm" if model.norm_after_pool else "norm": "norm",
+        "head": "head",
+    }
+    return _fused("timm", block, "cls_token", "pos_embed", "blocks.{i}.attn.qkv.", names)
 
 
 def torchvision(block: str) -> KeyMap:
     layer = "encoder.layers.encoder_layer_{i}"
+    names = {
+        "conv_proj": "patches",
+        f"{layer}.ln_1": f"{block}/norm_attention",
+        f"{layer}.self_attention.out_proj": f"{block}/attention/out",
+        f"{layer}.ln_2": f"{block}/norm_mlp",
+        f"{layer}.mlp.0": f"{block}/up",
+        f"{layer}.mlp.3": f"{block}/down",
+        "encoder.ln": "norm",
+        "heads.head": "head",
+    }
+    fused = f"{layer}.self_attention.in_proj_"
+    return _fused("torchvision", block, "class_token", "encoder.pos_embedding", fused, names)
+
+
+def _fused(publisher: str, block: str, token: str, positions: str, qkv: str, names: Mapping[str, str]) -> KeyMap:
+    """The key map of a publisher whose one projection [3 · width, width] is our query, key and value."""
+    ours = [f"params/{block}/attention/{name}" for name in QKV]
     return KeyMap(
-        "torchvision",
+        publisher,
         (
-            Rule("class_token", "params/class_token"),
-            Rule("encoder.pos_embedding", "params/positions"),
-            kernel("conv_proj", "patches"),
-            norm(f"{layer}.ln_1", f"{block}/norm_attention"),
-            _fused(f"{layer}.self_attention.in_proj_", f"{block}/attention"),
-            kernel(f"{layer}.self_attention.out_proj", f"{block}/attention/out"),
-            norm(f"{layer}.ln_2", f"{block}/norm_mlp"),
-            kernel(f"{layer}.mlp.0", f"{block}/up"),
-            kernel(f"{layer}.mlp.3", f"{block}/down"),
-            norm("encoder.ln", "norm"),
-            kernel("heads.head", "head"),
+            Rule(token, "params/class_token"),
+            Rule(positions, "params/positions"),
+            Rule(f"{qkv}weight", tuple(f"{path}/kernel" for path in ours), split(3, KERNEL)),
+            Rule(f"{qkv}bias", tuple(f"{path}/bias" for path in ours), split(3)),
+            layers(names),
         ),
-    )
-
-
-def _fused(theirs: str, ours: str) -> tuple[Rule, ...]:
-    """One published projection [3 · width, width] is our query, key and value."""
-    return (
-        Rule(f"{theirs}weight", tuple(f"params/{ours}/{name}/kernel" for name in QKV), split(3, KERNEL)),
-        Rule(f"{theirs}bias", tuple(f"params/{ours}/{name}/bias" for name in QKV), split(3)),
     )
 
 
@@ -171,22 +172,32 @@ def key_maps(model: ViT) -> tuple[KeyMap, ...]:
 
 
 def adapted(model: ViT, name: str, publisher: str, shapes: Shapes) -> ViT:
-    """With the file's epsilon, and for images of the size that its positions were learned on."""
-    if publisher == "huggingface":
-        model = model.clone(norm_epsilon=1e-12)
+    """With the publisher's epsilon, and for images of the size that the file's positions were learned on."""
+    model = model.clone(norm_epsilon=1e-12 if publisher == "huggingface" else 1e-6)
     if "params/positions" in shapes:
-        side = math.isqrt(shapes["params/positions"][1])  # of a square grid; the class token does not make it larger
-        model = model.clone(image_size=side * model.patch_size)
+        tokens = shapes["params/positions"][1] - model.class_token
+        if tokens != math.prod(model.grid):
+            model = model.clone(image_size=math.isqrt(tokens) * model.patch_size)
     return model
 
 
 def preprocessing(model: ViT, publisher: str) -> Preprocessing:
-    size = model.image_size if isinstance(model.image_size, int) else model.image_size[0]
+    """Of Dosovitskiy et al.'s weights at Hugging Face; of Steiner et al.'s (2021) at timm; of torchvision's own.
+
+    Torchvision's for images larger than 224 are those of SWAG (Singh et al., 2022), which crop nothing.
+    """
+    size = model.image_size
+    large = max(size if isinstance(size, tuple) else (size,)) > 224
     if publisher == "torchvision":
-        return Preprocessing(size, interpolation="bilinear")
+        resized = 242 if (model.width, model.patch_size) == (1024, 16) else 256
+        return (
+            Preprocessing(size, crop=1.0)
+            if large
+            else Preprocessing(size, crop=224 / resized, interpolation="bilinear")
+        )
     if publisher == "timm":
-        return Preprocessing(size, crop=0.9, mean=HALF, std=HALF)
-    return Preprocessing(size, crop=None, interpolation="bilinear", mean=HALF, std=HALF)
+        return Preprocessing(size, crop=1.0 if large else 0.9, mean=HALF, std=HALF)
+    return Preprocessing(size, crop=1.0, squeeze=True, interpolation="bilinear", mean=HALF, std=HALF)
 
 
 _HUB = {
@@ -195,6 +206,8 @@ _HUB = {
     "vit_ti16": "WinKawaks/vit-tiny-patch16-224",
     "vit_s16": "WinKawaks/vit-small-patch16-224",
 }
+
+_TIMM = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
 
 FAMILY = Family(
     model=ViT,
@@ -206,9 +219,24 @@ FAMILY = Family(
     },
     from_config=from_config,
     to_config=to_config,
+    from_timm=from_timm,
+    architectures={
+        f"vit_{_TIMM[size]}_patch{patch}_{pixels}": {
+            "img_size": pixels,
+            "patch_size": patch,
+            "embed_dim": width,
+            "depth": depth,
+            "num_heads": num_heads,
+        }
+        for size, (width, depth, num_heads) in SIZES.items()
+        for patch in (8, 14, 16, 32)
+        for pixels in (224, 384)
+        if pixels % patch == 0
+    },
     key_maps=key_maps,
     inputs=lambda model: images(*((model.image_size,) if isinstance(model.image_size, int) else model.image_size)),
     adapted=adapted,
+    details=("norm_epsilon",),
     head=("params/head/{leaf*}",),
     head_bias="params/head/bias",
     input_kernel="params/patches/kernel",

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import parity
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from research.errors import RequestError
+from research.models.efficientnet import EfficientNet, Stage
 from research.models.mlp import MLP
 from research.models.resnet import resnet
 from research.models.vit import vit
@@ -26,8 +28,8 @@ from research.pretrained import (
 from research.pretrained import (
     vit as vits,
 )
-from research.pretrained.load import find_variant, variants
-from research.pretrained.preprocessing import HALF
+from research.pretrained.load import find_variant, read_into, variants
+from research.pretrained.preprocessing import HALF, Preprocessing
 
 FIXTURES = {
     "resnet_bottleneck": resnets,
@@ -163,6 +165,8 @@ def test_a_named_variant_takes_classes_from_the_file(tmp_path):
     assert loaded.model == resnet(18, classes=7, dtype="bfloat16")
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
     assert loaded.preprocessing.image_size == 224
+    with pytest.raises(RequestError, match="^dtype='float17': did you mean 'bfloat16'"):
+        load_pretrained("resnet18", path, dtype="float17")
     with pytest.raises(RequestError, match="resnet18.safetensors does not fit: 80 missing: .* and 60 more"):
         load_pretrained("resnet34", path)
 
@@ -210,10 +214,161 @@ def test_images_of_one_channel(tmp_path):
 
 def test_preprocessing_beside_the_weights_is_read(tmp_path):
     path, _, config = written(tmp_path, "convnext")
-    given = {"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 2, "image_mean": HALF, "image_std": HALF}
+    given = {"size": {"shortest_edge": 224}, "crop_pct": 0.9, "resample": 2, "image_mean": HALF, "image_std": HALF}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(given))
     read = load_pretrained(config, path).preprocessing
-    assert (read.image_size, read.crop, read.interpolation, read.mean) == (224, 0.875, "bilinear", HALF)
+    assert (read.image_size, read.crop, read.interpolation, read.mean) == (224, 0.9, "bilinear", HALF)
+
+
+def timm_folder(directory, architecture="resnet18", **config):
+    """Random weights of a variant as timm publishes them: its names, and all it says in one config.json."""
+    family, found = find_variant(architecture)
+    model = found.build().clone(classes=3)
+    variables = image_parity.random_variables(model, np.ones(family.inputs(model)["x"].shape, np.float32))
+    path = export_pretrained(model, variables, directory / "model.safetensors", publisher="timm")
+    assert not (directory / "config.json").exists()
+    cfg = {"num_classes": 3, "input_size": [3, 64, 64], "crop_pct": 0.95, "mean": HALF, "interpolation": "nearest"}
+    written = {"architecture": architecture, "num_features": 512, "global_pool": "avg", "pretrained_cfg": cfg}
+    (directory / "config.json").write_text(json.dumps(written | config))
+    return path, variables
+
+
+@pytest.mark.parametrize("model", ["auto", "resnet18", resnet(18, classes=3)], ids=["auto", "name", "model"])
+def test_timms_folders_say_what_they_hold(model, tmp_path):
+    _, variables = timm_folder(tmp_path, label_names=["cat", "dog", "owl"])
+    loaded = load_pretrained(model, tmp_path)
+    assert loaded.model == resnet(18, classes=3)
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
+    assert loaded.preprocessing == Preprocessing(64, 0.95, interpolation="nearest", mean=HALF)
+    assert loaded.class_names == ("cat", "dog", "owl")
+
+
+def test_the_config_beside_a_file_tells_what_its_names_do_not(tmp_path):
+    """timm's names are the same for its own efficientnet_b0 and for TensorFlow's."""
+    timm_folder(tmp_path, "tf_efficientnet_b0")
+    model = load_pretrained("efficientnet_b0", tmp_path).model
+    assert (model.padding, model.epsilon) == ("same", 1e-3)
+
+
+def test_predictions_have_names(tmp_path):
+    path, _, config = written(tmp_path)
+    loaded = load_pretrained(config, path)
+    classes = loaded.model.classes
+    names = tuple(f"kind {i}" for i in range(classes))
+    prepare = Preprocessing(loaded.model.image_size, 0.9, interpolation="nearest", mean=HALF)
+    again = export_pretrained(
+        *loaded, tmp_path / "named" / "model.safetensors", preprocessing=prepare, class_names=names
+    )
+    loaded = load_pretrained("auto", again.parent)
+    assert (loaded.preprocessing, loaded.class_names) == (prepare, names)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8)
+    Image.fromarray(pixels[1]).save(tmp_path / "one.png")
+    given = [pixels[0], tmp_path / "one.png", Image.fromarray(pixels[2]), *pixels[3:]]
+    predicted = loaded.predict(given, batch_size=2)  # two and two and one
+    logits = image_parity.apply(loaded.model, loaded.variables, np.stack([prepare(image) for image in pixels]))
+    np.testing.assert_allclose(predicted["probability"], jax.nn.softmax(logits), atol=1e-5)
+    np.testing.assert_array_equal(predicted["label"], np.argmax(logits, -1))
+    assert list(predicted["class_name"]) == [names[label] for label in predicted["label"]]
+    np.testing.assert_array_equal(loaded.predict(pixels)["label"], predicted["label"])
+    assert loaded._probabilities._cache_size() == 2  # a program for batches of two, one for all five
+    assert "class_name" not in load_pretrained("auto", again.parent, classes=classes).predict(pixels)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("cat.jpg", "images: expected a list of them, got str; put a single one in a list"),
+        ([], "images: an empty list; expected at least one image"),
+        (["no/cat.jpg"], "no/cat.jpg: no image to be read there"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))], "image 1: an array of float64; expected uint8"),
+    ],
+)
+def test_images_that_are_none(images, said, tmp_path):
+    path, _, config = written(tmp_path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(config, path).predict(images)
+    assert str(error.value).startswith(said)
+
+
+def test_what_files_of_other_names_cannot_say_is_refused(tmp_path):
+    path, _, config = written(tmp_path)
+    loaded = load_pretrained(config, path)
+    for file, publisher in (("model.safetensors", "timm"), ("vit.safetensors", None)):
+        with pytest.raises(RequestError, match=f"^{file} of .*: preprocessing and class_names are written beside"):
+            export_pretrained(*loaded, tmp_path / file, publisher=publisher, preprocessing=loaded.preprocessing)
+    with pytest.raises(RequestError, match=r"^class_names=\['cat'\]: expected \d+ texts, one for each class$"):
+        export_pretrained(*loaded, tmp_path / "out" / "model.safetensors", class_names=["cat"])
+
+
+def test_the_count_of_batches_is_written_as_zero(tmp_path):
+    path, _, config = written(tmp_path, "resnet_bottleneck")
+    counted = {k: np.int64(1234) if k.endswith("num_batches_tracked") else x for k, x in load_file(path).items()}
+    save_file({k: np.asarray(x) for k, x in counted.items()}, path)
+    again = load_file(export_pretrained(*load_pretrained(config, path), tmp_path / "again.safetensors"))
+    changed = {key for key, x in counted.items() if not np.array_equal(again[key], x)}
+    assert changed == {key for key in counted if key.endswith("num_batches_tracked")}
+    assert {int(again[key]) for key in changed} == {0}
+
+
+EFFICIENTNET = EfficientNet(stages=(Stage(8, 1, 3, 1, 1), Stage(8, 1, 3, 2, 2)), stem_channels=8, classes=3)
+
+
+@pytest.mark.parametrize(
+    ("publisher", "fields", "said"),
+    [
+        ("torchvision", {}, "model.padding=symmetric model.epsilon=1e-05"),
+        ("torchvision", {"padding": "symmetric"}, "has epsilon=0.001, but the weights were trained with others; set m"),
+        ("timm", {"epsilon": 1e-4, "padding": "symmetric"}, "set model.epsilon=1e-05"),
+        ("huggingface", {"epsilon": 1e-5}, "set model.epsilon=0.001"),
+        ("torchvision", {"padding": "symmetric", "epsilon": 1e-5}, None),
+        ("timm", {}, None),  # may be TensorFlow's
+        ("timm", {"padding": "symmetric", "epsilon": 1e-5}, None),
+        ("huggingface", {}, None),
+    ],
+)
+def test_what_training_starts_from_has_the_details_of_its_weights(publisher, fields, said, tmp_path):
+    variables = image_parity.random_variables(EFFICIENTNET, np.ones((1, 32, 32, 3), np.float32))
+    path = export_pretrained(EFFICIENTNET, variables, tmp_path / "weights.safetensors", publisher=publisher)
+    model = EFFICIENTNET.clone(**fields)
+    if said is None:
+        jax.tree.map(np.testing.assert_array_equal, read_into(model, path), variables)
+        return
+    with pytest.raises(RequestError) as error:
+        read_into(model, path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_details_in_a_config_come_before_the_usual_ones(tmp_path):
+    path, _, config = written(tmp_path)
+    model = vits.from_config(config | {"layer_norm_eps": 1e-5})
+    with pytest.raises(RequestError, match=r"has norm_epsilon=1e-05, but .*; set model.norm_epsilon=1e-12$"):
+        read_into(model, path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
+    read_into(model, path)
+
+
+@pytest.mark.parametrize("publisher", ["huggingface", "timm", "torchvision"])
+@pytest.mark.parametrize(
+    ("name", "expected"),  # image size and short side before the crop, of each publisher
+    [
+        ("resnet50", ((224, 256), (224, 256), None)),
+        ("efficientnet_b1", ((240, 240), (240, 272), (240, 256))),
+        ("efficientnet_b2", ((260, 260), (260, 292), (288, 288))),
+        ("efficientnet_b7", ((600, 600), (600, 632), (600, 600))),
+        ("convnext_tiny", ((224, 256), (224, 256), (224, 236))),
+        ("convnext_large", ((224, 256), (224, 256), (224, 232))),
+        ("vit_b16", ((224, 224), (224, 248), (224, 256))),
+        ("vit_l16", ((224, 224), (224, 248), (224, 242))),
+    ],
+)
+def test_the_publishers_usual_preprocessing(name, expected, publisher):
+    usual = dict(zip(("huggingface", "timm", "torchvision"), expected, strict=True))[publisher]
+    if usual is not None:
+        family, variant = find_variant(name)
+        preprocessing = family.preprocessing(variant.build(), publisher)
+        assert (preprocessing.image_size, preprocessing.before_crop[0]) == usual
 
 
 @pytest.mark.parametrize(
@@ -227,6 +382,7 @@ def test_preprocessing_beside_the_weights_is_read(tmp_path):
         (resnet(50), None, "source: expected a .safetensors file"),
         (MLP(widths=(), classes=2), ".", "MLP: no published weights are mapped for it"),
         ("vit_b8", None, "source: expected"),
+        (vit("b", 16, image_size=30), ".", "image_size=30: expected a multiple of patch_size=16"),
     ],
 )
 def test_requests_that_cannot_be_met(model, source, said, tmp_path, monkeypatch):
