@@ -43,7 +43,8 @@ def align(predictor: Predictor, sentence: str, translation: str | None = None) -
     """
     translation = predictor.translate(sentence) if translation is None else translation
     task, columns = predictor.experiment.task, predictor.experiment.data.encode(sentence)
-    target = ended(task.tokenizer, translation)
+    columns = {name: x[:, : columns["source_mask"].sum()] for name, x in columns.items()}  # there is none of padding
+    target = ended(task.tokenizer, translation, "translation")
     inputs = task.init_inputs(columns | {task.target: target[None]})
     pattern = "*cross_attention*" if hasattr(predictor.model, "num_heads") else "*"
     maps = attention_maps(predictor.model, predictor.variables, *inputs, pattern=pattern)

@@ -5,6 +5,7 @@ Needs the raw files of task 1 in $ESPALIER_DATA/multi30k: train, val and test_20
     ESPALIER_DATA=... python -m launch run experiments.multi30k_translation
     ESPALIER_DATA=... python -m launch run experiments.multi30k_translation --sweep architecture
     ESPALIER_DATA=... python -m launch eval runs/multi30k_translation/base --set task.beams=5
+    python -m experiments.decoding runs/multi30k_translation/base
     python -m experiments.alignment runs/multi30k_translation/base --sentence "Ein Hund läuft über die Straße."
 
 Expect of the first: BLEU 38.6 on test 2016 (n = 1; sacrebleu, cased, greedy), 75 minutes on one CPU core.

@@ -59,8 +59,9 @@ def experiment() -> Experiment:
 
 
 def sweeps() -> dict[str, Sweep]:
+    # 490,272 parameters, against CTC's 488,274.
     whisper = {
-        "model": Whisper(VOCAB_SIZE, context_length=16, depth=3, decoder_depth=1, **ENCODER),
+        "model": Whisper(VOCAB_SIZE, context_length=16, depth=3, decoder_depth=1, mlp_width=336, **ENCODER),
         "task": Transcription(max_new_tokens=10),
     }
     speakers = ("george", "jackson", "nicolas", "theo", "yweweler")

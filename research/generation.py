@@ -12,7 +12,8 @@ which appends what it has to remember of `tokens` [batch, length] to the mutable
 the whole prompt first and then with one token at a time.  `positions` [batch, length] count from the first true token;
 `mask` [batch, prompt length + max_new_tokens] bool is False on the prompt's padding, which stands on the left, and its
 length is how long the cache has to be.  `memory` is what an encoder-decoder looks at beside: named arrays with a
-leading axis `batch`, passed in every call; what the first call makes of them it may keep in the cache.
+leading axis `batch`, passed in every call; what the first call makes of them it may keep in the cache.  A model that
+reads one sequence and writes another has the method from `research.models.encoder_decoder`.
 
 Inside a task, `model, variables = apply(method=lambda model: model.unbind())`.
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,9 @@ NEVER = -1e9
 
 
 # -- what is asked -------------------------------------------------------------------------------------------------
+
+EarlyStopping = Literal["full", "likely", "never"]
+"""When a beam search stops; `Beam` says what they mean."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +97,14 @@ class Beam:
 
     beams: int = 4
     length_penalty: float = 1.0
-    early_stopping: Literal["full", "likely", "never"] = "likely"
+    early_stopping: EarlyStopping = "likely"
     returned: int = 1
 
     def check(self) -> None:
         """Raises `RequestError` for a value out of range."""
         require(self.beams >= 1, f"beams={self.beams}: expected at least 1")
         require(abs(self.length_penalty) < float("inf"), f"length_penalty={self.length_penalty}: expected a number")
-        choices = ("full", "likely", "never")
+        choices = get_args(EarlyStopping)
         require(self.early_stopping in choices, f"early_stopping={self.early_stopping!r}: expected one of {choices}")
         require(
             1 <= self.returned <= self.beams,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from etils import epath
 
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.columns import Source
+from research.data.feed import MASK
 from research.data.packing import pack_pairs
 from research.data.spec import Data, Splits, check_amount, check_file
 from research.data.split import count, stratified_order
@@ -52,6 +53,8 @@ class ParallelText(Data):
       target_tokenizer: None is one vocabulary for both.
       buckets: shapes of a batch, at most (`research/data/buckets.py`).
       decoded: how many validation pairs an evaluation decodes, for tasks that do; None is all of them.
+      pad_to: tokens up to which sentences to translate are padded to one of a few lengths, so that few programs serve
+        them all; `fit` takes the longest source of all splits, which a model takes that was trained on them.
     """
 
     path: tuple[str, ...]
@@ -66,6 +69,7 @@ class ParallelText(Data):
     target_tokenizer: Tokenizer | None = None
     buckets: int = 12
     decoded: int | None = None
+    pad_to: int = 0
 
     def read(self) -> Splits:
         """The pairs as text."""
@@ -124,6 +128,7 @@ class ParallelText(Data):
         sources = {split: source(split) for split in tokens}
         for own in sources.values():
             own.tokenizer, own.target_tokenizer = tokenizers
+            own.pad_to = longest["source"]
         return Splits(**sources)
 
     def _packed(self, sides: Sequence[list[np.ndarray]], note: str, places: Mapping[str, str]) -> TokenPairs:
@@ -140,29 +145,28 @@ class ParallelText(Data):
         return TokenPairs(columns, lengths, shapes, note=note, longest=places)
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizers that were fitted to the training pairs."""
+        """Takes the tokenizers that were fitted to the training pairs, and the length of the longest source."""
         joint = self.target_tokenizer is None
         target = None if joint else train.target_tokenizer
-        return dataclasses.replace(self, tokenizer=train.tokenizer, target_tokenizer=target)
+        return dataclasses.replace(self, tokenizer=train.tokenizer, target_tokenizer=target, pad_to=train.pad_to)
 
     def encode(self, raw: str | Sequence[str] | Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Sentences to translate, as `source` and `source_mask` [sentence, longest]; columns as they are.
+        """Sentences to translate, as `source` and `source_mask` [sentence, length]; columns as they are.
 
         Raises:
-          RequestError: none, or an empty one.
+          RequestError: none, something else, an empty one, or one that the tokenizer cannot spell; it says which.
         """
         if isinstance(raw, Mapping):
             return super().encode(raw)
-        sentences = [raw] if isinstance(raw, str) else list(raw)
-        require(len(sentences) > 0, "expected a sentence, or a list of them, got none")
+        given = type(raw).__name__
+        require(isinstance(raw, Iterable), f"expected a sentence, or a list of them, got {given}")
         rows = []
-        for i, sentence in enumerate(sentences):
+        for i, sentence in enumerate([raw] if isinstance(raw, str) else raw):
             require(isinstance(sentence, str), f"sentence {i}: expected a text, got {type(sentence).__name__}")
             require(bool(sentence.strip()), f"sentence {i}: empty, expected at least one character")
-            rows.append(ended(self.tokenizer, self._clean(sentence)))
-        lengths = lengths_of(rows)
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        return {"source": padded_rows(rows, lengths.max()), "source_mask": mask}
+            rows.append(ended(self.tokenizer, self._clean(sentence), f"sentence {i}"))
+        require(len(rows) > 0, "expected a sentence, or a list of them, got none")
+        return padded_columns("source", rows, self.pad_to)
 
     def check(self) -> None:
         super().check()
@@ -173,7 +177,7 @@ class ParallelText(Data):
             require(files is None or len(files) in (1, 2), what)
         good = len(set(self.columns)) == 2 and min(self.columns) >= 0
         require(good, f"columns={self.columns}: expected the numbers of two columns, from 0")
-        for name, least in (("max_length", 2), ("packed", 2), ("buckets", 1), ("decoded", 0)):
+        for name, least in (("max_length", 2), ("packed", 2), ("buckets", 1), ("decoded", 0), ("pad_to", 0)):
             value = getattr(self, name)
             require(value is None or value >= least, f"{name}={value}: expected at least {least}")
         for name in ("tokenizer", "target_tokenizer"):
@@ -219,14 +223,16 @@ _SIDES = ("source", "target")
 
 
 class TokenPairs(Padded):
-    """Tokens of both sides, and the tokenizers that they come from."""
+    """Tokens of both sides, the tokenizers that they come from, and the tokens of the longest source."""
 
     tokenizer: Tokenizer
     target_tokenizer: Tokenizer
+    pad_to: int
 
     def take(self, indices: np.ndarray) -> TokenPairs:
         own = super().take(indices)
         own.tokenizer, own.target_tokenizer = self.tokenizer, self.target_tokenizer
+        own.pad_to = self.pad_to
         return own
 
 
@@ -257,16 +263,11 @@ class Pairs:
 
     def tokens(self, source: Tokenizer, target: Tokenizer) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Both sides, each [tokens of the sentence]; an error names the line."""
-        sides = []
-        for file, tokenizer, texts in ((self.files[0], source, self.sources), (self.files[-1], target, self.targets)):
-            rows = []
-            for i, text in enumerate(texts):
-                try:
-                    rows.append(ended(tokenizer, text))
-                except RequestError as error:
-                    raise RequestError(f"{file}, line {self.lines[i] + 1}: {error}") from None
-            sides.append(rows)
-        return tuple(sides)
+        languages = ((self.files[0], source, self.sources), (self.files[-1], target, self.targets))
+        return tuple(
+            [ended(own, text, f"{file}, line {line + 1}") for text, line in zip(texts, self.lines, strict=True)]
+            for file, own, texts in languages
+        )
 
 
 def read_lines(path: str) -> list[str]:
@@ -288,8 +289,11 @@ def read_lines(path: str) -> list[str]:
         else:
             data = file.read_bytes()
             data = gzip.decompress(data) if archive.endswith(".gz") else data
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path}: cannot be read: {str(error) or type(error).__name__}") from None
+    except RequestError:
+        raise
+    except Exception as error:  # of whatever its bytes make a decompressor stumble over
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RequestError(f"{path}: cannot be read: {reason}") from None
     text = to_text(data, path).removeprefix("\ufeff")
     lines = text.removesuffix("\n").split("\n")  # not splitlines: U+2028 and the like do not end a line
     return [line.removesuffix("\r") for line in lines]
@@ -319,9 +323,12 @@ def check_special(name: str, tokenizer: Tokenizer | None) -> None:
             raise RequestError(f"{name}.{error}") from None
 
 
-def ended(tokenizer: Tokenizer, line: str) -> np.ndarray:
-    """The tokens of a line and of its end, int32 [length]."""
-    return np.append(tokenizer.encode(line), tokenizer.token_id(EOS)).astype(np.int32)
+def ended(tokenizer: Tokenizer, line: str, where: str) -> np.ndarray:
+    """The tokens of a line and of its end, int32 [length]; an error begins with `where` it is from."""
+    try:
+        return np.append(tokenizer.encode(line), tokenizer.token_id(EOS)).astype(np.int32)
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from None
 
 
 def lengths_of(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -334,6 +341,20 @@ def padded_rows(rows: Sequence[np.ndarray], width: int, dtype: type = np.int32) 
     padded = np.zeros((len(rows), width), dtype)
     padded[np.arange(width) < lengths_of(rows)[:, None]] = np.concatenate(rows)
     return padded
+
+
+def padded_columns(name: str, rows: Sequence[np.ndarray], most: int, dtype: type = np.int32) -> dict[str, np.ndarray]:
+    """Rows of what is to be predicted on as the column of that name and its mask, [row, length]."""
+    lengths = lengths_of(rows)
+    width = padded_length(int(lengths.max()), most)
+    return {name: padded_rows(rows, width, dtype), f"{name}{MASK}": np.arange(width) < lengths[:, None]}
+
+
+def padded_length(length: int, most: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, ... (powers of two, and their middles) and `most`, which ends them."""
+    power = 1 << (length - 1).bit_length()
+    middle = power * 3 // 4
+    return max(length, min(middle if length <= middle else power, most))
 
 
 def _families(pairs: Pairs) -> np.ndarray:

@@ -9,13 +9,12 @@ An example has `waveform`, int16 [samples], and `target`, tokens that end with "
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import io
+import os
 import re
 import tarfile
-import warnings
 from collections.abc import Iterator, Mapping
-from math import gcd
 from typing import Any, ClassVar, Self
 
 import jax
@@ -23,10 +22,19 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from research.data.audio import decode_wav, to_waveform
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.columns import Source
 from research.data.feed import MASK
-from research.data.parallel_text import SPECIAL, check_special, ended, lengths_of, padded_rows, read_lines
+from research.data.parallel_text import (
+    SPECIAL,
+    check_special,
+    ended,
+    lengths_of,
+    padded_columns,
+    padded_rows,
+    read_lines,
+)
 from research.data.spec import Data, Splits, check_amount
 from research.data.tokenizers import CharTokenizer, Tokenizer
 from research.data.transforms import Batch, Transform
@@ -54,6 +62,8 @@ class Speech(Data):
       tokenizer: of the transcripts.
       buckets: shapes of a batch, at most (`research/data/buckets.py`).
       decoded: how many validation recordings an evaluation decodes, for tasks that do; None is all of them.
+      pad_to: samples up to which recordings to transcribe are padded to one of a few lengths, so that few programs
+        serve them all; `fit` takes the longest recording of all splits, which a model takes that was trained on them.
     """
 
     path: str
@@ -68,6 +78,7 @@ class Speech(Data):
     tokenizer: Tokenizer = CharTokenizer(special_tokens=SPECIAL)
     buckets: int = 6
     decoded: int | None = None
+    pad_to: int = 0
 
     def read(self) -> Splits:
         """The recordings, as waveforms of their own lengths and text."""
@@ -108,49 +119,48 @@ class Speech(Data):
                 first = np.arange(len(tokens[split])) < (np.inf if self.decoded is None else self.decoded)
                 columns["decoded"] = first
             own = Transcribed(columns, lengths[split], shapes, first=first, note=recordings.train.note, longest=places)
-            own.target_tokenizer = tokenizer
+            own.target_tokenizer, own.pad_to = tokenizer, longest["waveform"]
             return own
 
         return Splits(**{split: source(split) for split in tokens})
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizer that was fitted to the training transcripts."""
-        return dataclasses.replace(self, tokenizer=train.target_tokenizer)
+        """Takes the tokenizer that was fitted to the training transcripts, and the length of the longest recording."""
+        return dataclasses.replace(self, tokenizer=train.target_tokenizer, pad_to=train.pad_to)
 
     def encode(self, raw: Any, sample_rate: int | None = None) -> dict[str, np.ndarray]:
-        """Recordings to transcribe, as `waveform` and `waveform_mask` [recording, longest]; columns as they are.
+        """Recordings to transcribe, as `waveform` and `waveform_mask` [recording, length]; columns as they are.
 
         Args:
-          raw: the path of a wav file, an array [samples] or [samples, channels] (integers of full range, or floats in
-            -1 ... 1), or a list of those.
+          raw: the path of a wav file, an array [samples] or [samples, channels] (signed integers of full range, or
+            floats in -1 ... 1), or a list of those.
           sample_rate: of arrays; None is that of the training data.
 
         Raises:
-          RequestError: none, an empty one, or a file that cannot be read.
+          RequestError: none, something else, an empty one, or a file that cannot be read.
         """
         if isinstance(raw, Mapping):
             return super().encode(raw)
-        several = isinstance(raw, list | tuple)
-        waveforms = []
-        for i, one in enumerate(raw if several else [raw]):
-            if hasattr(one, "dtype"):
-                waveforms.append(
-                    to_waveform(np.asarray(one), sample_rate or self.sample_rate, self.sample_rate, f"array {i}")
-                )
-            else:
-                file = epath.Path(one)
-                require(file.is_file(), f"{file}: no such file")
-                waveforms.append(decode_wav(file.read_bytes(), str(file), self.sample_rate))
-        require(len(waveforms) > 0, "expected a recording, or a list of them, got none")
-        lengths = lengths_of(waveforms)
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        return {"waveform": padded_rows(waveforms, lengths.max(), np.int16), f"waveform{MASK}": mask}
+        recordings = raw if isinstance(raw, list | tuple) else [raw]
+        require(len(recordings) > 0, "expected a recording, or a list of them, got none")
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        waveforms = [self._waveform(one, rate, f"recording {i}") for i, one in enumerate(recordings)]
+        return padded_columns("waveform", waveforms, self.pad_to, np.int16)
+
+    def _waveform(self, recording: Any, rate: int, name: str) -> np.ndarray:
+        if hasattr(recording, "dtype"):
+            return to_waveform(np.asarray(recording), rate, self.sample_rate, name)
+        expected = f"{name}: expected the path of a wav file or an array, got {type(recording).__name__}"
+        require(isinstance(recording, str | os.PathLike), expected)
+        file = epath.Path(recording)
+        require(file.is_file(), f"{file}: no such file")
+        return decode_wav(file.read_bytes(), str(file), self.sample_rate)
 
     def check(self) -> None:
         super().check()
         check_amount("test", self.test)
         require(self.sample_rate >= 1, f"sample_rate={self.sample_rate}: expected at least 1")
-        for name, least in (("buckets", 1), ("decoded", 0)):
+        for name, least in (("buckets", 1), ("decoded", 0), ("pad_to", 0)):
             value = getattr(self, name)
             require(value is None or value >= least, f"{name}={value}: expected at least {least}")
         named = re.findall(r"{(\w+)}", self.pattern)
@@ -181,34 +191,45 @@ class Speech(Data):
         parts = re.split(r"{(\w+)}", self.pattern)
         expression = "".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
         for name in files:
-            match = re.fullmatch(expression, name.rsplit("/", 1)[-1].removesuffix(".wav"))
+            match = re.fullmatch(expression, _bare(_base(name)))
             require(match is not None, f"{name}: its name does not read as pattern={self.pattern!r}")
             yield name, match.groupdict()
 
     def _named_by_transcripts(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, str]]]:
-        known = {name.rsplit("/", 1)[-1]: name for name in files} | {name: name for name in files}
+        places = collections.defaultdict(list)
+        for file in files:
+            for bare in {_bare(file), _bare(_base(file))}:
+                places[bare].append(file)
         header, *lines = (line.split("\t") for line in read_lines(self.transcripts))
         for column in self.columns:
             require(column in header, f"{self.transcripts}, line 1: no column {column!r}; {nearest(column, header)}")
+        require(len(lines) > 0, f"{self.transcripts}: only a header, expected a line per recording after it")
+        named: dict[str, str] = {}
         for number, cells in enumerate(lines, 2):
             where = f"{self.transcripts}, line {number}"
             require(len(cells) == len(header), f"{where}: {len(cells)} columns, expected {len(header)} as in line 1")
             fact = dict(zip(header, cells, strict=True))
             name, text = (fact[column] for column in self.columns)
-            name = name if name.endswith(".wav") else f"{name}.wav"
-            require(name in known, f"{where}: no file {name!r} in {self.path}")
+            found = places.get(_bare(name), [])
+            found = [file for file in found if _bare(file) == _bare(name)] or found
+            require(len(found) > 0, f"{where}: no file {name!r} in {self.path}")
+            require(len(found) == 1, f"{where}: {name!r} may be {' or '.join(found)}; expected one with its folders")
+            (file,) = found
+            require(file not in named, f"{where}: {file!r} again, after {named.get(file)}; expected it once")
+            named[file] = f"line {number}"
             require(bool(text.strip()), f"{where}: the transcript of {name!r} is empty")
-            yield known[name], fact | {"text": text.strip()}
+            yield file, fact | {"text": text.strip()}
 
 
 class Transcribed(Padded):
-    """Waveforms and tokens, and the tokenizer that they come from."""
+    """Waveforms and tokens, the tokenizer that those come from, and the samples of the longest recording."""
 
     target_tokenizer: Tokenizer
+    pad_to: int
 
     def take(self, indices: np.ndarray) -> Transcribed:
         own = super().take(indices)
-        own.target_tokenizer = self.target_tokenizer
+        own.target_tokenizer, own.pad_to = self.target_tokenizer, self.pad_to
         return own
 
 
@@ -244,20 +265,14 @@ class Recordings:
 
     def tokens(self, tokenizer: Tokenizer) -> list[np.ndarray]:
         """The transcripts; an error names the recording."""
-        rows = []
-        for name, text in zip(self.names, self.texts, strict=True):
-            try:
-                rows.append(ended(tokenizer, text))
-            except RequestError as error:
-                raise RequestError(f"{name}: {error}") from None
-        return rows
+        return [ended(tokenizer, text, name) for name, text in zip(self.names, self.texts, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)
 class LogMelFeatures(Transform):
     """`waveform` becomes `features` [batch, frames, mels], and `waveform_mask` becomes `features_mask` [batch, frames].
 
-    The frames of an example are the same however much padding follows it.
+    There is a frame for every `hop` samples, begun ones counted; they are the same however much padding follows.
     """
 
     field: str = "waveform"
@@ -268,15 +283,18 @@ class LogMelFeatures(Transform):
         """[batch, frames, mels] of waveforms [batch, samples]."""
         if jnp.issubdtype(x.dtype, jnp.integer):
             x = x.astype(jnp.float32) / (jnp.iinfo(x.dtype).max + 1)
-        silence = -(-self.log_mel.window // self.log_mel.hop) * self.log_mel.hop
-        features = self.log_mel(jnp.pad(x, ((0, 0), (0, silence))))  # so that no end is reflected
-        return features[:, : self.log_mel.frames(x.shape[1])]
+        samples = self._whole_hops(x.shape[1])
+        silence = samples - x.shape[1] + self._whole_hops(self.log_mel.window)  # so that no end is reflected
+        return self.log_mel(jnp.pad(x, ((0, 0), (0, silence))))[:, : self.log_mel.frames(samples)]
+
+    def _whole_hops(self, samples: int) -> int:
+        return -(-samples // self.log_mel.hop) * self.log_mel.hop
 
     def __call__(self, batch: Batch) -> Batch:
         changed = super().__call__(batch)
         features, mask = changed.pop(self.field), changed.pop(f"{self.field}{MASK}")
-        lengths = mask.sum(axis=1)
-        return changed | {self.makes: features, f"{self.makes}{MASK}": self.log_mel.mask(lengths, mask.shape[1])}
+        lengths, samples = mask.sum(axis=1), self._whole_hops(mask.shape[1])
+        return changed | {self.makes: features, f"{self.makes}{MASK}": self.log_mel.mask(lengths, samples)}
 
     def check(self) -> None:
         super().check()
@@ -284,49 +302,6 @@ class LogMelFeatures(Transform):
             self.log_mel.check()
         except RequestError as error:
             raise RequestError(f"log_mel.{error}") from None
-
-
-def decode_wav(data: bytes, name: str, sample_rate: int) -> np.ndarray:
-    """The waveform in a wav file, int16 [samples], of one channel and this sample rate.
-
-    Raises:
-      RequestError: it is no wav file, is cut off, or holds no samples.
-    """
-    from scipy.io import wavfile
-
-    try:
-        with warnings.catch_warnings(record=True) as notes:
-            warnings.simplefilter("always")
-            rate, samples = wavfile.read(io.BytesIO(data))
-    except Exception as error:  # of whatever its bytes make it stumble over
-        raise RequestError(f"{name}: cannot be read as a wav file: {str(error).splitlines()[0]}") from None
-    for note in notes:
-        require("prematurely" not in str(note.message), f"{name}: cut off: {note.message}")
-    return to_waveform(samples, rate, sample_rate, name)
-
-
-def to_waveform(samples: np.ndarray, rate: int, sample_rate: int, name: str) -> np.ndarray:
-    """Samples [samples] or [samples, channels] as int16 [samples]: the mean of the channels, resampled.
-
-    Raises:
-      RequestError: there are no samples, or they are not finite.
-    """
-    from scipy.signal import resample_poly
-
-    require(samples.ndim in (1, 2), f"{name}: shape {list(samples.shape)}, expected [samples] or [samples, channels]")
-    require(len(samples) > 0, f"{name}: no samples in it")
-    if samples.dtype == np.uint8:
-        x = (samples.astype(np.float64) - 128) / 128
-    elif samples.dtype.kind == "i":
-        x = samples.astype(np.float64) / (np.iinfo(samples.dtype).max + 1)
-    else:
-        x = samples.astype(np.float64)
-    require(bool(np.isfinite(x).all()), f"{name}: holds numbers that are not finite")
-    x = x if x.ndim == 1 else x.mean(axis=1)
-    if rate != sample_rate:
-        common = gcd(rate, sample_rate)
-        x = resample_poly(x, sample_rate // common, rate // common)
-    return np.clip(np.round(x * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
@@ -339,10 +314,14 @@ def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
         return
     try:
         with place.open("rb") as f, tarfile.open(fileobj=f) as archive:
-            members = [member for member in archive.getmembers() if member.isfile() and member.name.endswith(".wav")]
+            members = (member for member in archive if member.isfile() and _is_wav(member.name))
             read = {member.name: archive.extractfile(member).read() for member in members}
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise RequestError(f"path={path!r}: expected a folder, or a .tar.gz ({error})") from None
+            while archive.fileobj.read(2**20):  # to the checksum, which alone tells of damage and of a lost end
+                pass
+    except Exception as error:  # of whatever its bytes make a decompressor stumble over
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        expected = "a folder of wav files, or a .tar, .tar.gz or .tgz of them"
+        raise RequestError(f"path={path!r}: expected {expected} ({reason})") from None
     yield from sorted(read.items())
 
 
@@ -351,5 +330,19 @@ def _inside(folder: epath.Path) -> Iterator[epath.Path]:
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             yield from _inside(entry)
-        elif entry.name.endswith(".wav"):
+        elif _is_wav(entry.name):
             yield entry
+
+
+def _is_wav(name: str) -> bool:
+    return name.lower().endswith(".wav")
+
+
+def _bare(name: str) -> str:
+    """A name without .wav."""
+    return name[: -len(".wav")] if _is_wav(name) else name
+
+
+def _base(name: str) -> str:
+    """A name without its folders."""
+    return name.rsplit("/", 1)[-1]

@@ -49,11 +49,16 @@ class LogMel:
         """[batch, samples] in -1 ... 1 to [batch, samples // hop, mels], of size 1; computed in float32.
 
         Raises:
-          RequestError: a waveform of half a window or less, which is too short to be reflected at its ends.
+          RequestError: a waveform of half a window or less, which is too short to be reflected at its ends, or shorter
+            than a hop, which has no frame.
         """
         samples = waveforms.shape[-1]
         half = self.window // 2
-        require(samples > half, f"waveforms: {samples} samples, expected more than window / 2 = {half}")
+        least = max(half + 1, self.hop)
+        require(
+            samples >= least,
+            f"waveforms: {samples} samples, expected at least {least}, for window={self.window} and hop={self.hop}",
+        )
         x = jnp.pad(waveforms.astype(jnp.float32), ((0, 0), (half, half)), mode="reflect")
         starts = np.arange(self.frames(samples)) * self.hop
         frames = x[:, starts[:, None] + np.arange(self.window)] * hann(self.window)

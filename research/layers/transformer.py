@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
 
 from research.layers.activations import Activation, activation
-from research.layers.attention import Kernel, MultiHeadAttention, visible
+from research.layers.attention import Kernel, MultiHeadAttention, check_heads, check_kernel, visible
 from research.layers.dense import dense
 from research.layers.dtypes import DType
 from research.layers.fields import Fields, fields
@@ -141,3 +141,24 @@ class Block(nn.Module):
         if spec.decoder:
             x = add(x, look_at_the_memory, "norm_cross")
         return add(x, mlp, "norm_mlp")
+
+
+def encoder_sizes(model: Any) -> dict[str, int]:
+    """`depth`, `num_heads` and `mlp_width` of an encoder's stack, from the fields of a model; None is 4 `width`."""
+    return {"depth": model.depth, "num_heads": model.num_heads, "mlp_width": model.mlp_width or 4 * model.width}
+
+
+def decoder_sizes(model: Any) -> dict[str, int]:
+    """The same of a decoder's stack, from the fields `decoder_depth` and so on; None is as in the encoder."""
+    return {name: getattr(model, f"decoder_{name}") or size for name, size in encoder_sizes(model).items()}
+
+
+def check_stack(model: Any, sizes: dict[str, int], *, num_heads: str = "num_heads") -> None:
+    """Raises RequestError unless a model's width, kernel and dropout allow a stack of these sizes.
+
+    Args:
+      num_heads: the field that says how many heads it has, for the error.
+    """
+    check_heads(model.width, sizes["num_heads"], field=num_heads)
+    head_dim = model.width // sizes["num_heads"]
+    check_kernel(model.kernel, dtype=model.dtype, head_dim=head_dim, dropout=model.attention_dropout)

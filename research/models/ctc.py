@@ -15,10 +15,11 @@ from research.layers.attention import Kernel
 from research.layers.dtypes import DType
 from research.layers.embeddings import untied_logits
 from research.layers.fields import like
+from research.models.model import Model
 from research.models.whisper import SpeechEncoder
 
 
-class CTC(nn.Module):
+class CTC(Model):
     """Whisper's encoder under a linear head: features [batch, frames, mels] to logits [batch, length, vocab_size].
 
     Attributes:
@@ -45,6 +46,7 @@ class CTC(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "vocab_size")
         like(self, SpeechEncoder, parent=None).check()
 

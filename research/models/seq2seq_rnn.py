@@ -20,11 +20,12 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
 from research.layers.fields import Fields, fields
 from research.layers.recurrent import Cell, Recurrent, State
+from research.models.encoder_decoder import EncoderDecoder
 
 Attention = Literal["additive", "multiplicative", "none"]
 
 
-class Seq2SeqRNN(nn.Module):
+class Seq2SeqRNN(EncoderDecoder):
     """Source [batch, source length] and target so far [batch, length] to the logits of the target's next tokens.
 
     Attributes:
@@ -60,6 +61,7 @@ class Seq2SeqRNN(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "vocab_size", "source_vocab_size", "width", "depth", "embed_width")
         check_rates(self, "dropout")
         if self.tied_head and self.embed_width not in (None, self.width):
@@ -128,26 +130,6 @@ class Seq2SeqRNN(nn.Module):
             logits = tied_logits(y, embed)
             return logits + self.param("head_bias", nn.initializers.zeros, (self.vocab_size,), logits.dtype)
         return untied_logits(y, self.vocab_size, name="head", use_bias=True, init=nn.initializers.lecun_normal())
-
-    def decode(
-        self,
-        tokens: jax.Array,
-        *,
-        positions: jax.Array,
-        mask: jax.Array,
-        source: jax.Array,
-        source_mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """Logits [batch, vocab_size] of what follows the last of these tokens, which follow those whose state the
-        collection `cache` holds.
-
-        Args:
-          tokens: [batch, length], the start of the target in the first call, then one at a time.
-          positions: not looked at.
-          mask: [batch, cache length] bool: which tokens, of all that are to come, are not padding.
-          source, source_mask: as in `__call__`; encoded in the first call.
-        """
-        return self(source, source_mask, tokens, mask=mask, decode=True)
 
 
 class Encoder(nn.Module):

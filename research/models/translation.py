@@ -12,17 +12,18 @@ from flax import linen as nn
 from research.checks import check_counts, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation
-from research.layers.attention import Kernel, check_heads, check_kernel, segment_mask
+from research.layers.attention import Kernel, segment_mask
 from research.layers.dtypes import DType
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
 from research.layers.fields import like
 from research.layers.positions import learned, sinusoidal, text_positions
-from research.layers.transformer import NormPlacement, TransformerStack
+from research.layers.transformer import NormPlacement, TransformerStack, check_stack, decoder_sizes, encoder_sizes
+from research.models.encoder_decoder import EncoderDecoder
 
 Positions = Literal["sinusoidal", "sinusoidal_halves", "learned"]
 
 
-class Transformer(nn.Module):
+class Transformer(EncoderDecoder):
     """Source [batch, source length] and target so far [batch, length] to the logits of the target's next tokens.
 
     Attributes:
@@ -81,12 +82,12 @@ class Transformer(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "vocab_size", "source_vocab_size", "context_length", "width", "depth", "decoder_depth")
         check_counts(self, "num_heads", "decoder_num_heads", "mlp_width", "decoder_mlp_width")
         check_rates(self, "dropout", "attention_dropout", "activation_dropout")
-        check_heads(self.width, self.num_heads)
-        decoder_num_heads = self.decoder_num_heads or self.num_heads
-        check_heads(self.width, decoder_num_heads, field="decoder_num_heads")
+        check_stack(self, encoder_sizes(self))
+        check_stack(self, decoder_sizes(self), num_heads="decoder_num_heads")
         if self.shared_embedding and self.source_vocab_size not in (None, self.vocab_size):
             raise RequestError(
                 f"source_vocab_size={self.source_vocab_size}: expected vocab_size={self.vocab_size}, "
@@ -94,9 +95,6 @@ class Transformer(nn.Module):
             )
         if self.positions != "learned" and self.width % 2:
             raise RequestError(f"width={self.width}: expected an even number for sinusoidal positions")
-        for num_heads in (self.num_heads, decoder_num_heads):
-            head_dim = self.width // num_heads
-            check_kernel(self.kernel, dtype=self.dtype, head_dim=head_dim, dropout=self.attention_dropout)
 
     @nn.compact
     def __call__(
@@ -136,17 +134,10 @@ class Transformer(nn.Module):
             source_embed = token_embedding(
                 source_vocab_size, self.width, dtype=self.dtype, name="source_embedding", init=self._unit
             )
-        mlp_width = self.mlp_width or 4 * self.width
         final_norm = self.norm == "pre" if self.final_norm is None else self.final_norm
         stack = partial(like, self, TransformerStack, final_norm=final_norm)
-        encoder = stack(mlp_width=mlp_width, name="encoder")
-        decoder = stack(
-            depth=self.decoder_depth or self.depth,
-            num_heads=self.decoder_num_heads or self.num_heads,
-            mlp_width=self.decoder_mlp_width or mlp_width,
-            decoder=True,
-            name="decoder",
-        )
+        encoder = stack(**encoder_sizes(self), name="encoder")
+        decoder = stack(**decoder_sizes(self), decoder=True, name="decoder")
 
         memory = None  # once its keys and values are in the cache
         if not (decode and self.has_variable("cache", "decoder")):
@@ -167,26 +158,6 @@ class Transformer(nn.Module):
             bias = self.variable("constants", "logits_bias", jnp.zeros, (self.vocab_size,), logits.dtype)
             logits = logits + bias.value
         return logits
-
-    def decode(
-        self,
-        tokens: jax.Array,
-        *,
-        positions: jax.Array,
-        mask: jax.Array,
-        source: jax.Array,
-        source_mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """Logits [batch, vocab_size] of what follows the last of these tokens, which are appended to the collection
-        `cache` and follow what it holds.
-
-        Args:
-          tokens: [batch, length], the start of the target in the first call, then one at a time.
-          positions: [batch, length].
-          mask: [batch, cache length] bool: the places of the cache that are not padding.
-          source, source_mask: as in `__call__`; encoded in the first call.
-        """
-        return self(source, source_mask, tokens, positions=positions, mask=mask, decode=True)
 
     @property
     def _unit(self) -> nn.initializers.Initializer:

@@ -12,18 +12,20 @@ from flax import linen as nn
 from research.checks import check_counts, check_rates
 from research.errors import RequestError, TooLong, nearest, require
 from research.layers.activations import Activation
-from research.layers.attention import Kernel, check_heads, check_kernel
+from research.layers.attention import Kernel
 from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
 from research.layers.fields import like
 from research.layers.positions import learned, sinusoidal, text_positions
-from research.layers.transformer import TransformerStack
+from research.layers.transformer import TransformerStack, check_stack, decoder_sizes, encoder_sizes
+from research.models.encoder_decoder import EncoderDecoder
+from research.models.model import Model
 
 BLOCKS = {"norm": "pre", "final_norm": True, "key_bias": False}
 """Of the encoder and the decoder; keys have no bias, since attention weights do not depend on one."""
 
 
-class SpeechEncoder(nn.Module):
+class SpeechEncoder(Model):
     """Features [batch, frames, mels] to vectors [batch, shorter length, width]: two convolutions, then a Transformer.
 
     Attributes:
@@ -34,7 +36,7 @@ class SpeechEncoder(nn.Module):
       mlp_width: hidden features of a block's MLP; None is 4 `width`.
       activation: of the MLPs; the convolutions have the exact GELU.
       strides: of the two convolutions: their product is how many frames become one vector.
-      audio_length: vectors that there may be.
+      audio_length: vectors that there may be; longer audio is refused, and cutting it into pieces is the caller's.
       dropout: of the sum of features and positions, and of what each part of a block adds.
       attention_dropout: of attention weights.
       activation_dropout: of an MLP's hidden features.
@@ -60,13 +62,12 @@ class SpeechEncoder(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         check_counts(self, "mels", "width", "depth", "num_heads", "mlp_width", "audio_length", "strides")
         check_rates(self, "dropout", "attention_dropout", "activation_dropout")
-        check_heads(self.width, self.num_heads)
+        check_stack(self, encoder_sizes(self))
         if self.width % 2 or self.width < 4:
             raise RequestError(f"width={self.width}: expected an even number, at least 4, for sinusoidal positions")
-        head_dim = self.width // self.num_heads
-        check_kernel(self.kernel, dtype=self.dtype, head_dim=head_dim, dropout=self.attention_dropout)
 
     @nn.compact
     def __call__(
@@ -106,7 +107,7 @@ class SpeechEncoder(nn.Module):
         # Kept and not computed, since published weights hold them; not trained, as they were not.
         table = self.variable("constants", "positions", self._sinusoids).value
         x = nn.Dropout(self.dropout, deterministic=not train)(x + table[:length].astype(x.dtype))
-        blocks = like(self, TransformerStack, mlp_width=self.mlp_width or 4 * self.width, **BLOCKS, name="transformer")
+        blocks = like(self, TransformerStack, **encoder_sizes(self), **BLOCKS, name="transformer")
         return blocks(x, mask=mask, train=train), mask
 
     @nn.nowrap
@@ -115,7 +116,7 @@ class SpeechEncoder(nn.Module):
         return table.astype(param_dtype(self.dtype))
 
 
-class Whisper(nn.Module):
+class Whisper(EncoderDecoder):
     """Features [batch, frames, mels] and tokens so far [batch, length] to the logits of the tokens that follow.
 
     Attributes:
@@ -154,12 +155,10 @@ class Whisper(nn.Module):
     dtype: DType = "float32"
 
     def check(self) -> None:
+        super().check()
         like(self, SpeechEncoder, parent=None).check()
         check_counts(self, "vocab_size", "context_length", "decoder_depth", "decoder_num_heads", "decoder_mlp_width")
-        if self.decoder_num_heads is not None:
-            check_heads(self.width, self.decoder_num_heads, field="decoder_num_heads")
-            head_dim = self.width // self.decoder_num_heads
-            check_kernel(self.kernel, dtype=self.dtype, head_dim=head_dim, dropout=self.attention_dropout)
+        check_stack(self, decoder_sizes(self), num_heads="decoder_num_heads")
 
     @nn.compact
     def __call__(
@@ -200,39 +199,10 @@ class Whisper(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(
             looked_up(target, embed, self.pad_token) + table(positions)
         )
-        decoder = like(
-            self,
-            TransformerStack,
-            depth=self.decoder_depth or self.depth,
-            num_heads=self.decoder_num_heads or self.num_heads,
-            mlp_width=self.decoder_mlp_width or self.mlp_width or 4 * self.width,
-            decoder=True,
-            **BLOCKS,
-            name="decoder",
-        )
+        decoder = like(self, TransformerStack, **decoder_sizes(self), decoder=True, **BLOCKS, name="decoder")
         x = decoder(x, memory, mask=mask, memory_mask=memory_mask, decode=decode, train=train)
         x = x[:, -1] if decode else x
         return tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
-
-    def decode(
-        self,
-        tokens: jax.Array,
-        *,
-        positions: jax.Array,
-        mask: jax.Array,
-        features: jax.Array,
-        features_mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """Logits [batch, vocab_size] of what follows the last of these tokens, which are appended to the collection
-        `cache` and follow what it holds.
-
-        Args:
-          tokens: [batch, length], the start of the text in the first call, then one at a time.
-          positions: [batch, length].
-          mask: [batch, cache length] bool: the places of the cache that are not padding.
-          features, features_mask: as in `__call__`; encoded in the first call.
-        """
-        return self(features, features_mask, tokens, positions=positions, mask=mask, decode=True)
 
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from research.data.columns import Source
 from research.data.parallel_text import BOS, EOS, PAD, check_special
 from research.data.tokenizers import Tokenizer
 from research.errors import require
-from research.generation import Beam, Generation, Greedy, generate
+from research.generation import Beam, EarlyStopping, Generation, Greedy, generate
 from research.hparams import hparam
 from research.layers.positions import segment_positions
 from research.tasks.ranking import is_first
@@ -105,20 +105,27 @@ class SequenceToSequence(Texts):
       label_smoothing: share of the target spread evenly over the vocabulary (Szegedy et al., 2016).
       beams: of the search by which evaluation and prediction decode; 1 takes the likeliest token, always.
       length_penalty: of that search: finished texts are ranked by log-probability / length ** length_penalty.
-      max_new_tokens: how long a decoded text may be, its end included.
+      early_stopping: when that search stops: "full", "likely" or "never", as `research.generation.Beam` says.
+      max_new_tokens: how long a decoded text may be, its end included; below the model's `context_length`, if it has
+        one, which holds the start too.
     """
 
     label_smoothing: float = hparam(0.0)
     beams: int = 1
     length_penalty: float = 1.0
+    early_stopping: EarlyStopping = "likely"
     max_new_tokens: int = 100
 
     def check(self) -> None:
         super().check()
         good = 0 <= self.label_smoothing < 1
         require(good, f"label_smoothing={self.label_smoothing}: expected 0 <= label_smoothing < 1")
-        Beam(self.beams, self.length_penalty).check()
+        self._beam.check()
         require(self.max_new_tokens >= 1, f"max_new_tokens={self.max_new_tokens}: expected at least 1")
+
+    @property
+    def _beam(self) -> Beam:
+        return Beam(self.beams, self.length_penalty, self.early_stopping)
 
     def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
         """(input, its mask, the target shifted right: what the model has seen when it predicts each token)."""
@@ -179,10 +186,16 @@ class SequenceToSequence(Texts):
 
     def written(self, apply: Apply, batch: Batch) -> jax.Array:
         model, variables = apply(method=lambda model: model.unbind())
+        context = getattr(model, "context_length", None)
+        require(
+            context is None or self.max_new_tokens < context,
+            f"task.max_new_tokens={self.max_new_tokens}: expected below model.context_length={context}, "
+            "which holds the token that starts a text too",
+        )
         source, mask = self._input(batch)
         spelled = model.vocab_size if self.tokenizer is None else self.tokenizer.vocab_size
         how = Generation(
-            strategy=Greedy() if self.beams == 1 else Beam(self.beams, self.length_penalty),
+            strategy=Greedy() if self.beams == 1 else self._beam,
             max_new_tokens=self.max_new_tokens,
             stop_tokens=(self._token(EOS),),
             pad_token=self._token(PAD),

@@ -1,4 +1,7 @@
-"""Speech to text: word and character error rates by jiwer; by an encoder-decoder, or by an encoder alone with CTC."""
+"""Speech to text: word and character error rates by jiwer; by an encoder-decoder, or by an encoder alone with CTC.
+
+A recording is read whole: one that is longer than the model's `audio_length` is refused, not cut into pieces.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_every_token_of_the_translation_looks_at_the_whole_source(model, shape, 
     experiment = Experiment(
         model=model,
         task=Translation(tokenizer=TOKENIZER, max_new_tokens=5),
-        data=ParallelText(path=("a", "b"), tokenizer=TOKENIZER),
+        data=ParallelText(path=("a", "b"), tokenizer=TOKENIZER, pad_to=32),  # to 6 tokens, of which none is shown
         optimizer=AdamW(),
         steps=1,
         batch_size=1,

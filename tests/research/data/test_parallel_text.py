@@ -1,6 +1,7 @@
 """Parallel text: files of every kind, splits disjoint in sentences, lossless tokens, one line for every bad file."""
 
 import gzip
+import io
 import zipfile
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from research.data.buckets import padding
 from research.data.feed import make_feed
-from research.data.parallel_text import SPECIAL, ParallelText
+from research.data.parallel_text import SPECIAL, ParallelText, padded_length
 from research.data.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer
 from research.errors import RequestError
 from research.serialization import from_json, to_json
@@ -114,6 +115,22 @@ def test_an_evaluation_may_decode_some_of_the_validation_split(files):
     assert "decoded" not in splits.train.arrays() and "decoded" not in splits.test.arrays()
 
 
+def damaged(data: bytes, place: int) -> bytes:
+    return data[:place] + b"\xff" * 4 + data[place + 4 :]
+
+
+def zipped(flags: int = 0, method: int = 0) -> bytes:
+    """An archive of a.txt that says so of itself, in both of its headers."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.txt", "x\ty")
+    data = bytearray(file.getvalue())
+    for header, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        start = data.index(header) + place
+        data[start : start + 4] = flags.to_bytes(2, "little") + method.to_bytes(2, "little")
+    return bytes(data)
+
+
 def write(folder, name: str, text: str | bytes) -> None:
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
@@ -129,6 +146,10 @@ def write(folder, name: str, text: str | bytes) -> None:
         ({"a": "x\ty\nz\n"}, {}, "a, line 2: 1 column, expected tabs between 2"),
         ({"a.gz": b"no gzip", "b": "x"}, {}, "a.gz: cannot be read: Not a gzipped file"),
         ({"a.zip": b"no zip"}, {}, "a.zip: cannot be read: File is not a zip file"),
+        ({"a.gz": damaged(gzip.compress(b"x" * 99), 10), "b": "x"}, {}, "a.gz: cannot be read: Error -3 while"),
+        ({"a.gz": gzip.compress(b"x" * 99)[:-9], "b": "x"}, {}, "a.gz: cannot be read: Compressed file ended"),
+        ({"a.zip": zipped(flags=1)}, {}, "a.zip: cannot be read: File 'a.txt' is encrypted"),
+        ({"a.zip": zipped(method=97)}, {}, "a.zip: cannot be read: That compression method is not supported"),
         ({"a": "x\n", "b": "y\n"}, {"max_length": 1}, "max_length=1: expected at least 2"),
         ({"a": "xyz\n", "b": "y\n"}, {"max_length": 2}, "max_length=2: every training pair is longer"),
         ({"a": "x\n", "b": "y\n"}, {"columns": (1, 1)}, "columns=\\(1, 1\\): expected the numbers of two columns"),
@@ -192,8 +213,32 @@ def test_a_missing_file_and_an_archive_of_several_texts_are_one_line(files):
 
 @pytest.mark.parametrize(
     ("raw", "line"),
-    [([], "got none"), (["a", " "], "sentence 1: empty"), ([3], "sentence 0: expected a text, got int")],
+    [
+        ([], "expected a sentence, or a list of them, got none"),
+        (None, "expected a sentence, or a list of them, got NoneType"),
+        (["a", " "], "sentence 1: empty"),
+        ([3], "sentence 0: expected a text, got int"),
+        (["ab", "aq"], "sentence 1: text: character 'q'"),
+    ],
 )
 def test_a_bad_sentence_to_translate_is_one_line(files, raw, line):
-    with pytest.raises(RequestError, match=line):
-        spec(files, "a.de", "a.en").encode(raw)
+    with pytest.raises(RequestError, match=f"^{line}") as error:
+        spec(files, "a.de", "a.en", tokenizer=CharTokenizer("ab", SPECIAL)).encode(raw)
+    assert "\n" not in str(error.value)
+
+
+def test_lengths_to_translate_are_few_and_none_is_longer_than_the_longest_source():
+    lengths = [padded_length(n, 100) for n in range(1, 120)]
+    assert sorted(set(lengths[:100])) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 100]
+    assert lengths[100:] == list(range(101, 120)) and all(n <= padded for n, padded in enumerate(lengths, 1))
+
+
+@pytest.mark.parametrize("packed", [None, 160])
+def test_the_longest_source_of_all_splits_is_what_sentences_are_padded_to(files, packed):
+    data = spec(files, "a.de", "a.en", validation=4, packed=packed)
+    fitted = data.fit(data.load().train)
+    longest = max(SOURCES, key=lambda text: len(text.encode()))
+    assert fitted.pad_to == len(longest.encode()) + 1
+    short, long = (fitted.encode(text) for text in ("a" * 32, longest))
+    assert short["source"].shape == (1, 48) and short["source_mask"].sum() == 33
+    assert long["source"].shape == (1, fitted.pad_to) and long["source_mask"].all()

@@ -74,6 +74,10 @@ def test_impossible_front_ends_are_refused(fields, line):
     assert str(refusal.value).startswith(line)
 
 
-def test_a_waveform_that_is_too_short_is_refused():
-    with pytest.raises(RequestError, match="waveforms: 200 samples, expected more than window / 2 = 200"):
-        LogMel()(np.zeros((1, 200)))
+@pytest.mark.parametrize(("window", "hop", "least"), [(400, 160, 201), (400, 500, 500)])
+def test_a_waveform_that_is_too_short_is_refused(window, hop, least):
+    front = LogMel(window=window, hop=hop)
+    line = f"waveforms: {least - 1} samples, expected at least {least}, for window={window} and hop={hop}"
+    with pytest.raises(RequestError, match=line):
+        front(np.zeros((1, least - 1)))
+    assert front(np.zeros((1, least))).shape == (1, 1, 80)

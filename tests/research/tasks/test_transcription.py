@@ -3,6 +3,8 @@
 import dataclasses
 import io
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
@@ -16,7 +18,7 @@ from research.data.speech import LogMelFeatures, Speech
 from research.data.tokenizers import CharTokenizer
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.inference import load
+from research.inference import Predictor, load
 from research.layers.log_mel import LogMel
 from research.loop import train
 from research.models.ctc import CTC
@@ -109,6 +111,45 @@ def test_ctc_learns_to_tell_two_tones_and_transcribes_a_file(recordings, tmp_pat
     assert predictor.transcribe(samples, sample_rate=rate) == together[1]
     with pytest.raises(RequestError, match="translate: this run learned CTCTranscription"):
         predictor.translate("a")
+
+    exact = Predictor(
+        dataclasses.replace(predictor.experiment, data=dataclasses.replace(predictor.experiment.data, pad_to=0)),
+        predictor.variables,
+    )
+    near = [samples[:1100], samples[:1200], samples[:1290]]  # twice as many once they are resampled
+    programs = predictor._predict._cache_size()
+    assert [predictor.transcribe(x, rate) for x in near] == [exact.transcribe(x, rate) for x in near]
+    assert predictor._predict._cache_size() - programs <= 1 and exact._predict._cache_size() == 3
+
+
+@pytest.mark.parametrize("samples", [1, 48, 170])
+@pytest.mark.parametrize("model", [CTC(5, **ENCODER), Whisper(5, context_length=8, decoder_depth=1, **ENCODER)])
+def test_a_recording_shorter_than_a_frame_is_transcribed(recordings, model, samples):
+    task = CTCTranscription() if isinstance(model, CTC) else Transcription(max_new_tokens=3)
+    assert isinstance(untrained(recordings, model, task).transcribe(np.ones(samples, np.int16)), str)
+
+
+def untrained(recordings, model, task) -> Predictor:
+    own = experiment(recordings, model=model, task=task)
+    own = own.fit(own.data.load())
+    inputs = own.task.init_inputs(
+        {"features": jnp.ones((1, 9, 20)), "features_mask": jnp.ones((1, 9), bool), "target": jnp.ones((1, 3))}
+    )
+    return Predictor(own, jax.jit(model.init)(jax.random.key(0), *inputs))
+
+
+def test_texts_that_may_be_longer_than_the_context_are_refused_before_anything_is_compiled(recordings):
+    model = Whisper(5, context_length=16, decoder_depth=1, **ENCODER)
+    task = Transcription(max_new_tokens=30)
+    line = (
+        "^task.max_new_tokens=30: expected below model.context_length=16, which holds the token that starts a text too"
+    )
+    own = experiment(recordings, model=model, task=task)
+    splits = own.data.load()
+    with pytest.raises(RequestError, match=line):
+        check_trainable(own.fit(splits), make_feeds(splits, own.data))
+    with pytest.raises(RequestError, match=line):
+        untrained(recordings, model, task).transcribe(np.ones(4000, np.int16))
 
 
 def test_an_encoder_decoder_trains_on_the_same_data(recordings, tmp_path):

@@ -1,14 +1,23 @@
 """Translation: BLEU as sacrebleu states it, exact references, and requests that cannot be."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import parity
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.data.parallel_text import SPECIAL
+from research.data.parallel_text import SPECIAL, ParallelText
 from research.data.tokenizers import BPETokenizer, ByteTokenizer
 from research.errors import RequestError
+from research.experiment import Experiment
+from research.generation import Beam, Generated
+from research.inference import Predictor
+from research.models.seq2seq_rnn import Seq2SeqRNN
+from research.models.translation import Transformer
+from research.optimizers import AdamW
+from research.tasks import sequence_to_sequence
 from research.tasks.translation import Translation, scores
 
 TOKENIZER = BPETokenizer(300, SPECIAL).fit(["Ein Hund läuft über die Straße."] * 3)
@@ -51,12 +60,63 @@ def test_only_what_was_decoded_counts_for_bleu():
     }  # fmt: skip
 
 
+MODEL = Transformer(TOKENIZER.vocab_size, context_length=16, width=8, depth=1, num_heads=2)
+
+
+def predictor(model=MODEL, pad_to: int = 0, **fields) -> Predictor:
+    source = jnp.zeros((1, 4), jnp.int32)
+    variables = jax.jit(model.init)(jax.random.key(0), source, jnp.ones((1, 4), bool), source)
+    experiment = Experiment(
+        model=model,
+        task=Translation(tokenizer=TOKENIZER, **{"max_new_tokens": 5} | fields),
+        data=ParallelText(path=("a", "b"), tokenizer=TOKENIZER, pad_to=pad_to),
+        optimizer=AdamW(),
+        steps=1,
+        batch_size=1,
+    )
+    return Predictor(experiment, jax.tree.map(lambda x: 4 * x, variables))  # so sure that rounding does not choose
+
+
+@pytest.mark.parametrize("model", [MODEL, Seq2SeqRNN(TOKENIZER.vocab_size, width=8)])
+def test_two_near_lengths_are_one_program_and_padding_changes_no_translation(model):
+    sentences = ["q" * 8, "q" * 10]
+    exact, padded = (predictor(model, pad_to) for pad_to in (0, 12))
+    assert [padded.translate(text) for text in sentences] == [exact.translate(text) for text in sentences]
+    assert exact._predict._cache_size() == 2 and padded._predict._cache_size() == 1
+
+
+def test_a_sentence_as_long_as_the_context_is_not_padded_over_it():
+    text = "q" * 14
+    assert len(TOKENIZER.encode(text)) + 1 == 15
+    short = MODEL.clone(context_length=15)
+    assert predictor(short, pad_to=15).translate(text) == predictor(short).translate(text)
+
+
+def test_texts_that_may_be_longer_than_the_context_are_refused():
+    asked = predictor(max_new_tokens=16)
+    line = (
+        "^task.max_new_tokens=16: expected below model.context_length=16, which holds the token that starts a text too"
+    )
+    with pytest.raises(RequestError, match=line):
+        asked.translate("Hund")
+    assert predictor(max_new_tokens=15).translate("Hund")
+
+
+def test_the_search_is_the_one_that_the_fields_say(monkeypatch):
+    asked = []
+    generated = Generated(jnp.zeros((1, 1, 5), jnp.int32), None, None)
+    monkeypatch.setattr(sequence_to_sequence, "generate", lambda m, v, p, how, memory: asked.append(how) or generated)
+    predictor(beams=3, length_penalty=0.6, early_stopping="never").translate("Hund")
+    assert asked[0].strategy == Beam(3, 0.6, "never")
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
         ({"label_smoothing": 1.0}, "label_smoothing=1.0: expected 0 <= label_smoothing < 1"),
         ({"beams": 0}, "beams=0: expected at least 1"),
         ({"max_new_tokens": 0}, "max_new_tokens=0: expected at least 1"),
+        ({"early_stopping": "soon"}, r"early_stopping='soon': expected one of \('full', 'likely', 'never'\)"),
         ({"tokenizer": ByteTokenizer()}, r"tokenizer.special_tokens=\(\): expected them to begin with"),
     ],
 )
