@@ -36,7 +36,8 @@ class Experiment:
       accumulation: micro-batches per step; gradients equal those of the whole batch (batch norm apart, which then
         normalises each micro-batch by itself).
       clip_norm: gradients are scaled down to this global L2 norm.
-      ema_decay: keeps an exponential moving average of the parameters, which evaluation and inference then use.
+      ema_decay: keeps an exponential moving average of the model's variables, parameters and batch statistics, which
+        evaluation and inference then use.
       log_every: steps between lines of training metrics.
       eval_every: steps between evaluations on the validation split; None evaluates at the end only.
       eval_batch_size: examples per evaluation call; it changes no metric.

@@ -18,8 +18,9 @@ from etils import epath
 from flax import linen as nn
 
 from research.checkpoints import CorruptCheckpoint, Store
+from research.data.feed import MASK
 from research.data.transforms import preprocess
-from research.errors import RequestError, nearest
+from research.errors import RequestError, TooLong, nearest
 from research.experiment import Experiment
 from research.records import read_json
 from research.serialization import from_json
@@ -100,8 +101,9 @@ def read_variables(folder: epath.PathLike, step: int | None = None) -> dict[str,
         raise RequestError(str(error)) from None
     finally:
         store.close()
-    params = state["params"] if state.get("ema") is None else state["ema"]
-    return {"params": params, **(state.get("collections") or {})}
+    if state.get("ema") is not None:
+        return state["ema"]
+    return {"params": state["params"], **(state.get("collections") or {})}
 
 
 class Predictor:
@@ -140,32 +142,40 @@ class Predictor:
         """The translation of a sentence, or of each of a list of them, decoded as the task says.
 
         Raises:
-          RequestError: this run learned no translation; an empty sentence.
+          RequestError: this run learned no translation; a sentence that is empty, has characters that the tokenizer
+            cannot spell, or is longer than the model's `context_length`.
         """
-        texts = self._written("translate", self.experiment.data.encode, sentences)
+        texts = self._written("translate", "sentence", self.experiment.data.encode, sentences)
         return texts[0] if isinstance(sentences, str) else texts
 
     def transcribe(self, recordings: Any, sample_rate: int | None = None) -> str | list[str]:
         """What is said in a recording, or in each of a list of them.
 
+        A recording that is longer than the model's `audio_length` is refused; none is cut into pieces.
+
         Args:
-          recordings: paths of wav files, or arrays [samples] or [samples, channels] (integers of full range, or floats
-            in -1 ... 1).
+          recordings: paths of wav files, or arrays [samples] or [samples, channels] (signed integers of full range, or
+            floats in -1 ... 1).
           sample_rate: of arrays, in Hz; None is that of the training data.
 
         Raises:
-          RequestError: this run learned no transcription; a file that cannot be read.
+          RequestError: this run learned no transcription; a recording that cannot be read, or is too long.
         """
         encode = functools.partial(self.experiment.data.encode, sample_rate=sample_rate)
-        texts = self._written("transcribe", encode, recordings)
+        texts = self._written("transcribe", "recording", encode, recordings)
         return texts if isinstance(recordings, list | tuple) else texts[0]
 
-    def _written(self, verb: str, encode: Any, raw: Any) -> list[str]:
-        """The text that the task writes for each example."""
+    def _written(self, verb: str, example: str, encode: Any, raw: Any) -> list[str]:
+        """The text that the task writes for each example; an error says which `example` is too long."""
         task = self.experiment.task
         if getattr(task, "verb", None) != verb:
             raise RequestError(f"{verb}: this run learned {type(task).__name__}; expected one that learned to {verb}")
-        return [task.tokenizer.decode(row) for row in self.predict(encode(raw))["tokens"]]
+        columns = encode(raw)
+        try:
+            return [task.tokenizer.decode(row) for row in self.predict(columns)["tokens"]]
+        except TooLong as error:
+            (mask,) = (x for name, x in columns.items() if name.endswith(MASK))
+            raise RequestError(f"{example} {mask.sum(axis=1).argmax()}: {error}") from None
 
     @functools.cached_property
     def text(self) -> TextModel:

@@ -20,7 +20,7 @@ class TrainState:
       params: the "params" collection, a nested dict of arrays.
       collections: every other collection that persists between steps, such as "batch_stats".
       opt_state: the optimizer's state.
-      ema: moving average of the parameters, or None.
+      ema: moving average of all of the model's variables, {"params": ..., "batch_stats": ...}, or None.
       rng: the trial's key, from its seed; it never changes, and each step folds its number into it.
       hparams: {dotted path in the experiment: scalar}, the floats a sweep may vary without a new compilation.
     """
@@ -34,9 +34,8 @@ class TrainState:
     hparams: dict[str, jax.Array]
 
     def variables(self, *, averaged: bool = False) -> dict[str, Any]:
-        """The model's variables; with `averaged`, the moving average stands for the parameters where one is kept."""
-        params = self.ema if averaged and self.ema is not None else self.params
-        return {"params": params, **self.collections}
+        """{"params": ..., "batch_stats": ...} to apply the model to; with `averaged`, the average where one is kept."""
+        return self.ema if averaged and self.ema is not None else {"params": self.params, **self.collections}
 
 
 def is_key(x: Any) -> bool:

@@ -52,7 +52,7 @@ def make_init(experiment: Experiment) -> Callable[[jax.Array, Batch, Mapping[str
             params=params,
             collections=collections,
             opt_state=optimizer.init(params),
-            ema=params if bound.ema_decay is not None else None,
+            ema={"params": params, **collections} if bound.ema_decay is not None else None,
             rng=key,
             hparams=dict(hparams),
         )
@@ -65,7 +65,7 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
 
     One step draws the random keys of its number, changes the examples (augment, preprocess), sums loss terms and
     gradients over micro-batches and over `axis_name`, divides each term once by its whole weight, clips, and updates
-    parameters, other collections and the moving average.
+    parameters, other collections and the moving average of both.
 
     Args:
       experiment: its hparams are replaced by those in the state, which may be traced.
@@ -101,7 +101,8 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if bound.ema_decay is not None:
-            ema = optax.incremental_update(params, state.ema, 1 - bound.ema_decay)
+            # Batch statistics are those of the parameters of their step: averaged parameters need averaged ones.
+            ema = optax.incremental_update({"params": params, **collections}, state.ema, 1 - bound.ema_decay)
 
         metrics = {name: _ratio(*term) for name, term in terms.items()}
         metrics["loss"] = _total_loss(metrics)

@@ -68,8 +68,8 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
             + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
             + "; name what is to stay fresh in init_skip, such as 'params/head/*'"
         )
+    ema = None if state.ema is None else jax.tree.map(_copy, chosen)
     params = chosen.pop("params")
-    ema = None if state.ema is None else jax.tree.map(_copy, params)
     return state.replace(params=params, collections=chosen, ema=ema)
 
 

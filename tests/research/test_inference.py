@@ -71,7 +71,7 @@ def test_three_lines(run, images):
     best = read(run / "trials" / "base-s0" / "result.json")["best_step"]
     saved = state(run / "trials" / "base-s0", best)
     (mean, std) = experiment.preprocess[1].mean, experiment.preprocess[1].std
-    logits = experiment.model.apply({"params": saved["ema"]}, (images * 0.5 - mean) / std)
+    logits = experiment.model.apply(saved["ema"], (images * 0.5 - mean) / std)
     np.testing.assert_array_equal(predicted["label"], np.argmax(logits, -1))
     np.testing.assert_allclose(predicted["probability"], jax.nn.softmax(logits), rtol=1e-5)
     assert len(set(predicted["label"])) > 1
@@ -221,11 +221,11 @@ def first_state(module, folder, *settings):
 def test_init_from_starts_from_the_parameters_that_were_scored(run, module, tmp_path):
     saved = read_variables(run / "trials" / "base-s0")
     best = read(run / "trials" / "base-s0" / "result.json")["best_step"]
-    averaged = state(run / "trials" / "base-s0", best)["ema"]
+    averaged = state(run / "trials" / "base-s0", best)["ema"]["params"]
     jax.tree.map(np.testing.assert_array_equal, saved["params"], averaged)
     found = first_state(module, tmp_path / "new", f"init_from={run}", "seed=9", "ema_decay=0.9")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found["params"], averaged)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found["ema"], averaged)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found["ema"]["params"], averaged)
     assert found["step"] == 1
 
 

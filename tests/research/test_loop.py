@@ -187,7 +187,7 @@ def test_the_best_state_on_validation_is_scored_on_test(uninterrupted):
 def score(experiment, trial, step, split):
     """Metrics of a checkpoint by the shortest way: the whole split at once through the model."""
     saved = state(trial, step)
-    variables = {"params": saved["ema"] if experiment.ema_decay else saved["params"], **saved["collections"]}
+    variables = saved["ema"] if experiment.ema_decay else {"params": saved["params"], **saved["collections"]}
     columns = feeds_of(experiment.data).evaluation[split].source.arrays()
     batch = {**columns, "weight": np.ones(len(columns["label"]), np.float32)}
     outputs = experiment.task.eval_outputs(functools.partial(experiment.model.apply, variables), batch)

@@ -133,10 +133,18 @@ def test_the_average_follows_the_parameters_and_evaluation_uses_it():
     state, batches = start(experiment)
     after, _ = jax.jit(make_train_step(experiment))(state, batches[0])
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.params, after.params)
-    chex.assert_trees_all_close(after.ema, expected, atol=1e-6)
+    chex.assert_trees_all_close(after.ema["params"], expected, atol=1e-6)
     outputs = make_eval_step(experiment)(after, batches[0])
-    plain = make_eval_step(experiment)(after.replace(params=after.ema, ema=None), batches[0])
+    plain = make_eval_step(experiment)(after.replace(params=after.ema["params"], ema=None), batches[0])
     chex.assert_trees_all_equal(outputs, plain)
+
+
+def test_batch_statistics_are_averaged_as_the_parameters_are():
+    experiment = toys.experiment(model=MLP(widths=(8,), classes=3, norm="batch"), ema_decay=0.75)
+    state, batches = start(experiment)
+    after, _ = jax.jit(make_train_step(experiment))(state, batches[0])
+    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.variables(), after.variables())
+    chex.assert_trees_all_close(after.variables(averaged=True), expected, atol=1e-6)
 
 
 def test_hparams_are_those_of_the_state():

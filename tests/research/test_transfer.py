@@ -50,7 +50,7 @@ def test_published_weights_with_a_new_head(published):
     body = {name: x for name, x in state.params.items() if name != "head"}
     jax.tree.map(np.testing.assert_array_equal, body, {name: params[name] for name in body})
     jax.tree.map(np.testing.assert_array_equal, state.params["head"], fresh.params["head"])
-    jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
+    jax.tree.map(np.testing.assert_array_equal, state.ema["params"], state.params)
 
 
 def test_positions_are_interpolated_to_another_image_size(published):
