@@ -37,7 +37,7 @@ class Experiment:
         normalises each micro-batch by itself).
       clip_norm: gradients are scaled down to this global L2 norm.
       ema_decay: keeps an exponential moving average of the model's variables, parameters and batch statistics, which
-        evaluation and inference then use.
+        evaluation and inference then use; after `step` steps its decay is at most (1 + step) / (10 + step).
       log_every: steps between lines of training metrics.
       eval_every: steps between evaluations on the validation split; None evaluates at the end only.
       eval_batch_size: examples per evaluation call; it changes no metric.

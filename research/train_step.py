@@ -102,7 +102,9 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
         ema = state.ema
         if bound.ema_decay is not None:
             # Batch statistics are those of the parameters of their step: averaged parameters need averaged ones.
-            ema = optax.incremental_update({"params": params, **collections}, state.ema, 1 - bound.ema_decay)
+            # A growing decay forgets the initial values, which are no result of training, within the first steps.
+            decay = jnp.minimum(bound.ema_decay, (1 + state.step) / (10 + state.step))
+            ema = optax.incremental_update({"params": params, **collections}, state.ema, 1 - decay)
 
         metrics = {name: _ratio(*term) for name, term in terms.items()}
         metrics["loss"] = _total_loss(metrics)

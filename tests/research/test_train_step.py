@@ -132,7 +132,7 @@ def test_the_average_follows_the_parameters_and_evaluation_uses_it():
     experiment = toys.experiment(optimizer=SGD(learning_rate=0.5), ema_decay=0.75)
     state, batches = start(experiment)
     after, _ = jax.jit(make_train_step(experiment))(state, batches[0])
-    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.params, after.params)
+    expected = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, state.params, after.params)
     chex.assert_trees_all_close(after.ema["params"], expected, atol=1e-6)
     outputs = make_eval_step(experiment)(after, batches[0])
     plain = make_eval_step(experiment)(after.replace(params=after.ema["params"], ema=None), batches[0])
@@ -142,9 +142,13 @@ def test_the_average_follows_the_parameters_and_evaluation_uses_it():
 def test_batch_statistics_are_averaged_as_the_parameters_are():
     experiment = toys.experiment(model=MLP(widths=(8,), classes=3, norm="batch"), ema_decay=0.75)
     state, batches = start(experiment)
-    after, _ = jax.jit(make_train_step(experiment))(state, batches[0])
-    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.variables(), after.variables())
-    chex.assert_trees_all_close(after.variables(averaged=True), expected, atol=1e-6)
+    step = jax.jit(make_train_step(experiment))
+    expected = state.variables()
+    for i in range(40):
+        state, _ = step(state, batches[i % len(batches)])
+        decay = min(0.75, (1 + i) / (10 + i))  # the initial values are soon forgotten
+        expected = jax.tree.map(lambda a, b, decay=decay: decay * a + (1 - decay) * b, expected, state.variables())
+    chex.assert_trees_all_close(state.variables(averaged=True), expected, rtol=1e-5)
 
 
 def test_hparams_are_those_of_the_state():
