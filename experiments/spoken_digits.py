@@ -8,7 +8,8 @@ rate on 225 of the others.
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep architecture --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep speaker
 
-Expect of the first a word error rate of 0.11 ± 0.05 (n = 3) on the official test.
+Expect of the first a word error rate of 0.021 ± 0.013 (n = 3) on the official test, seven minutes
+a seed on one CPU core.
 """
 
 import os
@@ -37,7 +38,7 @@ def experiment() -> Experiment:
     folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "spoken_digit")
     return Experiment(
         model=CTC(VOCAB_SIZE, depth=4, **ENCODER),
-        task=CTCTranscription(),
+        task=CTCTranscription(beams=8),  # the likeliest alignment of "three" may lack an e
         data=Speech(
             path=f"{folder}/free-spoken-digit-dataset-1.0.9.tar.gz",
             pattern="{text}_{speaker}_{index}",
