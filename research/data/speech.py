@@ -26,15 +26,8 @@ from research.data.audio import decode_wav, to_waveform
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.columns import Source
 from research.data.feed import MASK
-from research.data.parallel_text import (
-    SPECIAL,
-    check_special,
-    ended,
-    lengths_of,
-    padded_columns,
-    padded_rows,
-    read_lines,
-)
+from research.data.padding import lengths_of, padded_columns, padded_rows
+from research.data.parallel_text import SPECIAL, check_special, ended, read_lines
 from research.data.spec import Data, Splits, check_amount
 from research.data.tokenizers import CharTokenizer, Tokenizer
 from research.data.transforms import Batch, Transform

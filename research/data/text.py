@@ -26,6 +26,7 @@ from etils import epath
 
 from research.data.columns import Columns, Source
 from research.data.packing import pack
+from research.data.padding import lengths_of, padded_rows
 from research.data.spec import Data, Splits, check_amount, check_choice, check_file
 from research.data.split import count, hold_out
 from research.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, to_text
@@ -108,10 +109,8 @@ class Corpus(Data):
             require(isinstance(text, str | bytes), f"text {i}: expected a text, got {type(text).__name__}")
             rows.append(self.tokenizer.encode(text))
             require(len(rows[-1]) > 0, f"text {i}: empty, expected at least one character")
-        length = np.array([len(row) for row in rows], np.int32)
-        tokens = np.zeros((len(rows), length.max()), np.int32)
-        tokens[np.arange(tokens.shape[1]) < length[:, None]] = np.concatenate(rows)
-        return {"tokens": tokens, "length": length}
+        length = lengths_of(rows)
+        return {"tokens": padded_rows(rows, length.max()), "length": length}
 
     def check(self) -> None:
         super().check()

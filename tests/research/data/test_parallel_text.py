@@ -9,7 +9,7 @@ import pytest
 
 from research.data.buckets import padding
 from research.data.feed import make_feed
-from research.data.parallel_text import SPECIAL, ParallelText, padded_length
+from research.data.parallel_text import SPECIAL, ParallelText
 from research.data.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer
 from research.errors import RequestError
 from research.serialization import from_json, to_json
@@ -225,12 +225,6 @@ def test_a_bad_sentence_to_translate_is_one_line(files, raw, line):
     with pytest.raises(RequestError, match=f"^{line}") as error:
         spec(files, "a.de", "a.en", tokenizer=CharTokenizer("ab", SPECIAL)).encode(raw)
     assert "\n" not in str(error.value)
-
-
-def test_lengths_to_translate_are_few_and_none_is_longer_than_the_longest_source():
-    lengths = [padded_length(n, 100) for n in range(1, 120)]
-    assert sorted(set(lengths[:100])) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 100]
-    assert lengths[100:] == list(range(101, 120)) and all(n <= padded for n, padded in enumerate(lengths, 1))
 
 
 @pytest.mark.parametrize("packed", [None, 160])
