@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from research.data.spec import check_choice
+from research.checks import check_types
 from research.errors import RequestError, nearest, require
 from research.hparams import hparam
 
@@ -46,6 +46,7 @@ class BatchAugmentation(abc.ABC):
 
     def check(self) -> None:
         """Raises RequestError for a field that cannot be meant."""
+        check_types(self)
         require(bool(self.field), "field='': expected the name of a field of an example")
 
 
@@ -86,7 +87,6 @@ class RandomCrop(Augmentation):
     def check(self) -> None:
         super().check()
         require(self.padding >= 0, f"padding={self.padding}: expected at least 0 pixels")
-        check_choice("mode", self.mode, Padding)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
+from research.conform import conform
 from research.data.buckets import Padded, assign, padding
 from research.data.columns import Columns, Source, like, materialize, nbytes, read
 from research.data.order import Bucketed, InOrder, Plan, Shuffled
-from research.data.spec import Storage, check_choice
+from research.data.spec import Storage
 from research.errors import require
 
 
@@ -189,7 +190,7 @@ def make_feed(
     "auto" keeps on the device what fits `memory_budget_bytes` (by default a quarter of what the device has free), in
     host memory what fits `host_budget_bytes` (half of what is available), and leaves the rest to `workers` processes.
     """
-    check_choice("storage", storage, Storage)
+    conform(storage, Storage, "storage")
     size = nbytes(source) if len(source) else 0
     what = f"{len(source):,} examples, {_mebibytes(size)}"
     where = {"device": "on the device", "host": "in host memory", "workers": f"read by {workers} workers"}

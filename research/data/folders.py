@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from etils import epath
 
-from research.checks import check_counts, check_types
+from research.checks import check_counts
 from research.data.columns import Source
 from research.data.images import MODES, ImageShape, Resize, decode, to_shape
 from research.data.spec import Data, Splits, check_amount
@@ -72,7 +72,6 @@ class ImageFolder(Data):
 
     def check(self) -> None:
         super().check()
-        check_types(self)
         check_counts(self, "size")
         check_amount("test", self.test)
 

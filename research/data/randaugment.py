@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from research.data.augment import Augmentation
 from research.data.color_jitter import require_channels
-from research.data.spec import check_choice
 from research.errors import RequestError, require
 from research.hparams import hparam
 
@@ -70,9 +69,6 @@ class RandAugment(Augmentation):
         require(self.num_ops >= 0, f"num_ops={self.num_ops}: expected at least 0")
         require(0 <= self.magnitude <= STRONGEST, f"magnitude={self.magnitude:g}: expected 0 to {STRONGEST}")
         require(len(self.operations) > 0, "operations=(): expected at least one")
-        for name in self.operations:
-            check_choice("operations", name, Operation)
-        check_choice("resampling", self.resampling, Resampling)
 
 
 # -- what moves pixels -------------------------------------------------------------------------------------------------

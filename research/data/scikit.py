@@ -8,7 +8,7 @@ from typing import Literal, Self
 import numpy as np
 
 from research.data.columns import Columns, Source
-from research.data.spec import Data, Splits, check_amount, check_choice
+from research.data.spec import Data, Splits, check_amount
 
 Name = Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
 
@@ -43,7 +43,6 @@ class Sklearn(Data):
 
     def check(self) -> None:
         super().check()
-        check_choice("name", self.name, Name)
         check_amount("test", self.test)
 
     def _bunch(self):

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from etils import epath
 
+from research.checks import check_types
 from research.data.columns import Source, canonical, column, same_length, subset
 from research.data.split import count, hold_out, stratified_order
 from research.errors import RequestError, nearest, require
@@ -100,23 +101,17 @@ class Data(abc.ABC):
 
     def check(self) -> None:
         """Raises RequestError for a field that cannot be meant."""
+        check_types(self)
         check_amount("validation", self.validation)
         for name, least in (("split_seed", 0), ("workers", 0), ("train_examples", 1)):
             value = getattr(self, name)
             require(value is None or value >= least, f"{name}={value}: expected at least {least}")
-        check_choice("storage", self.storage, Storage)
 
 
 def check_amount(name: str, amount: float | int) -> None:
     """Raises RequestError unless `amount` is a number of examples or a fraction below 1."""
     good = amount >= 0 and (isinstance(amount, int) or amount < 1)
     require(good, f"{name}={amount}: expected a fraction below 1, or a number of examples as an integer")
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raises RequestError unless `value` is one of the names in the Literal `choices`."""
-    if value not in choices.__args__:
-        raise RequestError(f"{name}={value!r}: {nearest(value, choices.__args__)}")
 
 
 def check_file(path: epath.Path) -> None:

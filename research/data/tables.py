@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from research.data.columns import Columns, Source
-from research.data.spec import Data, Splits, check_amount, check_choice, check_file
+from research.data.spec import Data, Splits, check_amount, check_file
 from research.errors import RequestError, nearest, require
 
 if TYPE_CHECKING:
@@ -184,7 +184,6 @@ class Table(Data):
     def check(self) -> None:
         super().check()
         check_amount("test", self.test)
-        check_choice("target_type", self.target_type, TargetType)
         require(len(self.delimiter) == 1, f"delimiter={self.delimiter!r}: expected one character")
         names = [column.name for column in self.columns or ()]
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -27,7 +27,7 @@ from etils import epath
 from research.data.columns import Columns, Source
 from research.data.packing import pack
 from research.data.padding import lengths_of, padded_rows
-from research.data.spec import Data, Splits, check_amount, check_choice, check_file
+from research.data.spec import Data, Splits, check_amount, check_file
 from research.data.split import count, hold_out
 from research.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, to_text
 from research.data.windows import Windows
@@ -115,7 +115,6 @@ class Corpus(Data):
     def check(self) -> None:
         super().check()
         require(self.length >= 1, f"length={self.length}: expected at least 1 token")
-        check_choice("layout", self.layout, Layout)
         check_amount("test", self.test)
         if hasattr(self.tokenizer, "check"):
             try:

@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 from etils import epath
 
-from research.checks import check_counts, check_types
+from research.checks import check_counts
 from research.data.columns import Source, canonical
 from research.data.images import ImageShape, Resize, decode
 from research.data.spec import Data, Splits, check_amount
@@ -95,7 +95,6 @@ class TFDS(Data):
 
     def check(self) -> None:
         super().check()
-        check_types(self)
         parse_name(self.name)
         check_counts(self, "size")
         if isinstance(self.test, float | int):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.checks import check_types
 from research.data.columns import Source, chunks
 from research.errors import RequestError, nearest, require
 from research.hparams import hparam
@@ -52,6 +53,7 @@ class Transform(abc.ABC):
 
     def check(self) -> None:
         """Raises RequestError for a field that cannot be meant."""
+        check_types(self)
         require(bool(self.field), "field='': expected the name of a field of a batch")
 
 

@@ -79,7 +79,7 @@ def test_strengths_may_be_traced():
         (HorizontalFlip(1.5), "probability=1.5: expected 0 to 1"),
         (Noise(-0.1), "std=-0.1"),
         (Noise(0.1, field=""), "field=''"),
-        (RandomCrop(2, mode="zero"), "mode='zero': did you mean 'zeros'"),
+        (RandomCrop(2, mode="zero"), "mode='zero': expected one of .*; did you mean 'zeros'"),
         (OneOf(()), r"augmentations=\(\)"),
         (OneOf((Noise(), HorizontalFlip(2.0))), "augmentations.1.probability=2.0"),
         (OneOf((Noise(), Noise()), weights=(1.0,)), r"weights=\(1.0,\): expected 2"),

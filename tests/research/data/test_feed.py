@@ -134,7 +134,7 @@ def test_auto_keeps_what_fits_and_says_why():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_feed(Images(), "hosts"), "storage='hosts': did you mean 'host'"),
+        (lambda: make_feed(Images(), "hosts"), "storage='hosts': expected one of .*; did you mean 'host'"),
         (lambda: make_feed(Images(0)), "the data set is empty"),
         (lambda: make_feed(Images(), "host").batches(0, 0), "batch_size=0: expected at least 1"),
         (lambda: list(evaluation_batches(Images(), 0)), "batch_size=0: expected at least 1"),

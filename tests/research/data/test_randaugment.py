@@ -103,7 +103,7 @@ def test_magnitude_zero_leaves_what_has_one_alone():
         ({"num_ops": -1}, "num_ops=-1"),
         ({"magnitude": 31.0}, "magnitude=31: expected 0 to 30"),
         ({"operations": ()}, r"operations=\(\)"),
-        ({"operations": ("rotat",)}, "operations='rotat': did you mean 'rotate'"),
+        ({"operations": ("rotat",)}, "operations.0='rotat': expected one of .*; did you mean 'rotate'"),
         ({"resampling": "cubic"}, "resampling='cubic'"),
     ],
 )

@@ -44,7 +44,8 @@ def test_no_example_is_in_two_splits():
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"), [({"name": "digit"}, "name='digit': did you mean 'digits'"), ({"test": 1.5}, "test=1.5")]
+    ("fields", "message"),
+    [({"name": "digit"}, "name='digit': expected one of .*; did you mean 'digits'"), ({"test": 1.5}, "test=1.5")],
 )
 def test_check(fields, message):
     with pytest.raises(RequestError, match=f"^{message}"):

@@ -87,7 +87,7 @@ def test_encode_refuses(raw, message):
         ({"split_seed": -1}, "split_seed=-1: expected at least 0"),
         ({"train_examples": 0}, "train_examples=0: expected at least 1"),
         ({"workers": -1}, "workers=-1"),
-        ({"storage": "devise"}, "storage='devise': did you mean 'device'"),
+        ({"storage": "devise"}, "storage='devise': expected one of .*; did you mean 'device'"),
     ],
 )
 def test_check(fields, message):

@@ -225,7 +225,7 @@ def test_the_row_named_is_that_of_the_file(tmp_path):
 def test_check(path, test):
     with pytest.raises(RequestError, match="^test="):
         Table(path, "species", test=test).check()
-    with pytest.raises(RequestError, match="target_type='classes': did you mean 'class'"):
+    with pytest.raises(RequestError, match="target_type='classes': expected one of .*; did you mean 'class'"):
         Table(path, "species", target_type="classes").check()
     with pytest.raises(RequestError, match="columns: age is there twice"):
         Table(path, "species", columns=(Number("age"), Category("age"))).check()

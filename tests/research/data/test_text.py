@@ -149,7 +149,7 @@ def test_wrong_lines_are_named(tmp_path, line, said):
     ("fields", "said"),
     [
         ({"length": 0}, "length=0: expected at least 1 token"),
-        ({"layout": "packd"}, "layout='packd': did you mean 'packed'?"),
+        ({"layout": "packd"}, "layout='packd': expected one of windows, packed; did you mean 'packed'?"),
         ({"test": 1.5}, "test=1.5: expected a fraction below 1"),
         ({"end_of_text": "<eos>"}, "end_of_text='<eos>' is not among tokenizer.special_tokens"),
         ({"tokenizer": BPETokenizer(10)}, "tokenizer.max_vocab_size=10: expected at least 256"),
