@@ -20,8 +20,9 @@ from research import paths
 from research.errors import RequestError
 from research.experiment import Experiment
 from research.inference import read_variables, trial_folder
+from research.pretrained.catalog import family_of
 from research.pretrained.files import is_checkpoint
-from research.pretrained.load import family_of, read_into
+from research.pretrained.load import read_into
 from research.train_state import TrainState
 
 

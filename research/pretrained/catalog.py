@@ -1,9 +1,15 @@
-"""Every family of models with published weights that we read."""
+"""Every family of models with published weights that we read, and which of them is meant: by name, model or config."""
 
 from __future__ import annotations
 
-from research.pretrained import convnext, efficientnet, gpt2, llama, marian, resnet, rnn, vit, whisper
-from research.pretrained.family import Family
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from research.errors import RequestError, nearest
+from research.pretrained import convnext, efficientnet, gpt2, llama, marian, resnet, rnn, timm_config, vit, whisper
+from research.pretrained.family import Family, Variant
 
 FAMILIES: tuple[Family, ...] = (
     resnet.FAMILY,
@@ -16,3 +22,57 @@ FAMILIES: tuple[Family, ...] = (
     marian.FAMILY,
     whisper.FAMILY,
 )
+
+
+def variants() -> dict[str, Variant]:
+    """Every published size by name."""
+    return {name: variant for family in FAMILIES for name, variant in family.variants.items()}
+
+
+def find_variant(name: str) -> tuple[Family, Variant]:
+    """The family and the variant of that name."""
+    for family in FAMILIES:
+        if name in family.variants:
+            return family, family.variants[name]
+    raise RequestError(f"model={name!r}: no published model of this name; {nearest(name, variants())}")
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family of a model of ours."""
+    for family in FAMILIES:
+        if type(model) is family.model:
+            return family
+    known = ", ".join(family.model.__name__ for family in FAMILIES)
+    raise RequestError(f"{type(model).__name__}: no published weights are mapped for it, only for {known}")
+
+
+def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
+    """The family and the model that a config.json describes: Hugging Face's, or timm's, which has an `architecture`.
+
+    Raises:
+      RequestError: its model_type or architecture is none of ours, it asks for what the model does not do, or holds
+        something else than it should.
+    """
+    family, architecture = family_in(config), config.get("architecture")
+    if family is None:
+        key = "model_type" if architecture is None else "architecture"
+        known = [name for x in FAMILIES for name in ((x.model_type,) if architecture is None else x.architectures)]
+        raise RequestError(f"{key}={config.get(key)!r} in the config: {nearest(str(config.get(key)), known)}")
+    if architecture is None:
+        model = family.from_config(config)
+    else:
+        model = family.from_timm({**family.architectures[architecture], **timm_config.arguments(config)})
+    try:
+        model.check()
+    except RequestError as error:
+        raise RequestError(f"config: {error}") from None
+    return family, model
+
+
+def family_in(config: Mapping[str, Any]) -> Family | None:
+    """The family whose model a config.json describes, if it is one of ours."""
+    architecture, model_type = config.get("architecture"), config.get("model_type")
+    for family in FAMILIES:
+        if model_type == family.model_type if architecture is None else architecture in tuple(family.architectures):
+            return family
+    return None

@@ -1,20 +1,16 @@
-"""`load_pretrained` and `export_pretrained`: published weights into our parameters, and back.
+"""`load_pretrained`: published weights into our parameters.
 
     model, variables = load_pretrained("resnet50", "model.safetensors")
     model, variables = load_pretrained("vit_b16", "google/vit-base-patch16-224", classes=10, image_size=384)
     load_pretrained("auto", "microsoft/resnet-50").predict(["cat.jpg"])["class_name"]
-    export_pretrained(model, variables, "out/model.safetensors")
 
 Reading is strict: every tensor of the file is used once, every parameter of the model is filled.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -25,14 +21,12 @@ from flax import linen as nn
 
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
-from research.override import override
 from research.pretrained import class_names as labels
 from research.pretrained import files, mapping, timm_config
-from research.pretrained.catalog import FAMILIES
-from research.pretrained.family import Family, Shapes, Variant
+from research.pretrained.catalog import family_in, family_of, find_variant, from_config
+from research.pretrained.family import Family, Shapes
 from research.pretrained.mapping import KeyMap
-from research.pretrained.preprocessing import Preprocessing, from_hf, from_timm, to_hf
-from research.serialization import value_fields
+from research.pretrained.preprocessing import Preprocessing, from_hf, from_timm
 
 
 class Pretrained(tuple[nn.Module, dict[str, Any]]):
@@ -145,7 +139,7 @@ def load_pretrained(
         built = variant.build()
     elif isinstance(model, nn.Module):
         family, built = family_of(model), model
-        _check(model)
+        model.check()
     else:
         require(config is not None, f"{path}: no config.json beside it; name the model instead of 'auto'")
         family, built = from_config(config)
@@ -200,7 +194,7 @@ def read_into(
         trained with other details (padding, epsilon) than the model's.
     """
     family = family_of(model)
-    _check(model)
+    model.check()
     path = files.locate(os.fspath(source))
     tensors, config = files.open_checkpoint(path), files.beside(path, "config.json")
     errors = []
@@ -228,166 +222,15 @@ def read_into(
     raise RequestError(f"{errors[0]}; name what is to stay fresh in init_skip, such as 'params/head/*'")
 
 
-def export_pretrained(
-    model: nn.Module,
-    variables: Mapping[str, Any],
-    path: str | os.PathLike,
-    *,
-    publisher: str | None = None,
-    preprocessing: Preprocessing | None = None,
-    class_names: Sequence[str] | None = None,
-) -> pathlib.Path:
-    """Writes variables of a model of ours as a safetensors file under a publisher's names; returns its path.
-
-    The weights and running statistics that `load_pretrained` read are written back bit for bit (in float32); the count
-    of batches that PyTorch keeps beside the statistics, and no output depends on, is written as 0.  Other collections
-    are left out.  Beside a `model.safetensors` of Hugging Face's names stands a config.json, so that
-    `transformers.AutoModel…from_pretrained` takes the folder.
-
-    Args:
-      publisher: "huggingface", "timm", ...; None is the first that the family knows, Hugging Face where there is one.
-      preprocessing: how images are prepared for the model, for a preprocessor_config.json beside the config.json.
-      class_names: one for each class, for the config.json; None: they have none.
-
-    Raises:
-      RequestError: this model has no mapping, this publisher has none for it, a parameter is missing or misshapen, or
-        no config.json could say what the model is.
-    """
-    path = pathlib.Path(path)
-    require(path.suffix == ".safetensors", f"{path}: weights are written to .safetensors files")
-    family = family_of(model)
-    key_maps = {key_map.publisher: key_map for key_map in family.key_maps(model)}
-    publisher = next(iter(key_maps)) if publisher is None else publisher
-    require(publisher in key_maps, f"publisher={publisher!r}: {nearest(publisher, key_maps)}")
-
-    leaves = {name: np.asarray(x) for name, x in mapping.flatten(dict(variables)).items()}
-    channels = leaves[family.input_kernel].shape[-2] if family.input_kernel in leaves else None
-    expected = mapping.flatten(family.shapes(model, channels))
-    leaves = {name: x for name, x in leaves.items() if name in expected}
-    wrong = [
-        f"{name} {list(leaves[name].shape) if name in leaves else 'missing'} (expected {list(x.shape)})"
-        for name, x in expected.items()
-        if name not in leaves or leaves[name].shape != x.shape
-    ]
-    require(not wrong, f"variables do not fit the model: {', '.join(wrong)}")
-    beside: dict[str, dict[str, Any]] = {}
-    if publisher == "huggingface" and path.name == "model.safetensors" and family.to_config is not None:
-        config = _config(family, model, class_names)
-        beside["config.json"] = config | ({} if channels is None else {"num_channels": channels})
-        if preprocessing is not None:
-            beside["preprocessor_config.json"] = to_hf(preprocessing)
-    else:
-        require(
-            preprocessing is None and class_names is None,
-            f"{path.name} of {publisher}'s names: preprocessing and class_names are written beside a model.safetensors "
-            "of Hugging Face's names only",
-        )
-    files.write(path, mapping.to_theirs(key_maps[publisher], mapping.unflatten_leaves(leaves)))
-    for name, content in beside.items():
-        (path.parent / name).write_text(json.dumps(content, indent=1) + "\n")
-    return path
-
-
-_NOT_IN_CONFIGS = frozenset(
-    ("parent", "name", "dtype", "kernel", "scan_layers", "remat", "axis_name", "zero_init", "dropout", "drop_path",
-     "attention_dropout", "drop_connect", "stochastic_depth", "momentum", "expand_momentum")
-)  # fmt: skip
-"""Fields of which a trained model's outputs do not depend."""
-
-
-def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None) -> dict[str, Any]:
-    """The config.json of a model, from which `from_config` makes one that computes the same.
-
-    Raises:
-      RequestError: there is no such config.
-    """
-    require(bool(family.head) or class_names is None, f"class_names: {type(model).__name__} has no classes")
-    names = labels.written(class_names, model.classes) if family.head else {}
-    config = {"model_type": family.model_type, "dtype": "float32", **family.to_config(model), **names}
-    again = family.from_config(config)
-    given = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
-    lost = [
-        f"{name}={value!r}"
-        for name, value in given.items()
-        if name not in _NOT_IN_CONFIGS and value is not None and value != getattr(again, name)
-    ]
-    require(
-        not lost,
-        f"{type(model).__name__}: no config.json of Hugging Face's says {', '.join(lost)}; name the file other than "
-        "model.safetensors to write the weights alone",
-    )
-    return config
-
-
-def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
-    """The family and the model that a config.json describes: Hugging Face's, or timm's, which has an `architecture`.
-
-    Raises:
-      RequestError: its model_type or architecture is none of ours, it asks for what the model does not do, or holds
-        something else than it should.
-    """
-    family, architecture = _family_in(config), config.get("architecture")
-    if family is None:
-        key = "model_type" if architecture is None else "architecture"
-        known = [name for x in FAMILIES for name in ((x.model_type,) if architecture is None else x.architectures)]
-        raise RequestError(f"{key}={config.get(key)!r} in the config: {nearest(str(config.get(key)), known)}")
-    if architecture is None:
-        model = family.from_config(config)
-    else:
-        model = family.from_timm({**family.architectures[architecture], **timm_config.arguments(config)})
-    try:  # `override` holds every field against its type
-        model = override(model, {field.name: getattr(model, field.name) for field in value_fields(type(model))})
-        _check(model)
-    except RequestError as error:
-        raise RequestError(f"config: {error}") from None
-    return family, model
-
-
-def _family_in(config: Mapping[str, Any]) -> Family | None:
-    """The family whose model a config.json describes, if it is one of ours."""
-    architecture, model_type = config.get("architecture"), config.get("model_type")
-    for family in FAMILIES:
-        if model_type == family.model_type if architecture is None else architecture in tuple(family.architectures):
-            return family
-    return None
-
-
-def _check(model: nn.Module) -> None:
-    if hasattr(model, "check"):
-        model.check()
-
-
 def _as_trained(
     family: Family, model: nn.Module, name: str, publisher: str, shapes: Shapes, config: Mapping[str, Any] | None
 ) -> nn.Module:
     """The model with the details that the config.json beside the weights states, or the publisher's usual ones."""
     model = family.adapted(model, name, publisher, shapes)
-    if config is None or not family.details or _family_in(config) is not family:
+    if config is None or not family.details or family_in(config) is not family:
         return model
     _, stated = from_config(config)
     return model.clone(**{name: getattr(stated, name) for name in family.details})
-
-
-def variants() -> dict[str, Variant]:
-    """Every published size by name."""
-    return {name: variant for family in FAMILIES for name, variant in family.variants.items()}
-
-
-def find_variant(name: str) -> tuple[Family, Variant]:
-    """The family and the variant of that name."""
-    for family in FAMILIES:
-        if name in family.variants:
-            return family, family.variants[name]
-    raise RequestError(f"model={name!r}: no published model of this name; {nearest(name, variants())}")
-
-
-def family_of(model: nn.Module) -> Family:
-    """The family of a model of ours."""
-    for family in FAMILIES:
-        if type(model) is family.model:
-            return family
-    known = ", ".join(family.model.__name__ for family in FAMILIES)
-    raise RequestError(f"{type(model).__name__}: no published weights are mapped for it, only for {known}")
 
 
 def fitting(family: Family, model: nn.Module, names: Mapping[str, Any]) -> list[KeyMap]:
@@ -426,7 +269,7 @@ def _read(
         model = model.clone(classes=classes)
     if dtype is not None:
         model = model.clone(dtype=dtype)
-    _check(model)
+    model.check()
     channels = shapes[family.input_kernel][1] if family.input_kernel in shapes else None
 
     expected = family.shapes(model, channels)

@@ -207,7 +207,12 @@ _HUB = {
     "vit_s16": "WinKawaks/vit-small-patch16-224",
 }
 
-_TIMM = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
+_TIMM = {  # size: its name at timm, (patch, pixels) of those that there are
+    "ti": ("tiny", ((16, 224), (16, 384))),
+    "s": ("small", ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384))),
+    "b": ("base", ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384))),
+    "l": ("large", ((14, 224), (16, 224), (16, 384), (32, 224), (32, 384))),
+}
 
 FAMILY = Family(
     model=ViT,
@@ -221,7 +226,7 @@ FAMILY = Family(
     to_config=to_config,
     from_timm=from_timm,
     architectures={
-        f"vit_{_TIMM[size]}_patch{patch}_{pixels}": {
+        f"vit_{name}_patch{patch}_{pixels}": {
             "img_size": pixels,
             "patch_size": patch,
             "embed_dim": width,
@@ -229,9 +234,8 @@ FAMILY = Family(
             "num_heads": num_heads,
         }
         for size, (width, depth, num_heads) in SIZES.items()
-        for patch in (8, 14, 16, 32)
-        for pixels in (224, 384)
-        if pixels % patch == 0
+        for name, built in (_TIMM[size],)
+        for patch, pixels in built
     },
     key_maps=key_maps,
     inputs=lambda model: images(*((model.image_size,) if isinstance(model.image_size, int) else model.image_size)),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from research.pretrained import convnext, mapping
-from research.pretrained.load import find_variant, fitting
+from research.pretrained.catalog import find_variant
+from research.pretrained.load import fitting
 
 KEYS = pathlib.Path(__file__).parents[2] / "fixtures" / "keys"
 

@@ -28,7 +28,8 @@ from research.pretrained import (
 from research.pretrained import (
     vit as vits,
 )
-from research.pretrained.load import find_variant, read_into, variants
+from research.pretrained.catalog import find_variant, variants
+from research.pretrained.load import read_into
 from research.pretrained.preprocessing import HALF, Preprocessing
 
 FIXTURES = {

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from research.errors import RequestError
 from research.models.translation import Transformer, translation
 from research.models.whisper import Whisper
-from research.pretrained import mapping, marian, whisper
-from research.pretrained.load import export_pretrained, find_variant, load_pretrained
+from research.pretrained import export_pretrained, load_pretrained, mapping, marian, whisper
+from research.pretrained.catalog import find_variant
 
 PUBLISHED = {
     "opus_mt_en_de": (marian.FAMILY, find_variant("opus-mt-en-de")[1].build()),

@@ -18,8 +18,7 @@ from research.layers.recurrent import Recurrent
 from research.models.gpt import gpt2 as gpt2_size
 from research.models.llama import llama as llama_size
 from research.models.rnn import RNNLanguageModel
-from research.pretrained import gpt2, llama, rnn
-from research.pretrained.load import export_pretrained, load_pretrained
+from research.pretrained import export_pretrained, gpt2, llama, load_pretrained, rnn
 
 PUBLISHED = {
     "gpt2": (gpt2.FAMILY, gpt2_size("gpt2")),

@@ -1,0 +1,114 @@
+"""`export_pretrained`: our variables under a publisher's names, with the files that go with them.
+
+export_pretrained(model, variables, "out/model.safetensors")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+
+from research.errors import nearest, require
+from research.pretrained import class_names as labels
+from research.pretrained import files, mapping
+from research.pretrained.catalog import family_of
+from research.pretrained.family import Family
+from research.pretrained.preprocessing import Preprocessing, to_hf
+
+
+def export_pretrained(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    path: str | os.PathLike,
+    *,
+    publisher: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+) -> pathlib.Path:
+    """Writes variables of a model of ours as a safetensors file under a publisher's names; returns its path.
+
+    The weights and running statistics that `load_pretrained` read are written back bit for bit (in float32); the count
+    of batches that PyTorch keeps beside the statistics, and no output depends on, is written as 0.  Other collections
+    are left out.  Beside a `model.safetensors` of Hugging Face's names stands a config.json, so that
+    `transformers.AutoModel…from_pretrained` takes the folder.
+
+    Args:
+      publisher: "huggingface", "timm", ...; None is the first that the family knows, Hugging Face where there is one.
+      preprocessing: how images are prepared for the model, for a preprocessor_config.json beside the config.json.
+      class_names: one for each class, for the config.json; None: they have none.
+
+    Raises:
+      RequestError: this model has no mapping, this publisher has none for it, a parameter is missing or misshapen, or
+        no config.json could say what the model is.
+    """
+    path = pathlib.Path(path)
+    require(path.suffix == ".safetensors", f"{path}: weights are written to .safetensors files")
+    family = family_of(model)
+    key_maps = {key_map.publisher: key_map for key_map in family.key_maps(model)}
+    publisher = next(iter(key_maps)) if publisher is None else publisher
+    require(publisher in key_maps, f"publisher={publisher!r}: {nearest(publisher, key_maps)}")
+
+    leaves = {name: np.asarray(x) for name, x in mapping.flatten(dict(variables)).items()}
+    channels = leaves[family.input_kernel].shape[-2] if family.input_kernel in leaves else None
+    expected = mapping.flatten(family.shapes(model, channels))
+    leaves = {name: x for name, x in leaves.items() if name in expected}
+    wrong = [
+        f"{name} {list(leaves[name].shape) if name in leaves else 'missing'} (expected {list(x.shape)})"
+        for name, x in expected.items()
+        if name not in leaves or leaves[name].shape != x.shape
+    ]
+    require(not wrong, f"variables do not fit the model: {', '.join(wrong)}")
+    beside: dict[str, dict[str, Any]] = {}
+    if publisher == "huggingface" and path.name == "model.safetensors" and family.to_config is not None:
+        config = _config(family, model, class_names)
+        beside["config.json"] = config | ({} if channels is None else {"num_channels": channels})
+        if preprocessing is not None:
+            beside["preprocessor_config.json"] = to_hf(preprocessing)
+    else:
+        require(
+            preprocessing is None and class_names is None,
+            f"{path.name} of {publisher}'s names: preprocessing and class_names are written beside a model.safetensors "
+            "of Hugging Face's names only",
+        )
+    files.write(path, mapping.to_theirs(key_maps[publisher], mapping.unflatten_leaves(leaves)))
+    for name, content in beside.items():
+        (path.parent / name).write_text(json.dumps(content, indent=1) + "\n")
+    return path
+
+
+_NOT_IN_CONFIGS = frozenset(
+    ("parent", "name", "dtype", "kernel", "scan_layers", "remat", "axis_name", "zero_init", "dropout", "drop_path",
+     "attention_dropout", "drop_connect", "stochastic_depth", "momentum", "expand_momentum")
+)  # fmt: skip
+"""Fields of which a trained model's outputs do not depend."""
+
+
+def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """The config.json of a model, from which `from_config` makes one that computes the same.
+
+    Raises:
+      RequestError: there is no such config.
+    """
+    require(bool(family.head) or class_names is None, f"class_names: {type(model).__name__} has no classes")
+    names = labels.written(class_names, model.classes) if family.head else {}
+    config = {"model_type": family.model_type, "dtype": "float32", **family.to_config(model), **names}
+    again = family.from_config(config)
+    given = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    lost = [
+        f"{name}={value!r}"
+        for name, value in given.items()
+        if name not in _NOT_IN_CONFIGS and value is not None and value != getattr(again, name)
+    ]
+    require(
+        not lost,
+        f"{type(model).__name__}: no config.json of Hugging Face's says {', '.join(lost)}; name the file other than "
+        "model.safetensors to write the weights alone",
+    )
+    return config
