@@ -82,7 +82,7 @@ def load_text_model(path: epath.PathLike, *, trial: str | None = None) -> TextMo
 
 
 def read_variables(folder: epath.PathLike, step: int | None = None) -> dict[str, Any]:
-    """The model's variables of a trial's checkpoint: {"params": averaged ones where kept, "batch_stats": …}, in NumPy.
+    """The variables of a trial's checkpoint, {"params": …, "batch_stats": …} in NumPy, the averages where kept.
 
     Raises:
       RequestError: there is no checkpoint, or none that can be read.
@@ -101,9 +101,12 @@ def read_variables(folder: epath.PathLike, step: int | None = None) -> dict[str,
         raise RequestError(str(error)) from None
     finally:
         store.close()
-    if state.get("ema") is not None:
-        return state["ema"]
-    return {"params": state["params"], **(state.get("collections") or {})}
+    variables = {"params": state["params"], **(state.get("collections") or {})}
+    average = state.get("ema")
+    if average is None:
+        return variables
+    # Checkpoints from before batch statistics were averaged hold that of the parameters alone.
+    return average if "params" in average else variables | {"params": average}
 
 
 class Predictor:

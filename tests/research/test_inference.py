@@ -9,6 +9,7 @@ import pytest
 import toys
 from command_line import files, launch, lines, quickly, read, state, write_module
 
+from research.checkpoints import Checkpoints, Store
 from research.data.transforms import Scale, Standardize
 from research.errors import RequestError
 from research.experiment import Experiment
@@ -227,6 +228,16 @@ def test_init_from_starts_from_the_parameters_that_were_scored(run, module, tmp_
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found["params"], averaged)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found["ema"]["params"], averaged)
     assert found["step"] == 1
+
+
+def test_checkpoints_that_average_the_parameters_alone_are_read(tmp_path):
+    params, average = ({"head": {"kernel": np.full((2, 3), x, np.float32)}} for x in (1, 2))
+    statistics = {"norm": {"mean": np.arange(3, dtype=np.float32)}}
+    store = Store(tmp_path / "checkpoints", Checkpoints())
+    store.save(5, {"params": params, "collections": {"batch_stats": statistics}, "ema": average})
+    store.close()
+    read_back = read_variables(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, read_back, {"params": average, "batch_stats": statistics})
 
 
 @pytest.mark.parametrize("stack", ["on", "off"])
