@@ -66,7 +66,7 @@ def sweeps() -> dict[str, Sweep]:
             classes=10,
         ),
         "augment": (HorizontalFlip(), Cutout(8)),
-        "steps": 12 * EPOCH,
+        "steps": 22 * EPOCH,
         "eval_every": 2 * EPOCH,
         "task.label_smoothing": 0.1,
         "optimizer": SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4),
