@@ -126,6 +126,7 @@ class Generation:
       pad_token: fills what comes after the end.
       suppress: tokens that are never chosen.
       suppress_first: tokens that are not chosen as the first new one.
+      renormalize: whether the probabilities of the tokens that may be chosen are made to sum to 1.
       last_token: what a continuation ends with that has reached `max_new_tokens`; None lets it break off.
       slide: past the model's context, go on from the last half of it, where otherwise the request is refused; not
         inside a jitted function, and not with `Beam`.
@@ -138,6 +139,7 @@ class Generation:
     pad_token: int = 0
     suppress: tuple[int, ...] = ()
     suppress_first: tuple[int, ...] = ()
+    renormalize: bool = False
     last_token: int | None = None
     slide: bool = False
     cache: bool = True
@@ -401,6 +403,7 @@ def _allowed(logits: jax.Array, step: jax.Array, how: Generation) -> jax.Array:
     first = np.zeros(V, bool)
     first[list(how.suppress_first)] = True
     log_probs = jnp.where(never | (first & (step == 0)), NEVER, log_probs)
+    log_probs = jax.nn.log_softmax(log_probs) if how.renormalize else log_probs
     if how.last_token is None:
         return log_probs
     last = jnp.where(jnp.arange(V) == how.last_token, 0.0, NEVER)

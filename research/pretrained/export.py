@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from research.errors import nearest, require
 from research.pretrained import class_names as labels
-from research.pretrained import files, mapping
+from research.pretrained import files, generation_config, mapping
 from research.pretrained.catalog import family_of
 from research.pretrained.family import Family
 from research.pretrained.preprocessing import Preprocessing, to_hf
@@ -31,6 +31,7 @@ def export_pretrained(
     publisher: str | None = None,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
+    decoding: generation_config.Decoding | None = None,
 ) -> pathlib.Path:
     """Writes variables of a model of ours as a safetensors file under a publisher's names; returns its path.
 
@@ -43,6 +44,7 @@ def export_pretrained(
       publisher: "huggingface", "timm", ...; None is the first that the family knows, Hugging Face where there is one.
       preprocessing: how images are prepared for the model, for a preprocessor_config.json beside the config.json.
       class_names: one for each class, for the config.json; None: they have none.
+      decoding: how the model is asked for text, for a generation_config.json; transformers' `generate` needs one.
 
     Raises:
       RequestError: this model has no mapping, this publisher has none for it, a parameter is missing or misshapen, or
@@ -71,11 +73,13 @@ def export_pretrained(
         beside["config.json"] = config | ({} if channels is None else {"num_channels": channels})
         if preprocessing is not None:
             beside["preprocessor_config.json"] = to_hf(preprocessing)
+        if decoding is not None:
+            beside[generation_config.FILE] = generation_config.written(decoding)
     else:
         require(
-            preprocessing is None and class_names is None,
-            f"{path.name} of {publisher}'s names: preprocessing and class_names are written beside a model.safetensors "
-            "of Hugging Face's names only",
+            preprocessing is None and class_names is None and decoding is None,
+            f"{path.name} of {publisher}'s names: preprocessing, class_names and decoding are written beside a "
+            "model.safetensors of Hugging Face's names only",
         )
     files.write(path, mapping.to_theirs(key_maps[publisher], mapping.unflatten_leaves(leaves)))
     for name, content in beside.items():

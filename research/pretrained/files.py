@@ -15,6 +15,7 @@ from research.extras import from_extra
 
 HUB_FILES = (
     "config.json",
+    "generation_config.json",
     "preprocessor_config.json",
     "model.safetensors",
     "model.safetensors.index.json",

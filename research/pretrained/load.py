@@ -22,7 +22,7 @@ from flax import linen as nn
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
 from research.pretrained import class_names as labels
-from research.pretrained import files, mapping, timm_config
+from research.pretrained import files, generation_config, mapping, timm_config
 from research.pretrained.catalog import family_in, family_of, find_variant, from_config
 from research.pretrained.family import Family, Shapes
 from research.pretrained.mapping import KeyMap
@@ -37,6 +37,8 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
       preprocessing: how to prepare images for the model; None where it takes none.
       publisher: whose names the file uses ("huggingface", "timm", "torchvision", ...).
       class_names: of a classifier, where the config.json beside the weights names its classes; else None.
+      generation: of a model that writes text, the generation_config.json beside the weights, or the config.json
+        that held the same before there were such files; {} where there is neither.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
     preprocessing: Preprocessing | None
     publisher: str
     class_names: tuple[str, ...] | None
+    generation: Mapping[str, Any]
 
     def __new__(
         cls,
@@ -52,10 +55,11 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         preprocessing: Preprocessing | None,
         publisher: str,
         class_names: tuple[str, ...] | None = None,
+        generation: Mapping[str, Any] | None = None,
     ):
         both = super().__new__(cls, (model, variables))
         both.model, both.variables, both.preprocessing, both.publisher = model, variables, preprocessing, publisher
-        both.class_names = class_names
+        both.class_names, both.generation = class_names, generation or {}
         return both
 
     def predict(self, images: Sequence[Any] | np.ndarray, *, batch_size: int = 32) -> dict[str, np.ndarray]:
@@ -90,6 +94,19 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         if self.class_names is not None:
             predicted["class_name"] = np.asarray(self.class_names)[predicted["label"]]
         return predicted
+
+    def decoding(self, *, language: str | None = None) -> generation_config.Decoding:
+        """(start, how): the tokens that a text begins with, and how `research.generation.generate` is to go on.
+
+        Args:
+          language: of the speech ("de"), for a multilingual Whisper.
+
+        Raises:
+          RequestError: this model writes no text, or is published with settings that are not known here.
+        """
+        context_length = getattr(self.model, "context_length", None)
+        require(context_length is not None, f"decoding: {type(self.model).__name__} writes no text")
+        return generation_config.read(self.generation, context_length=context_length, language=language)
 
     @functools.cached_property
     def _probabilities(self) -> Callable[[Any, jax.Array], jax.Array]:
@@ -173,7 +190,8 @@ def load_pretrained(
         if family.resized is not None:
             built, variables = family.resized(built, variables, image_size)
     names = labels.read(published, built.classes) if family.head and classes is None else None
-    return Pretrained(built, variables, preprocessing, key_map.publisher, names)
+    generation = files.beside(path, generation_config.FILE) or config
+    return Pretrained(built, variables, preprocessing, key_map.publisher, names, generation)
 
 
 def read_into(

@@ -209,6 +209,18 @@ def test_tokens_that_are_suppressed_or_forced(tiny):
     assert not np.isin(later[:, :, 0], first).any() and (later[:, :, -1] == 7).all()
 
 
+def test_what_may_be_chosen_sums_to_one(tiny):
+    """Where it is asked for: the same tokens, each likelier by what the forbidden ones had."""
+    how = Generation(max_new_tokens=4, suppress=(1, 2, 3), suppress_first=(4,))
+    plain, renormalized = (tiny(PROMPT, dataclasses.replace(how, renormalize=flag)) for flag in (False, True))
+    np.testing.assert_array_equal(plain.tokens, renormalized.tokens)
+    text = np.concatenate([PROMPT, plain.tokens[:, 0]], axis=1)
+    probs = np.exp(jax.nn.log_softmax(PLAIN(TINY, initialised(TINY), text))[:, 5:-1])
+    allowed = 1 - probs[..., 1:4].sum(axis=2)
+    allowed[:, 0] -= probs[:, 0, 4]
+    np.testing.assert_allclose(renormalized.scores - plain.scores, -np.log(allowed).sum(axis=1)[:, None], atol=1e-4)
+
+
 @pytest.mark.slow
 def test_sliding_goes_on_past_the_context(tiny):
     how = Generation(max_new_tokens=40, slide=True)

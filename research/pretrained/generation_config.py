@@ -1,0 +1,197 @@
+"""How a published model is asked for text: transformers' generation_config.json, both ways.
+
+    published = load_pretrained("opus-mt-de-en", "folder")
+    start, how = published.decoding()
+    generate(*published, np.tile(start, (len(source), 1)), how, memory={"source": source, "source_mask": mask})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from research.errors import nearest, require
+from research.generation import Beam, Generation, Greedy, Sample, Strategy
+
+FILE = "generation_config.json"
+
+
+class Decoding(NamedTuple):
+    """What `research.generation.generate` takes beside the model and its input.
+
+    Attributes:
+      start: the tokens that a decoder's text begins with, without being part of it; empty where the prompt is one's own.
+      how: everything else.
+    """
+
+    start: tuple[int, ...]
+    how: Generation
+
+
+_EARLY_STOPPING = {True: "full", False: "likely", "never": "never"}
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "constraints": (),
+    "diversity_penalty": (0.0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1.0,),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": (),
+    "forced_bos_token_id": (),
+    "guidance_scale": (1.0,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "min_p": (0.0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beam_groups": (1,),
+    "penalty_alpha": (),
+    "repetition_penalty": (1.0,),
+    "sequence_bias": (),
+    "typical_p": (1.0,),
+}
+"""What is not done here, and the values that ask for nothing, beside none at all."""
+
+
+def read(config: Mapping[str, Any], *, context_length: int, language: str | None = None) -> Decoding:
+    """The start and the settings that a generation_config.json asks for, or an older config.json that holds the same.
+
+    Its `max_length` counts the start, and no text is longer than the model's context; without either limit the settings
+    keep their own.
+
+    Args:
+      context_length: tokens that the model can hold.
+      language: of the speech ("de"), for a model that is told it; what is written is that language.
+
+    Raises:
+      RequestError: a setting that is not known here, a value that cannot be, or a language that is missing or unknown.
+    """
+    unknown = [
+        f"{key}={config[key]!r}" for key, values in _NEUTRAL.items() if config.get(key) not in (None, [], *values)
+    ]
+    require(not unknown, f"{FILE}: {', '.join(unknown)} is not supported")
+    start = _start(config, language)
+    stop = _tokens(config, "eos_token_id")
+    last = _tokens(config, "forced_eos_token_id")
+    require(len(last) <= 1, f"forced_eos_token_id={list(last)} in {FILE}: expected one token")
+    pad = _tokens(config, "pad_token_id") or stop[:1] or (0,)
+    limits = [context_length - max(1, len(start))]
+    if config.get("max_new_tokens") is not None:
+        limits.append(_number(config, "max_new_tokens", int))
+    elif start:  # where the prompt is one's own, max_length says nothing of what is added
+        if config.get("max_length") is not None:
+            limits.append(_number(config, "max_length", int) - len(start))
+    else:
+        limits.append(Generation.max_new_tokens)
+    how = Generation(
+        strategy=_strategy(config),
+        max_new_tokens=min(limits),
+        stop_tokens=stop,
+        pad_token=pad[0],
+        suppress=_tokens(config, "suppress_tokens") + _forbidden(config),
+        suppress_first=_tokens(config, "begin_suppress_tokens"),
+        last_token=last[0] if last else None,
+        renormalize=bool(config.get("renormalize_logits")),
+    )
+    how.check()
+    return Decoding(start, how)
+
+
+def written(decoding: Decoding) -> dict[str, Any]:
+    """The generation_config.json from which `read` and transformers make the same.
+
+    Raises:
+      RequestError: no such file says this.
+    """
+    start, how = decoding
+    how.check()
+    require(not how.slide, "slide=True: no generation_config.json says this")
+    config: dict[str, Any] = {
+        "eos_token_id": list(how.stop_tokens) if len(how.stop_tokens) != 1 else how.stop_tokens[0],
+        "pad_token_id": how.pad_token,
+        "max_length": how.max_new_tokens + len(start),
+        "bad_words_ids": [[token] for token in how.suppress],
+        "begin_suppress_tokens": list(how.suppress_first),
+        "forced_eos_token_id": how.last_token,
+        "renormalize_logits": how.renormalize,
+    }
+    if start:
+        config["decoder_start_token_id"] = start[0]
+        config["forced_decoder_ids"] = [[place, token] for place, token in enumerate(start[1:], 1)]
+    else:
+        config["max_new_tokens"] = config.pop("max_length")
+    match how.strategy:
+        case Beam(beams, length_penalty, early_stopping, returned):
+            flag = {name: value for value, name in _EARLY_STOPPING.items()}[early_stopping]
+            config |= {"num_beams": beams, "length_penalty": length_penalty, "early_stopping": flag}
+            config |= {"num_return_sequences": returned}
+        case Sample(temperature, top_k, top_p, returned):
+            config |= {"do_sample": True, "temperature": temperature, "num_return_sequences": returned}
+            config |= {"top_k": top_k or 0, "top_p": 1.0 if top_p is None else top_p}
+    return {key: value for key, value in config.items() if value is not None and value != []}
+
+
+def _strategy(config: Mapping[str, Any]) -> Strategy:
+    beams = _number(config, "num_beams", int, 1)
+    returned = _number(config, "num_return_sequences", int, 1)
+    if config.get("do_sample"):
+        require(beams == 1, f"do_sample=True with num_beams={beams} in {FILE} is not supported")
+        top_k, top_p = _number(config, "top_k", int, 50), _number(config, "top_p", float, 1.0)
+        return Sample(
+            temperature=_number(config, "temperature", float, 1.0),
+            top_k=top_k or None,
+            top_p=None if top_p >= 1 else top_p,
+            returned=returned,
+        )
+    if beams == 1:
+        return Greedy()
+    early = config.get("early_stopping") or False
+    known = isinstance(early, bool | str) and early in _EARLY_STOPPING
+    require(known, f"early_stopping={early!r} in {FILE}: expected true, false or 'never'")
+    return Beam(beams, _number(config, "length_penalty", float, 1.0), _EARLY_STOPPING[early], returned)
+
+
+def _start(config: Mapping[str, Any], language: str | None) -> tuple[int, ...]:
+    """What a decoder begins with: one token, and what Whisper is told after it."""
+    start = _tokens(config, "decoder_start_token_id")
+    require(len(start) <= 1, f"decoder_start_token_id={list(start)} in {FILE}: expected one token")
+    languages = config.get("lang_to_id")
+    if config.get("is_multilingual") is not False and isinstance(languages, Mapping):
+        names = {name.strip("<|>"): token for name, token in languages.items()}
+        expected = nearest(str(language), names)
+        require(language is not None, f"language=None: this model is told the language; {expected}")
+        require(language in names, f"language={language!r}: {expected}")
+        told = (names[language], (config.get("task_to_id") or {}).get("transcribe"), config.get("no_timestamps_token_id"))
+        return start + tuple(token for token in told if token is not None)
+    require(language is None, f"language={language!r}: this model is told no language")
+    forced = config.get("forced_decoder_ids") or []
+    pairs = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in forced)
+    in_order = pairs and [place for place, _ in forced] == list(range(1, 1 + len(forced)))
+    whole = in_order and all(type(token) is int for _, token in forced)
+    require(whole, f"forced_decoder_ids={forced} in {FILE}: expected [[1, token], [2, token], ...]")
+    return start + tuple(token for _, token in forced)
+
+
+def _forbidden(config: Mapping[str, Any]) -> tuple[int, ...]:
+    words = config.get("bad_words_ids") or []
+    single = all(isinstance(word, Sequence) and len(word) == 1 and type(word[0]) is int for word in words)
+    require(single, f"bad_words_ids={words} in {FILE}: expected lists of one token each")
+    return tuple(token for (token,) in words)
+
+
+def _tokens(config: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """A token or a list of them; empty where there is none."""
+    value = config.get(key)
+    tokens = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
+    whole = all(type(token) is int and token >= 0 for token in tokens)
+    require(whole, f"{key}={value!r} in {FILE}: expected a token, or a list of tokens")
+    return tokens
+
+
+def _number(config: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
+    value = default if config.get(key) is None else config[key]
+    kinds = (int,) if kind is int else (int, float)
+    plain = isinstance(value, kinds) and not isinstance(value, bool)
+    require(plain, f"{key}={value!r} in {FILE}: expected a {'whole number' if kind is int else 'number'}")
+    return kind(value)
