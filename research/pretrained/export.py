@@ -75,6 +75,7 @@ def export_pretrained(
             beside["preprocessor_config.json"] = to_hf(preprocessing)
         if decoding is not None:
             beside[generation_config.FILE] = generation_config.written(decoding)
+            beside["config.json"] |= generation_config.special_tokens(decoding)
     else:
         require(
             preprocessing is None and class_names is None and decoding is None,

@@ -110,7 +110,7 @@ def written(decoding: Decoding) -> dict[str, Any]:
     config: dict[str, Any] = {
         "eos_token_id": list(how.stop_tokens) if len(how.stop_tokens) != 1 else how.stop_tokens[0],
         "pad_token_id": how.pad_token,
-        "max_length": how.max_new_tokens + len(start),
+        "max_new_tokens": how.max_new_tokens,
         "bad_words_ids": [[token] for token in how.suppress],
         "begin_suppress_tokens": list(how.suppress_first),
         "forced_eos_token_id": how.last_token,
@@ -119,8 +119,6 @@ def written(decoding: Decoding) -> dict[str, Any]:
     if start:
         config["decoder_start_token_id"] = start[0]
         config["forced_decoder_ids"] = [[place, token] for place, token in enumerate(start[1:], 1)]
-    else:
-        config["max_new_tokens"] = config.pop("max_length")
     match how.strategy:
         case Beam(beams, length_penalty, early_stopping, returned):
             flag = {name: value for value, name in _EARLY_STOPPING.items()}[early_stopping]
@@ -130,6 +128,12 @@ def written(decoding: Decoding) -> dict[str, Any]:
             config |= {"do_sample": True, "temperature": temperature, "num_return_sequences": returned}
             config |= {"top_k": top_k or 0, "top_p": 1.0 if top_p is None else top_p}
     return {key: value for key, value in config.items() if value is not None and value != []}
+
+
+def special_tokens(decoding: Decoding) -> dict[str, Any]:
+    """What transformers repeats of it in the config.json, where it would take its defaults for granted."""
+    start = {name: decoding.start[0] for name in ("decoder_start_token_id", "bos_token_id") if decoding.start}
+    return start | {"eos_token_id": token for token in decoding.how.stop_tokens[:1]}
 
 
 def _strategy(config: Mapping[str, Any]) -> Strategy:

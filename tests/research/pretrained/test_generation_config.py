@@ -158,6 +158,9 @@ def test_a_published_folder_writes_as_the_reference_does(tmp_path):
     published = load_pretrained("auto", tmp_path)
     export_pretrained(*published, tmp_path / "again" / "model.safetensors", decoding=published.decoding())
 
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert (config["decoder_start_token_id"], config["bos_token_id"], config["eos_token_id"]) == (39, 39, 0)
+
     source, mask = arrays["input/input_ids"], arrays["input/attention_mask"].astype(bool)
     for folder in (tmp_path, tmp_path / "again"):
         model = load_pretrained("auto", folder)
