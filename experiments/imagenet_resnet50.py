@@ -17,6 +17,8 @@ What can be known without the data, on so many chips or on none:
 
     python -m launch compile imagenet_resnet50 --topology v5e:4x4
     python -m launch compile imagenet_resnet50 --devices 8
+
+The first says 2.69 GiB a device of a v5e-16, at 1,024 images: it fits.
 """
 
 from research.data.augment import HorizontalFlip
