@@ -1,8 +1,8 @@
 """How a published model is asked for text: transformers' generation_config.json, both ways.
 
-    published = load_pretrained("opus-mt-de-en", "folder")
-    start, how = published.decoding()
-    generate(*published, np.tile(start, (len(source), 1)), how, memory={"source": source, "source_mask": mask})
+published = load_pretrained("opus-mt-de-en", "folder")
+start, how = published.decoding()
+generate(*published, np.tile(start, (len(source), 1)), how, memory={"source": source, "source_mask": mask})
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Decoding(NamedTuple):
     """What `research.generation.generate` takes beside the model and its input.
 
     Attributes:
-      start: the tokens that a decoder's text begins with, without being part of it; empty where the prompt is one's own.
+      start: the tokens that a decoder's text begins with, and that are no part of it; empty where the prompt is free.
       how: everything else.
     """
 
@@ -57,8 +57,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 def read(config: Mapping[str, Any], *, context_length: int, language: str | None = None) -> Decoding:
     """The start and the settings that a generation_config.json asks for, or an older config.json that holds the same.
 
-    Its `max_length` counts the start, and no text is longer than the model's context; without either limit the settings
-    keep their own.
+    No text is longer than the model's context.  Where the file sets no limit, one with a start may be as long as that,
+    and to a prompt of one's own is added what `Generation` adds.
 
     Args:
       context_length: tokens that the model can hold.
@@ -76,17 +76,9 @@ def read(config: Mapping[str, Any], *, context_length: int, language: str | None
     last = _tokens(config, "forced_eos_token_id")
     require(len(last) <= 1, f"forced_eos_token_id={list(last)} in {FILE}: expected one token")
     pad = _tokens(config, "pad_token_id") or stop[:1] or (0,)
-    limits = [context_length - max(1, len(start))]
-    if config.get("max_new_tokens") is not None:
-        limits.append(_number(config, "max_new_tokens", int))
-    elif start:  # where the prompt is one's own, max_length says nothing of what is added
-        if config.get("max_length") is not None:
-            limits.append(_number(config, "max_length", int) - len(start))
-    else:
-        limits.append(Generation.max_new_tokens)
     how = Generation(
         strategy=_strategy(config),
-        max_new_tokens=min(limits),
+        max_new_tokens=_max_new_tokens(config, start, context_length),
         stop_tokens=stop,
         pad_token=pad[0],
         suppress=_tokens(config, "suppress_tokens") + _forbidden(config),
@@ -132,8 +124,18 @@ def written(decoding: Decoding) -> dict[str, Any]:
 
 def special_tokens(decoding: Decoding) -> dict[str, Any]:
     """What transformers repeats of it in the config.json, where it would take its defaults for granted."""
-    start = {name: decoding.start[0] for name in ("decoder_start_token_id", "bos_token_id") if decoding.start}
-    return start | {"eos_token_id": token for token in decoding.how.stop_tokens[:1]}
+    start, stop = decoding.start[:1], decoding.how.stop_tokens[:1]
+    tokens = {"decoder_start_token_id": start, "bos_token_id": start, "eos_token_id": stop}
+    return {name: token[0] for name, token in tokens.items() if token}
+
+
+def _max_new_tokens(config: Mapping[str, Any], start: tuple[int, ...], context_length: int) -> int:
+    free = context_length - max(1, len(start))
+    if config.get("max_new_tokens") is not None:
+        return min(free, _number(config, "max_new_tokens", int))
+    if not start:  # max_length counts the prompt, too, and says nothing of what is added to one
+        return min(free, Generation.max_new_tokens)
+    return free if config.get("max_length") is None else min(free, _number(config, "max_length", int) - len(start))
 
 
 def _strategy(config: Mapping[str, Any]) -> Strategy:
@@ -166,7 +168,11 @@ def _start(config: Mapping[str, Any], language: str | None) -> tuple[int, ...]:
         expected = nearest(str(language), names)
         require(language is not None, f"language=None: this model is told the language; {expected}")
         require(language in names, f"language={language!r}: {expected}")
-        told = (names[language], (config.get("task_to_id") or {}).get("transcribe"), config.get("no_timestamps_token_id"))
+        told = (
+            names[language],
+            (config.get("task_to_id") or {}).get("transcribe"),
+            config.get("no_timestamps_token_id"),
+        )
         return start + tuple(token for token in told if token is not None)
     require(language is None, f"language={language!r}: this model is told no language")
     forced = config.get("forced_decoder_ids") or []

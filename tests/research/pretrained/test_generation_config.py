@@ -87,7 +87,9 @@ def test_nothing_given():
 DECODINGS = [
     Decoding((3,), Generation(strategy=Beam(4, 0.6, "never", 2), max_new_tokens=20, stop_tokens=(2,), pad_token=1)),
     Decoding((3, 5, 6), Generation(strategy=Greedy(), max_new_tokens=8, stop_tokens=(2,), suppress_first=(4, 5))),
-    Decoding((3,), Generation(strategy=Beam(2, early_stopping="full"), max_new_tokens=8, suppress=(1, 9), last_token=2)),
+    Decoding(
+        (3,), Generation(strategy=Beam(2, early_stopping="full"), max_new_tokens=8, suppress=(1, 9), last_token=2)
+    ),
     Decoding((), Generation(strategy=Sample(0.5, None, 0.9), max_new_tokens=30, stop_tokens=(1, 2), renormalize=True)),
     Decoding((), Generation(strategy=Sample(1.0, 40), max_new_tokens=30, stop_tokens=(7,))),
 ]
@@ -100,14 +102,23 @@ def test_there_and_back(decoding):
 
 WRONG = [
     ({"repetition_penalty": 1.2}, "generation_config.json: repetition_penalty=1.2 is not supported"),
-    ({"no_repeat_ngram_size": 3, "min_length": 5}, "generation_config.json: min_length=5, no_repeat_ngram_size=3 is not"),
+    (
+        {"no_repeat_ngram_size": 3, "min_length": 5},
+        "generation_config.json: min_length=5, no_repeat_ngram_size=3 is not",
+    ),
     ({"do_sample": True, "num_beams": 4}, "do_sample=True with num_beams=4 in generation_config.json is not supported"),
     ({"num_beams": "4"}, "num_beams='4' in generation_config.json: expected a whole number"),
-    ({"num_beams": 4, "early_stopping": "soon"}, "early_stopping='soon' in generation_config.json: expected true, false"),
+    (
+        {"num_beams": 4, "early_stopping": "soon"},
+        "early_stopping='soon' in generation_config.json: expected true, false",
+    ),
     ({"eos_token_id": "</s>"}, "eos_token_id='</s>' in generation_config.json: expected a token, or a list of tokens"),
     ({"forced_eos_token_id": [1, 2]}, "forced_eos_token_id=[1, 2] in generation_config.json: expected one token"),
     ({"bad_words_ids": [[1, 2]]}, "bad_words_ids=[[1, 2]] in generation_config.json: expected lists of one token each"),
-    ({"forced_decoder_ids": [[1, None]]}, "forced_decoder_ids=[[1, None]] in generation_config.json: expected [[1, token]"),
+    (
+        {"forced_decoder_ids": [[1, None]]},
+        "forced_decoder_ids=[[1, None]] in generation_config.json: expected [[1, token]",
+    ),
     ({"decoder_start_token_id": 1, "max_length": 1}, "max_new_tokens=0: expected at least 1"),
     (WHISPER, "language=None: this model is told the language; one of: de, en"),
 ]
