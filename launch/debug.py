@@ -24,7 +24,7 @@ def debug(request: Request) -> int:
     prepared = prepare(request)
     name, experiment = next(iter(prepared.experiments.items()))
     feeds = prepared.feeds[name]
-    batch = take(feeds.train.resident, feeds.train.batches(experiment.seed, experiment.batch_size).first())
+    batch = take(feeds.train.resident, feeds.train.batches(experiment.seed, experiment.batch_size).largest())
     batch = {key: jnp.asarray(x) for key, x in batch.items()}
     values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
     print(f"{name}: one step of batch_size={experiment.batch_size}, not compiled", file=sys.stderr)

@@ -94,7 +94,7 @@ class Scorer:
         programs = Programs(experiment, feeds.train.resident) if programs is None else programs.on(feeds.train.resident)
         self._programs[key] = programs
         batches = feeds.train.batches(experiment.seed, experiment.batch_size)
-        state = programs.init([experiment.seed], [hparams(experiment)], batches.first())
+        state = programs.init([experiment.seed], [hparams(experiment)], batches.largest())
         batches.close()
         return programs, state
 

@@ -101,7 +101,7 @@ class ProgramCache:
         own = experiments if stacked else experiments[:1]
         batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size)
         with contextlib.closing(batches):
-            fed = batches.first()
+            fed, average = batches.largest(), batches.average()
         if key not in self._candidates:
             like = self._candidates.get(program_key(experiments[0], feeds, None))
             programs = Programs(
@@ -113,7 +113,7 @@ class ProgramCache:
         programs = found.programs.on(feeds.train.resident)
         if measured and found.trial_steps_per_second is None:
             state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
-            found.trial_steps_per_second = _time_steps(programs, state, _stack(fed, trials))
+            found.trial_steps_per_second = _time_steps(programs, state, _stack(average, trials))
         return dataclasses.replace(found, programs=programs)
 
 

@@ -58,7 +58,7 @@ def _shortened(value: Any) -> Any:
 def _abstract(experiment: Experiment, feeds: Feeds):
     """(shapes of the state, FLOPs of a step), from tracing alone."""
     batches = feeds.train.batches(experiment.seed, experiment.batch_size)
-    batch = take(feeds.train.resident, batches.first())
+    batch = take(feeds.train.resident, batches.average())
     batches.close()
     values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
     state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)

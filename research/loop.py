@@ -194,7 +194,7 @@ class _Group:
         return self.latest_fed[1]
 
     def _first(self) -> Mapping[str, np.ndarray]:
-        return self._side_by_side(lambda batches: batches.first())
+        return self._side_by_side(lambda batches: batches.largest())
 
     def _side_by_side(self, of: Callable[[Batches], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
         if not self.stacked:
@@ -206,7 +206,7 @@ class _Group:
         """The state to train from: of the latest checkpoint that every unfinished trial has, or a fresh one."""
         experiments = [record.trial.experiment for record in self.records]
         with self.feeds.train.batches(experiments[0].seed, experiments[0].batch_size) as batches:
-            fed = batches.first()
+            fed = batches.largest()
         values = [hparams(experiment) for experiment in experiments]
         state = self.programs.init([e.seed for e in experiments], values, fed)
         sizes = [math.prod(x.shape) for x in jax.tree.leaves(self.programs.fetch(state).params)]

@@ -32,7 +32,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
       RequestError: what does not fit.
     """
     with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
-        batch = take(feeds.train.resident, batches.first())
+        batch = take(feeds.train.resident, batches.largest())
     programs = Programs(experiment, {})  # refuses devices that the batch does not divide over
     values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
     try:

@@ -67,9 +67,13 @@ class Batches:
     def fed(self, step: int) -> dict[str, np.ndarray]:
         return self._sent(self._plan[step])
 
-    def first(self) -> dict[str, np.ndarray]:
+    def largest(self) -> dict[str, np.ndarray]:
         """What a step is fed, the largest there is, to look at its shapes: no worker is started for it."""
-        return self._sent(_largest(self._plan))
+        return self._sent(_of_bucket(self._plan, -1))
+
+    def average(self) -> dict[str, np.ndarray]:
+        """The same of the shape that is nearest to the mean of all steps, to see what a step costs."""
+        return self._sent(_of_bucket(self._plan, _average_bucket(self._plan, self._source)))
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return take(self._columns, _asked(self._source, self._plan[step], self._rows))
@@ -107,8 +111,12 @@ class WorkerBatches(Batches):
         self._next = step + 1
         return batch
 
-    def first(self) -> dict[str, np.ndarray]:
-        return self._read.batch(_largest(self._read.plan))
+    def largest(self) -> dict[str, np.ndarray]:
+        return self._read.batch(_of_bucket(self._read.plan, -1))
+
+    def average(self) -> dict[str, np.ndarray]:
+        plan = self._read.plan
+        return self._read.batch(_of_bucket(plan, _average_bucket(plan, self._read.source)))
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return self.fed(step)
@@ -304,8 +312,20 @@ def _weighted(batch: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
     return batch | {"weight": weight * fed["weight"] if "weight" in fed else weight}
 
 
-def _largest(plan: Plan) -> dict[str, np.ndarray]:
-    return plan.longest() if isinstance(plan, Bucketed) else plan[0]
+def _of_bucket(plan: Plan, bucket: int) -> dict[str, np.ndarray]:
+    return plan.of(bucket) if isinstance(plan, Bucketed) else plan[0]
+
+
+def _average_bucket(plan: Plan, source: Source) -> int:
+    """The bucket whose places are nearest to the mean over the steps; 0 where there are no buckets."""
+    if not isinstance(plan, Bucketed):
+        return 0
+    buckets = [
+        assign({name: x[own[:1]] for name, x in source.lengths.items()}, source.shapes)[0] for own in plan.members
+    ]
+    places = np.array([sum(shape[bucket] for shape in source.shapes.values()) for bucket in buckets])
+    mean = np.average(places, weights=[len(own) for own in plan.members])
+    return int(abs(places - mean).argmin())
 
 
 def _asked(source: Source, asked: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:

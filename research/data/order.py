@@ -73,9 +73,9 @@ class Bucketed:
             streams[bucket] = Shuffled(self.seed, len(self.members[bucket]), self.batch_size)
         return {"index": self.members[bucket][streams[bucket][turn]["index"]]}
 
-    def longest(self) -> dict[str, np.ndarray]:
-        """A batch of the last bucket, which is the largest shape."""
-        return {"index": np.resize(self.members[-1], self.batch_size)}
+    def of(self, bucket: int) -> dict[str, np.ndarray]:
+        """A batch of one bucket; the last is the largest shape."""
+        return {"index": np.resize(self.members[bucket], self.batch_size)}
 
     def _before(self, epoch: int) -> np.ndarray:
         """How many batches each bucket has given before an epoch, int [bucket]."""

@@ -72,7 +72,7 @@ def test_an_evaluation_is_the_same_whatever_the_bucketing(path):
     for buckets, size in ((1, 20), (4, 8), (4, 16)):
         own, feeds = resolved(experiment(path, buckets, eval_batch_size=size))
         programs = Programs(own, feeds.train.resident)
-        fed = feeds.train.batches(0, 8).first()
+        fed = feeds.train.batches(0, 8).largest()
         start = programs.init([0], [hparams(own)], fed)
         scores.append(evaluate(programs, start, feeds.evaluation["validation"], own)[0])
     assert {"loss", "perplexity", "token_accuracy", "bleu", "bleu_lowercase", "chrf"} == scores[0].keys()
@@ -241,7 +241,7 @@ def test_the_loss_is_cross_entropy_with_smoothed_targets(path):
     import optax
 
     own, feeds = resolved(experiment(path))
-    batch = feeds.train.batches(0, 8).first() | {"weight": np.ones(8, np.float32)}
+    batch = feeds.train.batches(0, 8).largest() | {"weight": np.ones(8, np.float32)}
     from research.data.feed import take
 
     batch = take(feeds.train.resident, batch)

@@ -106,9 +106,21 @@ def test_every_example_is_shown_about_once_an_epoch(batch_size):
     assert abs(shown - epochs).max() <= 1 + batch_size * (buckets + 1) / smallest
 
 
-def test_the_first_batch_to_look_at_has_the_largest_shape():
-    first = make_feed(padded(), "host").batches(0, 8).first()
-    assert first["source"].shape == (8, WIDTH["source"]) and first["target"].shape == (8, WIDTH["target"])
+def places(batch) -> int:
+    return batch["source"].shape[1] + batch["target"].shape[1]
+
+
+def test_the_batch_that_needs_most_has_the_largest_shape():
+    largest = make_feed(padded(), "host").batches(0, 8).largest()
+    assert largest["source"].shape == (8, WIDTH["source"]) and largest["target"].shape == (8, WIDTH["target"])
+
+
+def test_the_average_batch_is_as_large_as_steps_are_in_the_mean():
+    """Of the shapes that there are, none is nearer."""
+    batches = make_feed(padded(n=900), "host").batches(0, 8)
+    seen = [places(batches[step]) for step in range(900 // 8)]
+    nearest = min(set(seen), key=lambda size: abs(size - np.mean(seen)))
+    assert places(batches.average()) == nearest < places(batches.largest())
 
 
 def test_an_evaluation_takes_every_example_once_the_wanted_ones_first():

@@ -110,7 +110,7 @@ def losses(experiment, steps=4):
     feed = make_feed(experiment.data.load().train, "device")
     programs = Programs(experiment, feed.resident)
     batches = feed.batches(experiment.seed, experiment.batch_size)
-    state = programs.init([experiment.seed], [hparams(experiment)], batches.first())
+    state = programs.init([experiment.seed], [hparams(experiment)], batches.largest())
     found = []
     for step in range(steps):
         state, metrics = programs.train(state, [batches.fed(step)])
