@@ -66,7 +66,7 @@ class Run:
     """A folder that `launch run` wrote: sweep.json and the trials, in the order in which they were asked for.
 
     Attributes:
-      metric: the one that the run itself chose by, if it did.
+      metric: the one that the run itself chose by, trials or checkpoints, if it did.
       command: asks for the same run again.
       date: day on which it was asked for.
       label: what tells this run from the others in the same report; empty if it is alone.
@@ -143,7 +143,7 @@ def read_run(folder: Any) -> Run:
         hash=str(sweep.get("hash") or ""),
         versions=_mapping(sweep.get("versions")),
         protocol=_mapping(sweep.get("protocol")),
-        metric=str(sweep.get("prune") or "").partition(":")[0],
+        metric=str(sweep.get("prune") or "").partition(":")[0] or _kept_by(trials),
         date=str(sweep.get("created") or "")[:10] or _date(folder, trials),
     )
     typed = str(sweep.get("command") or "")
@@ -291,6 +291,13 @@ def lookup(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
         else:
             return node
     return default
+
+
+def _kept_by(trials: Sequence[Trial]) -> str:
+    """The metric by which every trial kept its best checkpoint; empty where they kept none, or by several."""
+    metrics = {lookup(trial.config, "checkpoints.best") for trial in trials if trial.config}
+    (metric,) = metrics if len(metrics) == 1 else ("",)
+    return metric if isinstance(metric, str) else ""
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

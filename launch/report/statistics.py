@@ -156,9 +156,15 @@ def table_metrics(run: Run) -> tuple[str, ...]:
     names = dict.fromkeys(name for trial in counted(run.trials) or run.trials for name in trial.metrics)
     for split in ("test/", "validation/"):
         if chosen := [name for name in names if name.startswith(split)]:
-            main = main_metric(chosen, run.metric)
+            main = main_metric(_shared(run, chosen) or chosen, run.metric)
             return (main, *(name for name in chosen if name != main))
     return ()
+
+
+def _shared(run: Run, names: Sequence[str]) -> list[str]:
+    """Those of which every variant has a number that has any."""
+    variants = [[trial.metrics for trial in counted(run.of(variant))] for variant in run.variants]
+    return [name for name in names if all(any(name in found for found in own) for own in variants if any(own))]
 
 
 def main_metric(names: Sequence[str], wanted: str = "") -> str:

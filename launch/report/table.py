@@ -213,7 +213,9 @@ def summary_sentence(table: Table) -> str:
             best = row
     score = f"{main} {numbers.measure(best.cells[main].summary)}"
     if len(table.rows) == 1 or (len(rows) == 1 and len(table.rows) > 1):
-        alone = "" if len(table.rows) == 1 else "; no other variant has finished a trial"
+        others = [row for row in table.rows if row is not best]
+        finished = any(row.counts.get("finished") for row in others)
+        alone = f"; no other variant has {'it' if finished else 'finished a trial'}" if others else ""
         return f"{best.name}: {score}{alone}."
     if direction(main) is None:
         return f"{len(rows)} variants by {main}; its name does not say which way is better."

@@ -1,5 +1,6 @@
 """What is read from a run's folder, whole or damaged."""
 
+import itertools
 import json
 import math
 
@@ -168,6 +169,17 @@ def test_what_else_sweep_json_says(make_run):
     assert (run.short_commit, run.date, run.metric) == ("0123456789ab+changes", "2026-01-02", "validation/loss")
     folder = make_run("bare", variants=VARIANTS, scores=scores, commit=None, versions=None, protocol=None, hash=None)
     assert read_run(folder).short_commit == ""
+
+
+def test_the_metric_of_a_run_is_the_one_that_its_checkpoints_were_kept_by(make_run):
+    def kept_by(*metrics):
+        folder = make_run(variants=VARIANTS, scores=scores)
+        for path, metric in zip(sorted(folder.glob("trials/*/config.json")), itertools.cycle(metrics), strict=False):
+            path.write_text(json.dumps({"experiment": {"checkpoints": {"best": metric}}}))
+        return read_run(folder).metric
+
+    assert kept_by("validation/wer") == "validation/wer"
+    assert kept_by(None) == kept_by("validation/wer", "validation/loss") == ""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Means, paired intervals, directions: against SciPy, by hand, and as properties."""
 
+import dataclasses
 import doctest
 import math
 
@@ -149,6 +150,16 @@ def test_columns_are_the_test_metrics_or_else_validation():
     assert table_metrics(of_metrics("validation/loss", "train/loss")) == ("validation/loss",)
     assert table_metrics(of_metrics()) == ()
     assert table_metrics(of_metrics(*names, metric="validation/loss")) == ("test/loss", "test/accuracy")
+
+
+def test_the_main_metric_is_one_that_all_variants_have():
+    """An encoder alone has no accuracy of tokens, and both have a word error rate."""
+    own = {"a": ("test/loss", "test/wer"), "b": ("test/token_accuracy", "test/loss", "test/wer")}
+    trials = [Trial(f"{v}-s0", v, 0, status="finished", metrics=dict.fromkeys(names, 1.0)) for v, names in own.items()]
+    trials.append(Trial("c-s0", "c", 0, status="failed"))
+    run = Run("run", "experiment", "sweep", tuple(trials))
+    assert table_metrics(run) == ("test/wer", "test/loss", "test/token_accuracy")
+    assert table_metrics(dataclasses.replace(run, metric="validation/loss"))[0] == "test/loss"
 
 
 def test_main_metric_is_a_score_before_an_error_before_a_loss():

@@ -191,6 +191,9 @@ def test_the_sentence_says_what_is_known(build):
     assert say(build(scores=lambda variant, seed: {})) == "No trial has finished yet."
     lost = {f"{variant}-s{seed}": "failed" for variant in ("baseline", "identity") for seed in range(5)}
     assert say(build(ends=lost)).endswith("no other variant has finished a trial.")
+    assert say(build(scores=lambda variant, seed: {f"test/{variant}_accuracy": 0.5})).endswith(
+        "no other variant has it."
+    )
 
 
 # Escapes ------------------------------------------------------------------------------------------
