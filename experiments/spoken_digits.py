@@ -9,7 +9,7 @@ rate on 225 of the others.
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep speaker
 
 Expect of the first a word error rate of 0.013 ± 0.005 (n = 3) on the official test, of Whisper 0.009 ± 0.006 (n = 3);
-eight minutes a seed on one CPU core.
+8 to 17 minutes a seed on one CPU core.
 """
 
 import os
