@@ -8,9 +8,8 @@ rate on 225 of the others.
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep architecture --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep speaker
 
-Expect of the first a word error rate of 0.013 ± 0.005 (n = 3) on the official test, of Whisper 0.009 ± 0.006 (n = 3), of
-speakers never heard 0.09 to 0.49 (n = 1 each, four of the five);
-8 to 17 minutes a seed on one CPU core.
+Expect of the first a word error rate of 0.013 ± 0.005 (n = 3) on the official test, of Whisper 0.009 ± 0.006 (n = 3),
+of speakers never heard 0.09 to 0.49 (n = 1 each, four of the five); 8 to 17 minutes a seed on one CPU core.
 """
 
 import os
