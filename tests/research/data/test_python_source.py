@@ -11,7 +11,7 @@ from research.data.tokenizers import BPETokenizer
 from research.errors import RequestError
 
 FILES = {f"package/module{i}.py": f"def function{i}():\n    return {i}\n".encode() for i in range(10)} | {
-    "package/test/test_module.py": b"assert True\n",
+    "package/test/test_module.py": b"import package.module1\n",
     "site-packages/other.py": b"x = 1\n",
     "latin.py": "# -*- coding: latin-1 -*-\n# caf\xe9\n".encode("latin-1"),
     "empty.py": b"",
