@@ -8,6 +8,7 @@ from typing import Any
 
 from research.errors import require
 from research.models.convnext import SIZES, ConvNeXt, convnext
+from research.pretrained.config_values import one, row
 from research.pretrained.family import (
     Family,
     Shapes,
@@ -17,9 +18,7 @@ from research.pretrained.family import (
     hf_classes,
     hf_name,
     images,
-    one,
     only,
-    row,
 )
 from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, drop_ones, layers
 from research.pretrained.preprocessing import Preprocessing

@@ -7,6 +7,7 @@ from typing import Any
 
 from research.errors import nearest, require
 from research.models.efficientnet import SIZES, EfficientNet, Stage, efficientnet
+from research.pretrained.config_values import number, one, row
 from research.pretrained.family import (
     Family,
     Shapes,
@@ -16,10 +17,7 @@ from research.pretrained.family import (
     hf_classes,
     hf_name,
     images,
-    number,
-    one,
     only,
-    row,
 )
 from research.pretrained.mapping import KERNEL, KeyMap, batch_norm, drop_ones, kernel
 from research.pretrained.preprocessing import Preprocessing

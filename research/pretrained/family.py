@@ -95,37 +95,6 @@ def images(height: int, width: int | None = None, channels: int = 3) -> dict[str
     return {"x": jax.ShapeDtypeStruct((1, height, width or height, channels), "float32")}
 
 
-def row(config: Mapping[str, Any], key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """The whole numbers that a config lists under a key, one for each stage."""
-    value = config.get(key) or default
-    listed = isinstance(value, list | tuple) and all(type(item) is int for item in value)
-    require(listed, f"{key}={value!r} in the config: expected a list of whole numbers")
-    return tuple(value)
-
-
-def one(config: Mapping[str, Any], key: str, default: int) -> Any:
-    """The number under a key of a config, which may also list it for each side or stage: [8, 8] is 8."""
-    value = config.get(key, default)
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    same = bool(items) and all(item == items[0] for item in items)
-    require(same, f"{key}={value!r} in the config: expected one number, or a list of equal ones")
-    return items[0]
-
-
-def number(config: Mapping[str, Any], key: str, default: float) -> float:
-    """The number under a key of a config."""
-    value = config.get(key, default)
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    require(plain, f"{key}={value!r} in the config: expected a number")
-    return value
-
-
-def side(config: Mapping[str, Any], key: str, default: int) -> Any:
-    """The side of square images in a config, or their (height, width)."""
-    value = config.get(key, default)
-    return tuple(value) if isinstance(value, list | tuple) else value
-
-
 def hf_classes(config: Mapping[str, Any]) -> int:
     """The number of classes that a Hugging Face config names, 2 where it names none."""
     return config.get("num_labels") or len(config.get("id2label") or (0, 1))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from research.errors import nearest, require
 from research.generation import Beam, Generation, Greedy, Sample, Strategy
+from research.pretrained.config_values import number, whole
 
 FILE = "generation_config.json"
 
@@ -132,20 +133,20 @@ def special_tokens(decoding: Decoding) -> dict[str, Any]:
 def _max_new_tokens(config: Mapping[str, Any], start: tuple[int, ...], context_length: int) -> int:
     free = context_length - max(1, len(start))
     if config.get("max_new_tokens") is not None:
-        return min(free, _number(config, "max_new_tokens", int))
+        return min(free, whole(config, "max_new_tokens", file=FILE))
     if not start:  # max_length counts the prompt, too, and says nothing of what is added to one
         return min(free, Generation.max_new_tokens)
-    return free if config.get("max_length") is None else min(free, _number(config, "max_length", int) - len(start))
+    return free if config.get("max_length") is None else min(free, whole(config, "max_length", file=FILE) - len(start))
 
 
 def _strategy(config: Mapping[str, Any]) -> Strategy:
-    beams = _number(config, "num_beams", int, 1)
-    returned = _number(config, "num_return_sequences", int, 1)
+    beams = whole(config, "num_beams", 1, FILE)
+    returned = whole(config, "num_return_sequences", 1, FILE)
     if config.get("do_sample"):
         require(beams == 1, f"do_sample=True with num_beams={beams} in {FILE} is not supported")
-        top_k, top_p = _number(config, "top_k", int, 50), _number(config, "top_p", float, 1.0)
+        top_k, top_p = whole(config, "top_k", 50, FILE), number(config, "top_p", 1.0, FILE)
         return Sample(
-            temperature=_number(config, "temperature", float, 1.0),
+            temperature=number(config, "temperature", 1.0, FILE),
             top_k=top_k or None,
             top_p=None if top_p >= 1 else top_p,
             returned=returned,
@@ -155,7 +156,7 @@ def _strategy(config: Mapping[str, Any]) -> Strategy:
     early = config.get("early_stopping") or False
     known = isinstance(early, bool | str) and early in _EARLY_STOPPING
     require(known, f"early_stopping={early!r} in {FILE}: expected true, false or 'never'")
-    return Beam(beams, _number(config, "length_penalty", float, 1.0), _EARLY_STOPPING[early], returned)
+    return Beam(beams, number(config, "length_penalty", 1.0, FILE), _EARLY_STOPPING[early], returned)
 
 
 def _start(config: Mapping[str, Any], language: str | None) -> tuple[int, ...]:
@@ -178,8 +179,8 @@ def _start(config: Mapping[str, Any], language: str | None) -> tuple[int, ...]:
     forced = config.get("forced_decoder_ids") or []
     pairs = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in forced)
     in_order = pairs and [place for place, _ in forced] == list(range(1, 1 + len(forced)))
-    whole = in_order and all(type(token) is int for _, token in forced)
-    require(whole, f"forced_decoder_ids={forced} in {FILE}: expected [[1, token], [2, token], ...]")
+    tokens = in_order and all(type(token) is int for _, token in forced)
+    require(tokens, f"forced_decoder_ids={forced} in {FILE}: expected [[1, token], [2, token], ...]")
     return start + tuple(token for _, token in forced)
 
 
@@ -194,14 +195,6 @@ def _tokens(config: Mapping[str, Any], key: str) -> tuple[int, ...]:
     """A token or a list of them; empty where there is none."""
     value = config.get(key)
     tokens = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
-    whole = all(type(token) is int and token >= 0 for token in tokens)
-    require(whole, f"{key}={value!r} in {FILE}: expected a token, or a list of tokens")
+    valid = all(type(token) is int and token >= 0 for token in tokens)
+    require(valid, f"{key}={value!r} in {FILE}: expected a token, or a list of tokens")
     return tokens
-
-
-def _number(config: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
-    value = default if config.get(key) is None else config[key]
-    kinds = (int,) if kind is int else (int, float)
-    plain = isinstance(value, kinds) and not isinstance(value, bool)
-    require(plain, f"{key}={value!r} in {FILE}: expected a {'whole number' if kind is int else 'number'}")
-    return kind(value)

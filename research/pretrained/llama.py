@@ -9,7 +9,8 @@ from typing import Any
 from research.errors import require
 from research.layers.positions import Llama3Scaling, Rotary
 from research.models.llama import SIZES, Llama, llama
-from research.pretrained.family import Family, Variant, number
+from research.pretrained.config_values import number
+from research.pretrained.family import Family, Variant
 from research.pretrained.gpt2 import inputs
 from research.pretrained.mapping import KeyMap, Tied, Unused, embedding, kernel, norm
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from research.data.images import ImageShape, decode, to_shape
 from research.errors import RequestError, nearest, require
+from research.pretrained.config_values import numbers
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
@@ -137,7 +138,7 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
     require(config.get("do_resize", True) is not False, f"do_resize=false in {file}: images are always resized here")
     given = _sides(config, "size", file)
     size, keeps_ratio = given or (default.before_crop, not default.squeeze)
-    share = _numbers(config, "crop_pct", file)
+    share = numbers(config, "crop_pct", file)
     squeeze = not keeps_ratio
     if config.get("do_center_crop"):
         seen, _ = _sides(config, "crop_size", file) or (default.size, False)
@@ -155,9 +156,9 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
         resample is None or resample in _PILLOWS,
         f"resample={resample!r} in {file}: expected {', '.join(f'{n} ({name})' for n, name in _PILLOWS.items())}",
     )
-    scale = (_numbers(config, "rescale_factor", file) or (default.scale,))[0]
-    mean = _numbers(config, "image_mean", file) or default.mean
-    std = _numbers(config, "image_std", file) or default.std
+    scale = (numbers(config, "rescale_factor", file) or (default.scale,))[0]
+    mean = numbers(config, "image_mean", file) or default.mean
+    std = numbers(config, "image_std", file) or default.std
     normalizes = config.get("do_normalize", True) is not False
     # EfficientNet's processor: values of -1…1 before mean and std; and divides by std once more.
     offset, again = float(bool(config.get("rescale_offset"))), bool(config.get("include_top"))
@@ -210,7 +211,7 @@ def from_timm(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
       RequestError: it asks for what is not done here, or holds something else than it should.
     """
     file = "pretrained_cfg of config.json"
-    _, *size = _numbers(config, "input_size", file) or (0, *default.size)
+    _, *size = numbers(config, "input_size", file) or (0, *default.size)
     require(len(size) == 2, f"input_size={config.get('input_size')} in {file}: expected [channels, height, width]")
     modes = {"center": False, "squash": True}
     mode = config.get("crop_mode") or "center"
@@ -218,11 +219,11 @@ def from_timm(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
     height, width = map(int, size)
     read = Preprocessing(
         image_size=height if height == width else (height, width),
-        crop=float((_numbers(config, "crop_pct", file) or (default.crop,))[0]),
+        crop=float((numbers(config, "crop_pct", file) or (default.crop,))[0]),
         squeeze=modes[mode],
         interpolation=config.get("interpolation") or default.interpolation,
-        mean=_numbers(config, "mean", file) or default.mean,
-        std=_numbers(config, "std", file) or default.std,
+        mean=numbers(config, "mean", file) or default.mean,
+        std=numbers(config, "std", file) or default.std,
     )
     return _checked(read.for_channels(len(default.mean)), file)
 
@@ -237,15 +238,6 @@ def _checked(read: Preprocessing, file: str) -> Preprocessing:
 
 def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values if len(values) == channels else (sum(values) / len(values),) * channels
-
-
-def _numbers(config: Mapping[str, Any], key: str, file: str) -> tuple[float, ...]:
-    """A number or a list of them under a key; empty where there is none."""
-    value = config.get(key)
-    values = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
-    require(numbers, f"{key}={value!r} in {file}: expected a number, or a list of numbers")
-    return values
 
 
 def _sides(config: Mapping[str, Any], key: str, file: str) -> tuple[tuple[int, int], bool] | None:

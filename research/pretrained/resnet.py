@@ -7,6 +7,7 @@ from typing import Any
 
 from research.errors import nearest, require
 from research.models.resnet import SIZES, ResNet, resnet
+from research.pretrained.config_values import row
 from research.pretrained.family import (
     Family,
     Variant,
@@ -16,7 +17,6 @@ from research.pretrained.family import (
     hf_name,
     images,
     only,
-    row,
 )
 from research.pretrained.mapping import Alias, KeyMap, batch_norm, kernel
 from research.pretrained.preprocessing import Preprocessing

@@ -8,6 +8,7 @@ from typing import Any
 
 from research.errors import require
 from research.models.vit import SIZES, ViT, resized, vit
+from research.pretrained.config_values import number, one, side, whole
 from research.pretrained.family import (
     Family,
     Shapes,
@@ -16,10 +17,7 @@ from research.pretrained.family import (
     hf_classes,
     hf_name,
     images,
-    number,
-    one,
     only,
-    side,
 )
 from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, Unused, layers, split
 from research.pretrained.preprocessing import HALF, Preprocessing
@@ -72,7 +70,7 @@ def from_timm(config: Mapping[str, Any]) -> ViT:
     )  # fmt: skip
     pool = config.get("global_pool", "token")
     require(pool in ("token", "avg"), f"global_pool={pool!r}: expected 'token' or 'avg'")
-    fc_norm, width = config.get("fc_norm"), number(config, "embed_dim", 768)
+    fc_norm, width = config.get("fc_norm"), whole(config, "embed_dim", 768)
     return ViT(
         image_size=side(config, "img_size", 224),
         patch_size=one(config, "patch_size", 16),

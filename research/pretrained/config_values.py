@@ -1,0 +1,57 @@
+"""What stands under a key of a published JSON config, checked: one clear line where it is something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from research.errors import require
+
+
+def number(config: Mapping[str, Any], key: str, default: float | None = None, file: str = "the config") -> float:
+    """The number under a key; the default where there is none, or null."""
+    value = default if config.get(key) is None else config[key]
+    require(_plain(value), f"{key}={value!r} in {file}: expected a number")
+    return float(value)
+
+
+def whole(config: Mapping[str, Any], key: str, default: int | None = None, file: str = "the config") -> int:
+    """The whole number under a key; the default where there is none, or null."""
+    value = default if config.get(key) is None else config[key]
+    require(type(value) is int, f"{key}={value!r} in {file}: expected a whole number")
+    return value
+
+
+def numbers(config: Mapping[str, Any], key: str, file: str = "the config") -> tuple[float, ...]:
+    """The number under a key, or the list of them; empty where there is none, or null."""
+    value = config.get(key)
+    values = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
+    require(all(map(_plain, values)), f"{key}={value!r} in {file}: expected a number, or a list of numbers")
+    return values
+
+
+def row(config: Mapping[str, Any], key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """The whole numbers listed under a key, one for each stage."""
+    value = config.get(key) or default
+    listed = isinstance(value, list | tuple) and all(type(item) is int for item in value)
+    require(listed, f"{key}={value!r} in the config: expected a list of whole numbers")
+    return tuple(value)
+
+
+def one(config: Mapping[str, Any], key: str, default: int) -> Any:
+    """The number under a key that may also list it for each side or stage: [8, 8] is 8."""
+    value = config.get(key, default)
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    same = bool(items) and all(item == items[0] for item in items)
+    require(same, f"{key}={value!r} in the config: expected one number, or a list of equal ones")
+    return items[0]
+
+
+def side(config: Mapping[str, Any], key: str, default: int) -> Any:
+    """The side of square images, or their (height, width)."""
+    value = config.get(key, default)
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
