@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS = 24  # more would be a page; the table has them all
+GAP = 0.45  # inches between the panels: a tick's number reaches half its width into it from either side
+BOLD = 0.085  # inches of a title's letter, on average
 
 
 def shown_rows(table: Table, metric: str) -> list[Row]:
@@ -42,11 +44,12 @@ def draw(table: Table, metric: str, lines: Mapping[str, Line]) -> Figure | None:
     compares = any(row.cells[metric].difference is not None for row in rows)
     height = 0.24 * len(rows) + 0.75
     names = 0.062 * max(len(lines[row.name].label) for row in rows)
-    figure = style.new_figure(max(4.2 - names, 3.0) if compares else max(3.9 - names, 2.2), height)
-    panels = figure.subplots(1, 2 if compares else 1, sharey=True, squeeze=False, width_ratios=(1, 1)[: 1 + compares])[
-        0
-    ]
-    figure.subplots_adjust(left=0.0, right=1.0, bottom=0.46 / height, top=1 - 0.28 / height, wspace=0.12)
+    title = style.text(f"{metric}{arrow(metric)}")
+    panel = max(4.2 - names - GAP, 2.6, 2 * (BOLD * len(title) - GAP)) / 2 if compares else max(3.9 - names, 2.2)
+    count = 1 + compares
+    figure = style.new_figure(panel * count + GAP * compares, height)
+    panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    figure.subplots_adjust(left=0.0, right=1.0, bottom=0.46 / height, top=1 - 0.28 / height, wspace=GAP / panel)
     _draw_values(panels[0], rows, metric, lines)
     if compares:
         _draw_differences(panels[1], rows, metric, lines)
@@ -54,8 +57,9 @@ def draw(table: Table, metric: str, lines: Mapping[str, Line]) -> Figure | None:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        axes.locator_params(axis="x", nbins=5 if not compares else 4 if figure.get_figwidth() > 3.3 else 3)
+        axes.locator_params(axis="x", nbins=5 if not compares else 4 if panel > 1.4 else 3)
         axes.set_ylim(len(rows) - 0.4, -0.6)
+    panels[0].set_title(title)
     panels[0].set_yticks(range(len(rows)), [style.text(lines[row.name].label) for row in rows])
     return figure
 
@@ -66,7 +70,6 @@ def _draw_values(axes, rows: Sequence[Row], metric: str, lines: Mapping[str, Lin
         color = lines[row.name].color
         axes.plot(values, [y] * len(values), "o", color=color, markersize=3.4, alpha=0.45, markeredgewidth=0)
         axes.plot([row.cells[metric].summary.mean], [y], "|", color=color, markersize=10, markeredgewidth=1.8)
-    axes.set_title(style.text(f"{metric}{arrow(metric)}"))
 
 
 def _draw_differences(axes, rows: Sequence[Row], metric: str, lines: Mapping[str, Line]) -> None:

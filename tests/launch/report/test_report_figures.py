@@ -28,6 +28,25 @@ def pictures(folder):
     return {picture.name: picture for picture in figures.pictures(tables.build(read_runs([folder])))}
 
 
+@pytest.mark.parametrize("metric", ["test/wer", "test/accuracy", "test/accuracy_shift_4", "test/calibration_error"])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 100.0])
+def test_the_two_panels_and_what_is_written_at_them_do_not_touch(make_run, metric, scale):
+    values = {
+        "max pooling": (0.812, 0.8186, 0.8097),
+        "average pooling": (0.7965, 0.8009, 0.7955),
+        "stride": (0.8133, 0.8152, 0.8122),
+        "none": (0.7761, 0.776, 0.7759),
+    }
+    folder = make_run(
+        variants={name: {"model.pool": name} for name in values},
+        scores=lambda variant, seed: {metric: scale * values[variant][seed]},
+        baseline="max pooling",
+    )
+    with style.paper():
+        left, right = (axes.get_tightbbox() for axes in pictures(folder)["scores"].figure.axes)
+    assert left.x1 < right.x0
+
+
 CURVES = ["curve-train-loss", "curve-validation-accuracy", "curve-validation-loss"]
 
 
