@@ -5,7 +5,7 @@ He et al. (2016a), section 4.2: without shortcuts a deeper network trains worse;
     python -m research.data.tfds prepare cifar10                       once; 170 MB, or --manual-dir FOLDER
     python -m launch run cifar10_resnet                                ResNet-18, an accelerator
     python -m launch run cifar10_resnet --sweep fast --seeds 5         a short recipe in bfloat16, an accelerator
-    python -m launch run cifar10_resnet --sweep cpu                    a smaller network, for a CPU
+    python -m launch run cifar10_resnet --sweep cpu                    what half an hour of a CPU gives
     python -m launch run cifar10_resnet --sweep depth --seeds 3        ResNet-20, 32 and 56 against the plain networks
     python -m launch run cifar10_resnet --sweep parts --seeds 3        ResNet-20 without or with one part at a time
     python -m launch run cifar10_resnet --sweep augmentation --seeds 3 one augmentation at a time
@@ -66,7 +66,7 @@ def sweeps() -> dict[str, Sweep]:
         "model": ResNet(
             depths=(1, 1, 1), widths=(64, 128, 256), strides=(2, 2, 2), stem="cifar", stem_width=32, classes=10
         ),
-        "steps": 10 * EPOCH,
+        "steps": 5 * EPOCH,
     }
     small = {"model": cifar_resnet(20), "task.label_smoothing": 0.0, "augment": CROP_AND_FLIP}
     return {
