@@ -11,6 +11,8 @@ He et al. (2016a), section 4.2: without shortcuts a deeper network trains worse;
     python -m launch run cifar10_resnet --sweep augmentation --seeds 3 one augmentation at a time
 
 A tenth of the training split, stratified, is the validation split; the test split is scored once, at the end.
+
+Expect of `cpu` 0.7900 (n = 1) test accuracy, 30 minutes on one core; the others, for an accelerator, are not measured.
 """
 
 from research.data.augment import HorizontalFlip, OneOf, RandomCrop
