@@ -10,7 +10,16 @@ import numpy as np
 
 from launch.report import numbers, style
 from launch.report.read import Run
-from launch.report.statistics import Summary, better, counted, direction, summarize, value_of, varied_paths
+from launch.report.statistics import (
+    Summary,
+    better,
+    counted,
+    crossed_paths,
+    direction,
+    summarize,
+    value_of,
+    varied_paths,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +91,7 @@ def points_of(run: Run, axes: Sequence[Axis], metric: str) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def kind(axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
+def kind(run: Run, axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
     """Which picture suits: "line", "heatmap", "scatter" (two numbers off a grid), "parallel", or None (an ablation)."""
     if len(axes) == 1:
         return "line" if axes[0].numeric and len(axes[0].values) > 1 else None
@@ -92,22 +101,27 @@ def kind(axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
         if all(axis.numeric for axis in axes):
             return "heatmap" if filled >= 0.5 or cells <= 9 else "scatter"
         return "heatmap" if filled == 1 and max(len(axis.values) for axis in axes) <= 16 else None
-    return "parallel" if len(axes) >= 3 and not _one_at_a_time(points) else None
+    return "parallel" if len(axes) >= 3 and not _one_at_a_time(run) else None
 
 
-def _one_at_a_time(points: Sequence[Point]) -> bool:
-    """Whether all variants differ from one of them in at most one setting: an ablation, which has nothing to cross."""
-    settings = [[repr(x) for x in point.at] for point in points]
-    return any(
-        all(sum(a != b for a, b in zip(mine, other, strict=True)) <= 1 for other in settings) for mine in settings
-    )
+def _one_at_a_time(run: Run) -> bool:
+    """Whether all variants change one setting at most of what one of them asks for: an ablation, nothing is crossed.
+
+    What they ask for, and not what it resolves to: a variant of `model.pool` has another `model`, too.
+    """
+    crossed = crossed_paths(run)
+    asked = [
+        {(path, repr(x)) for path, x in run.of(variant)[0].overrides.items() if path not in crossed}
+        for variant in run.variants
+    ]
+    return any(all(len({path for path, _ in mine ^ other}) <= 1 for other in asked) for mine in asked)
 
 
 def draw(run: Run, metric: str) -> tuple[str, Figure, str] | None:
     """(name, figure, caption) of the picture that suits the sweep; None if none does or nothing has a score."""
     axes = axes_of(run)
     points = points_of(run, axes, metric)
-    chosen = kind(axes, points)
+    chosen = kind(run, axes, points)
     if chosen is None or not any(point.score.n for point in points):
         return None
     figure, caption = {"line": _line, "heatmap": _heatmap, "scatter": _scatter, "parallel": _parallel}[chosen](

@@ -1,6 +1,7 @@
 """Which figures a report has, and what is drawn in them."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -45,6 +46,22 @@ def test_the_two_panels_and_what_is_written_at_them_do_not_touch(make_run, metri
     with style.paper():
         left, right = (axes.get_tightbbox() for axes in pictures(folder)["scores"].figure.axes)
     assert left.x1 < right.x0
+
+
+def test_an_ablation_of_a_whole_and_of_its_parts_crosses_nothing(make_run):
+    models = {"cnn": {"pool": "max", "wide": False}, "pool": {"pool": "average", "wide": False}}
+    models |= {"wide": {"pool": "max", "wide": True}, "mlp": {"depth": 2}}
+    asked = {
+        "cnn": {},
+        "pool": {"model.pool": "average"},
+        "wide": {"model.wide": True},
+        "mlp": {"model": models["mlp"]},
+    }
+    folder = make_run(variants=asked, scores=accuracy, baseline="cnn", seeds=(0,))
+    for name, model in models.items():
+        (folder / "trials" / f"{name}-s0" / "config.json").write_text(json.dumps({"model": model}))
+    assert not {"parallel", "heatmap"} & set(pictures(folder))
+    assert len(landscape.axes_of(read_run(folder))) == 3
 
 
 CURVES = ["curve-train-loss", "curve-validation-accuracy", "curve-validation-loss"]
