@@ -9,7 +9,7 @@ rate on 225 of the others.
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep speaker
 
 Expect of the first a word error rate of 0.013 ± 0.005 (n = 3) on the official test, of Whisper 0.009 ± 0.006 (n = 3),
-of speakers never heard 0.09 to 0.49 (n = 1 each, four of the five); 8 to 17 minutes a seed on one CPU core.
+of speakers never heard 0.09 to 0.49 (n = 1 each of five); 8 to 17 minutes a seed on one CPU core.
 """
 
 import os
