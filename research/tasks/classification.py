@@ -17,6 +17,7 @@ from research.errors import RequestError
 from research.hparams import hparam
 from research.tasks.ranking import rank
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
+from research.tasks.views import views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Classification(Task):
       label_smoothing: share of the target spread evenly over all classes (Szegedy et al., 2016).
       objective: "cross_entropy", or "focal": cross-entropy times (1 - p of the label)^focal_gamma (Lin et al., 2017).
       mirrored: evaluations and predictions average the logits of an image and of its mirror image.
+      moved: they average, half and half, those of the image in place and of it moved by as many pixels up, down, left
+        and right, at five times the cost; 0 for none.  Preprocessing should leave the background 0.
       top_k: further accuracies to report, such as (5,).
       calibration_bins: equal bins of confidence for the expected calibration error (Guo et al., 2017).
     """
@@ -46,6 +49,7 @@ class Classification(Task):
     objective: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: float = hparam(2.0)
     mirrored: bool = False
+    moved: int = 0
     top_k: tuple[int, ...] = ()
     calibration_bins: int = 15
 
@@ -56,6 +60,8 @@ class Classification(Task):
             raise RequestError(f"label_smoothing={self.label_smoothing}: expected 0 <= label_smoothing < 1")
         if self.focal_gamma < 0:
             raise RequestError(f"focal_gamma={self.focal_gamma}: expected 0 or more")
+        if self.moved < 0:
+            raise RequestError(f"moved={self.moved}: expected pixels, 0 or more")
         if self.calibration_bins < 1:
             raise RequestError(f"calibration_bins={self.calibration_bins}: expected at least 1")
         for k in self.top_k:
@@ -113,15 +119,18 @@ class Classification(Task):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _eval_logits(self, apply: Apply, batch: Batch) -> jax.Array:
-        """[batch, classes], without dropout and the like."""
-        logits = self._logits(apply, batch, train=False)
-        if not self.mirrored:
-            return logits
+        """[batch, classes], without dropout and the like: the average over the views of an image."""
+        if not self.mirrored and not self.moved:
+            return self._logits(apply, batch, train=False)
         images = batch[self.input]
         if images.ndim != 4:
+            asked = "mirrored=true" if self.mirrored else f"moved={self.moved}"
             given = f"{self.input} of shape {list(images.shape[1:])}"
-            raise RequestError(f"task.mirrored=true: {given}; expected images [height, width, channels]")
-        return (logits + self._logits(apply, {**batch, self.input: images[:, :, ::-1]}, train=False)) / 2
+            raise RequestError(f"task.{asked}: {given}; expected images [height, width, channels]")
+        return sum(
+            share * self._logits(apply, {**batch, self.input: view}, train=False)
+            for share, view in views(images, mirrored=self.mirrored, moved=self.moved)
+        )
 
     def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
         logits = self._logits(apply, batch, train=True, rngs=rngs)

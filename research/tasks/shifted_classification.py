@@ -13,6 +13,7 @@ from research.errors import require
 from research.tasks.classification import Classification
 from research.tasks.ranking import is_first
 from research.tasks.task import Apply, Batch
+from research.tasks.views import four_ways
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,19 +35,11 @@ class ShiftedClassification(Classification):
         outputs = super().eval_outputs(apply, batch)
         images, labels = batch[self.input], batch[self.label]
         for shift in self.shifts:
-            moved = [moved_by(images, *by) for by in ((-shift, 0), (shift, 0), (0, -shift), (0, shift))]
-            right = [is_first(self._eval_logits(apply, {**batch, self.input: x}), labels) for x in moved]
+            moved = [{**batch, self.input: x} for x in four_ways(images, shift)]
+            right = [is_first(self._eval_logits(apply, x), labels) for x in moved]
             outputs[f"correct_shift_{shift}"] = jnp.mean(jnp.stack(right), 0, dtype=jnp.float32)
         return outputs
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         shifted = {f"accuracy_shift_{s}": float(outputs[f"correct_shift_{s}"].mean()) for s in self.shifts}
         return super().finalize(outputs) | shifted
-
-
-def moved_by(images: jax.Array, down: int, right: int) -> jax.Array:
-    """Images [batch, height, width, channels] with every pixel that many rows and columns further on; 0 comes in."""
-    height, width = images.shape[1:3]
-    padding = ((0, 0), *((max(by, 0), max(-by, 0)) for by in (down, right)), (0, 0))
-    top, left = max(-down, 0), max(-right, 0)
-    return jnp.pad(images, padding)[:, top : top + height, left : left + width]

@@ -102,6 +102,22 @@ def test_a_mirrored_answer_is_the_mean_of_both_sides():
         mirrored.eval_outputs(lambda x, **_: x[:, :3], {**batch, "image": images.reshape(5, -1)})
 
 
+def test_a_moved_answer_is_half_that_in_place():
+    images = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(8.0)
+
+    def apply(x, **_):  # the logits of the middle, of the pixel right of it, and of a corner that nothing reaches
+        return jnp.stack([x[:, 2, 2, 0], x[:, 2, 3, 0], x[:, 0, 0, 0]], -1)
+
+    task = Classification(classes=3, moved=1)
+    task.check()
+    found = task.predict(apply, {"image": images})["probability"]
+    np.testing.assert_allclose(found, jax.nn.softmax(jnp.asarray([[4.0, 1.0, 0.0]])), rtol=1e-6)
+    with pytest.raises(RequestError, match=r"^task.moved=1: image of shape \[3\]; expected images"):
+        task.predict(lambda x, **_: x, {"image": jnp.zeros((1, 3))})
+    with pytest.raises(RequestError, match="^moved=-1: expected pixels, 0 or more$"):
+        Classification(classes=3, moved=-1).check()
+
+
 def test_labels_may_be_probabilities():
     logits = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 0.5, 0.2]])
     for task in (Classification(classes=3), Classification(classes=3, label_smoothing=0.1, objective="focal")):
