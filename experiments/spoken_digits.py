@@ -6,10 +6,12 @@ rate on 225 of the others.
 
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep architecture --seeds 3
+    ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep augmentation
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep speaker
 
 Expect of the first a word error rate of 0.013 ± 0.005 (n = 3) on the official test, of Whisper 0.009 ± 0.006 (n = 3),
-of speakers never heard 0.09 to 0.49 (n = 1 each of five); 8 to 17 minutes a seed on one CPU core.
+of CTC without SpecAugment 0.008 against 0.016 with it (n = 1 each), of speakers never heard 0.09 to 0.49 (n = 1 each of
+five); 8 to 17 minutes a seed on one CPU core.
 """
 
 import os
