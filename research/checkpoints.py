@@ -85,13 +85,20 @@ class Store:
         """The saved steps, latest first."""
         return sorted(self._open().all_steps(), reverse=True) if self.folder.exists() else []
 
-    def save(self, step: int, state: Any, metrics: Mapping[str, float | None] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        metrics: Mapping[str, float | None] | None = None,
+        spent: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts saving a pytree of arrays; the writing goes on in the background.
 
         Args:
           step: not saved yet.
           state: the arrays.
           metrics: of the evaluation at this step, if there was one; `policy.best` is among them.
+          spent: what it took to train up to here, for whoever continues from it.
 
         Raises:
           OSError and others: what went wrong in this save or in the one before it.
@@ -106,8 +113,14 @@ class Store:
             "state": ocp.args.StandardSave(storable),
             "checksums": ocp.args.JsonSave(_checksums(storable)),
             "scores": ocp.args.JsonSave(dict(metrics or {})),
+            "spent": ocp.args.JsonSave(dict(spent or {})),
         }
         self._open().save(step, args=ocp.args.Composite(**items), force=True)
+
+    def spent(self, step: int) -> dict[str, float]:
+        """What was given to `save` of a saved step; empty where it cannot be read."""
+        saved = read_json(self.folder / str(step) / "spent" / "metadata")
+        return saved if isinstance(saved, dict) else {}
 
     def best_step(self) -> int | None:
         """The kept step with the best value of `policy.best`, the earliest of equals; None where none was evaluated."""

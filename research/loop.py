@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import math
 import time
@@ -41,6 +42,21 @@ class Interrupted(Exception):
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
         self.step = step
+
+
+@dataclasses.dataclass
+class Spent:
+    """What training up to a step took, over all the processes that trained, without what compiling took.
+
+    Attributes:
+      seconds: of training.
+      starved_seconds: of these, until a batch was there that the device had nothing to do before.
+      steps: trained in these seconds; fewer than all where a checkpoint does not say what came before it.
+    """
+
+    seconds: float = 0.0
+    starved_seconds: float = 0.0
+    steps: int = 0
 
 
 def train(
@@ -96,9 +112,8 @@ class _Group:
         batches = [feeds.train.batches(t.experiment.seed, t.experiment.batch_size) for t in trials]
         self.batches = batches if self.stacked else batches[0]
         self.latest_fed: tuple[int, Mapping[str, np.ndarray]] = (-1, {})
-        self.seconds = 0.0
-        self.starved_seconds = 0.0  # of these, until a batch was there that the device had nothing to do before
-        self.trained = 0
+        self.spent = Spent()
+        self.called = False
 
     # -- the course of training ----------------------------------------------------------------------------------------
 
@@ -132,12 +147,12 @@ class _Group:
             asked = time.perf_counter()
             feds = self._feds(step, min(take, self._next_event(step) - step))
             if pending and pending[-1][2]["loss"].is_ready():
-                self.starved_seconds += time.perf_counter() - asked
+                self.spent.starved_seconds += time.perf_counter() - asked
             steps, compiling = len(feds), self.programs.compiling_seconds
             state, metrics = self.programs.train(state, feds)
             self.clock += self.programs.compiling_seconds - compiling
-            if not self.trained and not pending:
-                self.clock = time.perf_counter()  # the first call compiled
+            if not self.called:
+                self.called, self.clock = True, time.perf_counter()  # the first call compiled
             pending.append((step, steps, metrics))
             step += steps
             if len(pending) > MAX_IN_FLIGHT or time.perf_counter() - self.read > SECONDS_PER_CALL / 2:
@@ -215,6 +230,7 @@ class _Group:
         step, restored = self._restore(state, waiting)
         if step:
             state = self.programs.place(self._with_slots(self.programs.fetch(state), restored))
+            self.spent = Spent(**self.records[waiting[0]].store.spent(step))
         elif self.experiment.init_from is not None:
             fresh = self.programs.fetch(state)
             state = self.programs.place(initial_parameters(self.experiment, fresh, stacked=self.stacked))
@@ -276,7 +292,8 @@ class _Group:
         }
         now = time.perf_counter()
         took, self.clock = now - self.clock, now
-        self.seconds, self.trained = self.seconds + took, self.trained + steps
+        self.spent.seconds += took
+        self.spent.steps += steps
         latest = steps / max(took, 1e-9)
         self.rate = latest if self.rate is None else 0.7 * self.rate + 0.3 * latest
         bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"]))
@@ -304,9 +321,9 @@ class _Group:
     def _facts(self, step: int) -> dict[str, Any]:
         return {
             "steps": step,
-            "seconds": round(self.seconds, 3),
-            "steps_per_second": round(self.trained / self.seconds, 3) if self.seconds else None,
-            "starved_seconds": round(self.starved_seconds, 3),
+            "seconds": round(self.spent.seconds, 3),
+            "steps_per_second": round(self.spent.steps / self.spent.seconds, 3) if self.spent.seconds else None,
+            "starved_seconds": round(self.spent.starved_seconds, 3),
             "stacked": self.programs.trials or 1,
             "parameters": self.parameters,
             "storage": self.feeds.train.reason,
@@ -366,7 +383,7 @@ class _Group:
         best = self.experiment.checkpoints.best
         if best is not None and scores and best not in scores:
             raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, scores)}")
-        record.store.save(step, self._slot(host, i), scores)
+        record.store.save(step, self._slot(host, i), scores, dataclasses.asdict(self.spent))
 
     def _close_all(self) -> None:
         for record in self.records:

@@ -31,6 +31,9 @@ from research.trial import Trial
 POLICY = Checkpoints(every_steps=12, every_seconds=None, best="validation/loss", mode="max")
 """The best is the largest loss: not that of the last step, which would be scored anyway."""
 
+SELDOM = Checkpoints(every_seconds=None)
+"""Where training stops, and nowhere else."""
+
 
 class Notes(Progress):
     """Progress that keeps what was said."""
@@ -131,7 +134,9 @@ def test_what_a_trial_leaves(uninterrupted):
         assert not (trial / "error.txt").exists(), i
 
 
-def test_seconds_of_waiting_for_batches_are_counted_where_the_device_had_nothing_to_do(tmp_path, monkeypatch):
+@pytest.fixture
+def a_second_a_batch(monkeypatch):
+    """A clock that only batches move, a second each, which are asked for when the device has nothing left to do."""
     seconds, latest = 0.0, None
     fed, trained = Batches.fed, Programs.train
 
@@ -149,9 +154,37 @@ def test_seconds_of_waiting_for_batches_are_counted_where_the_device_had_nothing
     monkeypatch.setattr(Batches, "fed", slowly)
     monkeypatch.setattr(Programs, "train", train)
     monkeypatch.setattr("research.loop.time", types.SimpleNamespace(perf_counter=lambda: seconds))
+
+
+def test_seconds_of_waiting_for_batches_are_counted_where_the_device_had_nothing_to_do(tmp_path, a_second_a_batch):
     go(tmp_path, experiments(steps=12, eval_every=None)[:1], stacked=False)
     result = read(tmp_path / "0" / "result.json")
     assert result["starved_seconds"] == result["seconds"] == 12 - 4  # without the first call, which compiles
+
+
+@pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "one after another"])
+def test_seconds_are_those_of_every_process_that_trained(tmp_path, a_second_a_batch, stacked):
+    trials = experiments(steps=32, eval_every=None, checkpoints=SELDOM)[: 2 if stacked else 1]
+    with pytest.raises(Interrupted) as interrupted:
+        go(tmp_path, trials, stacked=stacked, stop=stop_at(4))
+    assert 4 < interrupted.value.step < 28
+    go(tmp_path, trials, stacked=stacked)
+    for trial in tmp_path.iterdir():
+        result = read(trial / "result.json")
+        # A batch of each trial costs a second; what the first call of each process took is left out.
+        assert result["starved_seconds"] == result["seconds"] == len(trials) * (32 - 4 - 4)
+        assert result["steps_per_second"] == round(32 / result["seconds"], 3)
+
+
+def test_a_checkpoint_that_does_not_say_what_it_took_counts_what_comes_after(tmp_path, a_second_a_batch):
+    trials = experiments(steps=32, eval_every=None, checkpoints=SELDOM)[:1]
+    with pytest.raises(Interrupted) as interrupted:
+        go(tmp_path, trials, stacked=False, stop=stop_at(4))
+    shutil.rmtree(tmp_path / "0/checkpoints" / str(interrupted.value.step) / "spent")
+    go(tmp_path, trials, stacked=False)
+    left = 32 - interrupted.value.step
+    result = read(tmp_path / "0" / "result.json")
+    assert (result["seconds"], result["steps_per_second"]) == (left - 4, round(left / (left - 4), 3))
 
 
 def test_the_steps_are_those_of_a_bare_loop(uninterrupted):
