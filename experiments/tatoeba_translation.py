@@ -1,4 +1,4 @@
-"""German to English on short everyday sentences (Tatoeba): how much a translation model gains from more of them.
+"""German to English on short everyday sentences (Tatoeba): Transformer against LSTM, few pairs against many.
 
 Needs deu-eng.zip, the pairs that Anki's users learn from (2018), in $ESPALIER_DATA/tatoeba_anki_deu_eng.  Test and
 validation share no sentence of either language with the training pairs.
@@ -7,8 +7,9 @@ validation share no sentence of either language with the training pairs.
     ESPALIER_DATA=... python -m launch run experiments.tatoeba_translation --sweep architecture
     ESPALIER_DATA=... python -m launch run experiments.tatoeba_translation --sweep pairs
 
-The sweeps compare at a quarter of the size, as many steps for few pairs as for many, so that a CPU can train them.
-Nothing here is measured yet.
+Expect of the first BLEU 36.8 on test (n = 1; sacrebleu, cased, greedy), 80 minutes on one CPU core.  The sweeps compare
+at a quarter of the size, as many steps for few pairs as for many, so that a CPU can train them: BLEU 15.5 of the
+Transformer, 3.3 of the LSTM; 15.3 of 10,000 pairs, 15.4 to 16.5 of more (n = 1 each).  So few steps hardly tell.
 """
 
 import os
