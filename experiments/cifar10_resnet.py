@@ -13,7 +13,7 @@ He et al. (2016a), section 4.2: without shortcuts a deeper network trains worse;
 A tenth of the training split, stratified, is the validation split; the test split is scored once, at the end.
 
 Expect of `cpu` 0.7900 (n = 1) test accuracy, 30 minutes on one core; of `depth` with `--set steps=351 --set
-eval_every=none`, one epoch, 0.6095 of ResNet-20, 0.4839 of plain-20 and 0.2293 of plain-56 (n = 1 each), 8 to 18
+eval_every=none`, one epoch, 0.6095 of ResNet-20, 0.4839 of plain-20 and 0.2293 of plain-56 (n = 1 each), 7 to 18
 minutes each on one core; the others, for an accelerator, are not measured.
 """
 

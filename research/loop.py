@@ -113,7 +113,6 @@ class _Group:
         self.batches = batches if self.stacked else batches[0]
         self.latest_fed: tuple[int, Mapping[str, np.ndarray]] = (-1, {})
         self.spent = Spent()
-        self.called = False
 
     # -- the course of training ----------------------------------------------------------------------------------------
 
@@ -138,6 +137,7 @@ class _Group:
         self.clock = self.saved = self.read = time.perf_counter()
         capacity = self.programs.steps_per_call(state, self._first())
         take = min(4, capacity)
+        compiled = False
         while step < total and any(record.active for record in self.records):
             if self.stop():
                 self._drain(pending)
@@ -151,8 +151,8 @@ class _Group:
             steps, compiling = len(feds), self.programs.compiling_seconds
             state, metrics = self.programs.train(state, feds)
             self.clock += self.programs.compiling_seconds - compiling
-            if not self.called:
-                self.called, self.clock = True, time.perf_counter()  # the first call compiled
+            if not compiled:
+                compiled, self.clock = True, time.perf_counter()  # the first call compiled
             pending.append((step, steps, metrics))
             step += steps
             if len(pending) > MAX_IN_FLIGHT or time.perf_counter() - self.read > SECONDS_PER_CALL / 2:

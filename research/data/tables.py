@@ -381,7 +381,7 @@ def _numbers(values: pa.Array, name: str, where: Where) -> np.ndarray:
 
     try:
         x = values.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:  # a value that is none, or a type that has no cast
         for i, value in enumerate(values):
             if not _is_number(value):
                 raise RequestError(f"{where(i)}, column {name!r}: {value.as_py()!r} is not a number") from None
@@ -396,7 +396,7 @@ def _is_number(value: pa.Scalar) -> bool:
 
     try:
         value.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:  # a value that is none, or a type that has no cast
         return False
     return True
 
