@@ -6,6 +6,7 @@ Liu et al. (2022), figure 2, in small: three stages at 16, 8 and 4 pixels, train
     python -m research.data.tfds prepare cifar10                              once; 170 MB, or --manual-dir FOLDER
     python -m launch run cifar10_convnext --sweep roadmap --seeds 3           an accelerator
     python -m launch run cifar10_convnext --sweep alone --seeds 3
+    python -m launch run cifar10_convnext --sweep roadmap_cpu                 half as wide, two epochs, crop and flip
 """
 
 from research.data.augment import HorizontalFlip, OneOf, RandomCrop
@@ -17,23 +18,19 @@ from research.experiment import Experiment
 from research.models.convnext_roadmap import STEPS, ConvNeXtRoadmap
 from research.optimizers import AdamW
 from research.schedules import Cosine
-from research.sweep import Sweep, ablation
+from research.sweep import Overrides, Sweep, ablation
 from research.tasks.classification import Classification
 
 EPOCH = 45_000 // 128  # steps
 
-SMALL = {  # what the paper's steps set to numbers for ImageNet
-    "stage ratio": {"depths": (2, 2, 6)},
-    "wider": {"widths": (192, 384, 768), "stem_width": 48},
-    "inverted bottleneck": {"block": "inverted", "widths": (48, 96, 192)},
-}
+CROP_AND_FLIP = (RandomCrop(4), HorizontalFlip())
 
 
 def experiment() -> Experiment:
     return Experiment(
         model=ConvNeXtRoadmap(
             depths=(3, 3, 3),
-            widths=(128, 256, 512),
+            widths=stages(128),
             strides=(1, 2, 2),
             stem="cifar",
             stem_width=32,
@@ -44,8 +41,7 @@ def experiment() -> Experiment:
         task=Classification(classes=10, label_smoothing=0.1),
         data=TFDS("cifar10"),
         augment=(
-            RandomCrop(4),
-            HorizontalFlip(),
+            *CROP_AND_FLIP,
             RandAugment(),
             OneOf((Mixup(classes=10, alpha=0.8), CutMix(classes=10))),
         ),
@@ -58,20 +54,50 @@ def experiment() -> Experiment:
     )
 
 
-def sweeps() -> dict[str, Sweep]:
-    changes = {}
-    for name, change in STEPS:
-        changes[name] = {f"model.{field}": value for field, value in SMALL.get(name, change).items()}
-    so_far, road = {}, {}
-    for name, change in changes.items():
-        so_far = so_far | change
-        road[name] = so_far
-    needs_others = ("inverted bottleneck", "depthwise first", "kernel 7", "fewer norms")
+def stages(width: int) -> tuple[int, ...]:
+    """Channels of three stages, of which the first has `width`."""
+    return width, 2 * width, 4 * width
+
+
+def changes(width: int) -> dict[str, Overrides]:
+    """What each step of the paper changes in a ResNet whose first stage has `width` channels."""
+    small = {  # what the paper's steps set to numbers for ImageNet
+        "stage ratio": {"depths": (2, 2, 6)},
+        "wider": {"widths": stages(width * 3 // 2), "stem_width": width * 3 // 8},
+        "inverted bottleneck": {"block": "inverted", "widths": stages(width * 3 // 8)},
+    }
     return {
-        "roadmap": ablation(baseline={}, variants=road, name="ResNet"),
+        name: {f"model.{field}": value for field, value in small.get(name, change).items()} for name, change in STEPS
+    }
+
+
+def road(width: int) -> dict[str, Overrides]:
+    """For each step, all changes up to it."""
+    so_far, found = {}, {}
+    for name, change in changes(width).items():
+        so_far = so_far | change
+        found[name] = so_far
+    return found
+
+
+def sweeps() -> dict[str, Sweep]:
+    needs_others = ("inverted bottleneck", "depthwise first", "kernel 7", "fewer norms")
+    half = {
+        "model.widths": stages(64),
+        "model.stem_width": 16,
+        "model.drop_path": 0.0,
+        "augment": CROP_AND_FLIP,
+        "steps": 2 * EPOCH,
+        "optimizer.schedule": Cosine(warmup_steps=100),
+        "ema_decay": None,
+        "eval_every": None,
+    }
+    return {
+        "roadmap": ablation(baseline={}, variants=road(128), name="ResNet"),
         "alone": ablation(
             baseline={},
-            variants={name: change for name, change in changes.items() if name not in needs_others},
+            variants={name: change for name, change in changes(128).items() if name not in needs_others},
             name="ResNet",
         ),
+        "roadmap_cpu": ablation(baseline=half, variants=road(64), name="ResNet"),
     }

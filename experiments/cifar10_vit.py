@@ -7,6 +7,7 @@ Dosovitskiy et al. (2021), figure 3, in small: the same two models on 1, 4, 16 a
     python -m launch run cifar10_vit --sweep data_size --seeds 3             ViT and ResNet by number of images
     python -m launch run cifar10_vit --sweep augmentation --seeds 3          what replaces images
     python -m launch run cifar10_vit --sweep model --seeds 3                 patches, positions, class token
+    python -m launch run cifar10_vit --sweep data_size_cpu                   ViT and ResNet of 0.5 million, 700 steps
 
 2.7 million parameters each.  Trained for as many steps whatever the number of images.
 """
@@ -17,7 +18,7 @@ from research.data.randaugment import RandAugment
 from research.data.tfds import TFDS
 from research.data.transforms import Scale, Standardize
 from research.experiment import Experiment
-from research.models.resnet import resnet
+from research.models.resnet import ResNet, resnet
 from research.models.vit import ViT
 from research.optimizers import AdamW
 from research.schedules import Cosine
@@ -45,12 +46,19 @@ def experiment() -> Experiment:
 
 def sweeps() -> dict[str, Sweep]:
     cnn = resnet(18, stem="cifar", stem_width=32, widths=(32, 64, 128, 256), classes=10)
+    cpu = {
+        "model": ViT(image_size=32, patch_size=4, width=96, depth=4, num_heads=3, classes=10),
+        "augment": CROP_AND_FLIP,
+        "steps": 2 * EPOCH,
+        "optimizer.schedule": Cosine(warmup_steps=100),
+        "eval_every": None,
+    }
+    cpu_cnn = ResNet(depths=(1, 1, 1), widths=(40, 80, 160), strides=(2, 2, 2), stem="cifar", stem_width=20, classes=10)
+    sizes = grid("data.train_examples", 1000, 4000, 16000, 45000)
     mixed = OneOf((Mixup(classes=10), CutMix(classes=10)))
     return {
-        "data_size": product(
-            ablation(baseline={}, variants={"ResNet": {"model": cnn}}, name="ViT"),
-            grid("data.train_examples", 1000, 4000, 16000, 45000),
-        ),
+        "data_size": product(ablation(baseline={}, variants={"ResNet": {"model": cnn}}, name="ViT"), sizes),
+        "data_size_cpu": product(ablation(baseline=cpu, variants={"ResNet": {"model": cpu_cnn}}, name="ViT"), sizes),
         "augmentation": ablation(
             baseline={"augment": ()},
             variants={
