@@ -70,7 +70,7 @@ def sweeps() -> dict[str, Sweep]:
             classes=10,
         ),
         "augment": (HorizontalFlip(), Cutout(8)),
-        "steps": 17 * EPOCH,
+        "steps": 24 * EPOCH,
         "eval_every": None,
         "task.label_smoothing": 0.1,
         "task.moved": 1,
