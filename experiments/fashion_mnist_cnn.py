@@ -14,7 +14,7 @@ stratified, is the validation split; the test split is scored once, at the end o
 `shift` trains on images as they are, and evaluates on moved ones: test/accuracy_shift_2 is the accuracy two pixels off.
 
 Expect of the first 0.9345 (n = 1) test accuracy, 33 minutes on one CPU core; of `mlp` 0.8984 ± 0.0015 (n = 3), 50
-seconds a seed; of `resnet` 0.9378 (n = 1), 41 minutes on two cores; of `models`, two epochs each, 0.8955 ±
+seconds a seed; of `resnet` 0.9416 (n = 1), 39 minutes on two cores; of `models`, two epochs each, 0.8955 ±
 0.0004, 0.8706 ± 0.0010 and 0.8914 ± 0.0027 (n = 3); of `pooling`, two epochs, 0.813 ± 0.005 by maxima, 0.7976 ± 0.0029
 by means, 0.8136 ± 0.0015 by strides and 0.7760 ± 0.0001 without (n = 3); of `shift`, four pixels off, 0.541 ± 0.003 of
 0.895 ± 0.001 (n = 3), RESULTS.md has the others.  Evaluations average an image and its mirror image, but those of

@@ -4,12 +4,13 @@
     python -m experiments.speed.convolution_kernels resnet     those of one network
 
 The table that `kernel="auto"` reads is drawn from this.  Prints GFLOP/s (of the convolution as written: 2 per product,
-padding counted), best first, the table's choice marked *.
+padding counted), best first, the table's choice marked *.  Of ConvNeXt and EfficientNet the depthwise layers only.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from functools import partial
 import jax
 
 from experiments.speed.side_by_side import in_turns
-from research.layers.convolve import Window, choose_kernels, convolve
+from research.layers.convolve import choose_kernels, convolve
 from research.layers.kernels import target_platform
+from research.layers.window import Window, output_size
 
 LAYERS = {  # batch, side of the map, channels, features, side of the kernel, stride
     "resnet": (
@@ -37,19 +39,25 @@ LAYERS = {  # batch, side of the map, channels, features, side of the kernel, st
         (128, 14, 32, 64, 3, 1), (128, 14, 32, 64, 3, 2), (128, 7, 64, 64, 3, 1),
     ),
     "vit": ((32, 32, 3, 192, 4, 4),),
+    "convnext": ((32, 16, 24, 24, 7, 1), (32, 8, 48, 48, 7, 1), (32, 4, 96, 96, 7, 1), (8, 56, 96, 96, 7, 1)),
+    "efficientnet": (
+        (8, 112, 32, 32, 3, 1), (8, 112, 96, 96, 3, 2), (8, 56, 144, 144, 5, 2), (8, 14, 480, 480, 5, 1),
+        (8, 7, 1152, 1152, 3, 1),
+    ),
 }  # fmt: skip
+DEPTHWISE = ("convnext", "efficientnet")
 PASSES = ("output", "input gradient", "weight gradient")
 KERNELS = ("xla", "patches", "shifts")
 SECONDS = 0.05  # of calls in one turn
 ROUNDS = 3
 
 
-def contender(which: str, kernel: str, layer: tuple[int, ...]) -> Callable[[], float]:
+def contender(which: str, kernel: str, layer: tuple[int, ...], groups: int) -> Callable[[], float]:
     """A function that gives the calls/s of one pass over a layer in one kernel."""
-    batch, side, channels, features, extent, stride = layer
-    x = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
-    weights = jax.random.normal(jax.random.key(1), (extent, extent, channels, features))
-    forward = partial(convolve, strides=(stride, stride), padding=padding(layer), kernel=kernel)
+    shape, extents, window = shapes(layer, groups)
+    x = jax.random.normal(jax.random.key(0), shape)
+    weights = jax.random.normal(jax.random.key(1), extents)
+    forward = partial(convolve, strides=window.strides, padding=window.padding, groups=groups, kernel=kernel)
     dy = forward(x, weights)
     run = {
         "output": forward,
@@ -69,15 +77,17 @@ def contender(which: str, kernel: str, layer: tuple[int, ...]) -> Callable[[], f
     return measured
 
 
-def padding(layer: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
-    half = 0 if layer[4] == layer[5] else layer[4] // 2
-    return ((half, half), (half, half))
-
-
-def gflop(layer: tuple[int, ...]) -> float:
+def shapes(layer: tuple[int, ...], groups: int) -> tuple[tuple[int, ...], tuple[int, ...], Window]:
+    """Of the map and of the weights, and how these move."""
     batch, side, channels, features, extent, stride = layer
-    outputs = (side + 2 * padding(layer)[0][0] - extent) // stride + 1
-    return 2e-9 * batch * outputs**2 * extent**2 * channels * features
+    half = 0 if extent == stride else extent // 2
+    window = Window((stride, stride), ((half, half), (half, half)), groups)
+    return (batch, side, side, channels), (extent, extent, channels // groups, features), window
+
+
+def gflop(layer: tuple[int, ...], groups: int) -> float:
+    shape, weights, window = shapes(layer, groups)
+    return 2e-9 * shape[0] * math.prod(output_size(shape, weights, window)) * math.prod(weights)
 
 
 def main() -> None:
@@ -87,13 +97,12 @@ def main() -> None:
     for network in asked.networks or LAYERS:
         print(f"{network}: batch, side, channels, features, side of the kernel, stride")
         for layer in LAYERS[network]:
-            batch, side, channels, features, extent, stride = layer
-            window = Window((stride, stride), padding(layer))
-            shapes = (batch, side, side, channels), (extent, extent, channels, features)
-            chosen, _ = choose_kernels(*shapes, window, target_platform())
+            groups = layer[2] if network in DEPTHWISE else 1
+            kernels = ("xla", "shifts") if network in DEPTHWISE else KERNELS
+            chosen, _ = choose_kernels(*shapes(layer, groups), target_platform())
             for which, choice in zip(PASSES, chosen, strict=True):
-                found = in_turns({kernel: contender(which, kernel, layer) for kernel in KERNELS}, ROUNDS)
-                rates = {kernel: gflop(layer) * statistics.median(values) for kernel, values in found.items()}
+                found = in_turns({kernel: contender(which, kernel, layer, groups) for kernel in kernels}, ROUNDS)
+                rates = {kernel: gflop(layer, groups) * statistics.median(values) for kernel, values in found.items()}
                 ranked = sorted(rates, key=lambda kernel: -rates[kernel])
                 row = "  ".join(f"{kernel}{'*' * (kernel == choice)} {rates[kernel]:.0f}" for kernel in ranked)
                 print(f"{layer!s:28} {which:16} {row}", flush=True)

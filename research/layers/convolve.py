@@ -1,7 +1,8 @@
 """2-D convolution, one meaning in three kernels, chosen apart for the output and for each of the two gradients.
 
 XLA's own convolution is good where maps are large and channels many.  On a CPU it is slower than a matrix product
-where a map is a handful of pixels; experiments/speed/convolution_kernels.py measures what is best where.
+where a map is a handful of pixels, and many times slower than a sum of shifted maps where every channel is convolved by
+itself; experiments/speed/convolution_kernels.py measures what is best where.
 """
 
 from __future__ import annotations
@@ -15,20 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from research.layers import kernels
+from research.layers.depthwise import depthwise
+from research.layers.window import Pads, Window, cropped, output_size, shifted, tiles
 
 Kernel = Literal["auto", "xla", "patches", "shifts"]
 """xla: lax.conv_general_dilated.  patches: every window laid out as a row of a matrix, then one product.  shifts: one
-product for each pixel of the kernel, over the map shifted by it, summed."""
-
-Pads = tuple[tuple[int, int], tuple[int, int]]
-
-
-class Window(NamedTuple):
-    """How the kernel moves over the map; hashable."""
-
-    strides: tuple[int, int]
-    padding: Pads
-    groups: int = 1
+product for each pixel of the kernel, over the map shifted by it, summed; element by element if depthwise."""
 
 
 class Kernels(NamedTuple):
@@ -41,6 +34,7 @@ class Kernels(NamedTuple):
 
 XLA = Kernels("xla", "xla", "xla")
 PATCHES = Kernels("patches", "patches", "patches")
+SHIFTS = Kernels("shifts", "shifts", "shifts")
 
 
 def convolve(
@@ -57,17 +51,18 @@ def convolve(
 
     Args:
       padding: zeros around the map, ((top, bottom), (left, right)), or "SAME" or "VALID" as in `lax`.
-      kernel: "auto" is the table's choice; groups run in XLA's only.
+      kernel: "auto" is the table's choice; groups run in XLA's only, but those of one channel in "shifts" too.
       platform: what the program is compiled for, where that is not the machine at hand.
     """
     if isinstance(padding, str):
         padding = tuple(lax.padtype_to_pads(x.shape[1:3], weights.shape[:2], strides, padding))
     window = Window(tuple(strides), tuple((int(low), int(high)) for low, high in padding), groups)
-    weights, window = _cropped(x, weights, window)
+    weights, window = cropped(x, weights, window)
     if kernel == "auto":
         chosen, reason = choose_kernels(x.shape, weights.shape, window, kernels.target_platform(platform))
     else:
-        chosen, reason = Kernels(kernel, kernel, kernel) if groups == 1 else XLA, "asked for"
+        able = groups == 1 or (kernel == "shifts" and _depthwise(x.shape, weights.shape, window))
+        chosen, reason = Kernels(kernel, kernel, kernel) if able else XLA, "asked for"
     names = dict.fromkeys(chosen)
     kernels.note("convolution", f"{' + '.join(names)} ({reason})")
     if len(names) == 1:
@@ -80,17 +75,24 @@ def choose_kernels(
 ) -> tuple[Kernels, str]:
     """The kernels that the table has for a map and weights of these shapes, and the reason."""
     reason = f"the table's for {platform}"
-    if platform != "cpu" or window.groups > 1:
+    if platform != "cpu":
         return XLA, reason
+    if window.groups > 1:
+        return SHIFTS if _depthwise(shape, weights, window) else XLA, reason
     rows, columns, channels, _ = weights
-    height, width = _output_size(shape, weights, window)
-    if rows == columns == 1 or _tiles(shape, weights, window) or height * width <= 4:
+    height, width = output_size(shape, weights, window)
+    if rows == columns == 1 or tiles(shape, weights, window) or height * width <= 4:
         return PATCHES, reason
     if channels == 1:
         return Kernels("shifts", "patches", "patches"), reason
     if max(window.strides) > 1 and channels >= 32:
         return Kernels("xla", "patches", "shifts"), reason
     return XLA, reason
+
+
+def _depthwise(shape: tuple[int, ...], weights: tuple[int, ...], window: Window) -> bool:
+    """Whether every channel becomes one, by a kernel of its own."""
+    return window.groups == shape[-1] == weights[-1]
 
 
 # -- kernels -------------------------------------------------------------------------------------------------------
@@ -110,18 +112,20 @@ def _xla(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
 def _patches(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
     batch, channels = len(x), x.shape[-1]
     rows, columns, _, features = weights.shape
-    height, width = _output_size(x.shape, weights.shape, window)
-    if _tiles(x.shape, weights.shape, window):
+    height, width = output_size(x.shape, weights.shape, window)
+    if tiles(x.shape, weights.shape, window):
         patches = x.reshape(batch, height, rows, width, columns, channels).swapaxes(2, 3)
     else:
-        patches = jnp.concatenate(_shifted(x, weights.shape, window), axis=-1)
+        patches = jnp.concatenate(shifted(x, weights.shape, window), axis=-1)
     out = patches.reshape(-1, rows * columns * channels) @ weights.reshape(-1, features)
     return out.reshape(batch, height, width, features)
 
 
 def _shifts(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
+    if window.groups > 1:
+        return depthwise(x, weights, window)
     taps = weights.reshape(-1, *weights.shape[2:])
-    products = (view @ tap for view, tap in zip(_shifted(x, weights.shape, window), taps, strict=True))
+    products = (view @ tap for view, tap in zip(shifted(x, weights.shape, window), taps, strict=True))
     return functools.reduce(jnp.add, products)
 
 
@@ -150,49 +154,3 @@ def _backward(window, chosen, saved, gradient):
 
 
 _convolve.defvjp(_forward, _backward)
-
-
-# -- windows -------------------------------------------------------------------------------------------------------
-
-
-def _output_size(shape, weights, window: Window) -> tuple[int, int]:
-    return tuple(
-        (shape[1 + axis] + sum(window.padding[axis]) - weights[axis]) // window.strides[axis] + 1 for axis in range(2)
-    )
-
-
-def _tiles(shape, weights, window: Window) -> bool:
-    """Whether the windows cover the map side by side, every pixel once."""
-    return (
-        window.padding == ((0, 0), (0, 0))
-        and tuple(weights[:2]) == window.strides
-        and all(size % stride == 0 for size, stride in zip(shape[1:3], window.strides, strict=True))
-    )
-
-
-def _shifted(x: jax.Array, weights: tuple[int, ...], window: Window) -> list[jax.Array]:
-    """What each pixel of the kernel sees, row by row: [batch, height, width, channels] of the output's size each."""
-    size = _output_size(x.shape, weights, window)
-    padded = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
-    last = [stride * (count - 1) + 1 for stride, count in zip(window.strides, size, strict=True)]
-    return [
-        lax.slice(padded, (0, i, j, 0), (len(x), i + last[0], j + last[1], x.shape[-1]), (1, *window.strides, 1))
-        for i in range(weights[0])
-        for j in range(weights[1])
-    ]
-
-
-def _cropped(x: jax.Array, weights: jax.Array, window: Window) -> tuple[jax.Array, Window]:
-    """Without the rows and columns of the kernel that only ever see padding: a 3×3 one on a single pixel is 1×1."""
-    size = _output_size(x.shape, weights.shape, window)
-    cuts, padding = [], []
-    for axis in range(2):
-        length, stride, (low, high) = x.shape[1 + axis], window.strides[axis], window.padding[axis]
-        positions = range(-low, -low + stride * size[axis], stride)  # of the kernel's first pixel
-        extent = weights.shape[axis]
-        live = [i for i in range(extent) if any(0 <= position + i < length for position in positions)]
-        cut = slice(live[0], live[-1] + 1) if live else slice(0, extent)
-        cuts.append(cut)
-        padding.append((low - cut.start, high - (extent - cut.stop)))
-    whole = all(cut == slice(0, extent) for cut, extent in zip(cuts, weights.shape, strict=False))
-    return (weights, window) if whole else (weights[tuple(cuts)], window._replace(padding=tuple(padding)))

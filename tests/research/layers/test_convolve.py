@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from research.layers import kernels
-from research.layers.convolve import PATCHES, XLA, Kernels, Window, choose_kernels, convolve
+from research.layers.convolve import PATCHES, SHIFTS, XLA, Kernels, choose_kernels, convolve
+from research.layers.window import Window
 
 
 def plain(x, weights, strides, padding):
@@ -61,7 +62,9 @@ def test_every_kernel_means_the_same_and_so_do_its_gradients(size, extent, strid
         ((32, 16, 16, 64), (1, 1, 64, 64), Window((1, 1), ((0, 0), (0, 0))), PATCHES),
         ((32, 32, 32, 3), (4, 4, 3, 64), Window((4, 4), ((0, 0), (0, 0))), PATCHES),
         ((32, 28, 28, 1), (3, 3, 1, 64), Window((1, 1), ((1, 1), (1, 1))), Kernels("shifts", "patches", "patches")),
-        ((32, 16, 16, 64), (7, 7, 1, 64), Window((1, 1), ((3, 3), (3, 3)), 64), XLA),
+        ((32, 16, 16, 64), (7, 7, 1, 64), Window((1, 1), ((3, 3), (3, 3)), 64), SHIFTS),
+        ((32, 16, 16, 64), (3, 3, 2, 64), Window((1, 1), ((1, 1), (1, 1)), 32), XLA),
+        ((32, 16, 16, 64), (3, 3, 1, 128), Window((1, 1), ((1, 1), (1, 1)), 64), XLA),
     ],
 )
 def test_the_table(shape, weights, window, expected):
