@@ -7,6 +7,9 @@ Liu et al. (2022), figure 2, in small: three stages at 16, 8 and 4 pixels, train
     python -m launch run cifar10_convnext --sweep roadmap --seeds 3           an accelerator
     python -m launch run cifar10_convnext --sweep alone --seeds 3
     python -m launch run cifar10_convnext --sweep roadmap_cpu                 half as wide, two epochs, crop and flip
+
+Expect of the first four of `roadmap_cpu` 0.531, 0.522, 0.523 and 0.470 test accuracy (n = 1 each); nothing else here is
+measured.
 """
 
 from research.data.augment import HorizontalFlip, OneOf, RandomCrop

@@ -7,9 +7,12 @@ Dosovitskiy et al. (2021), figure 3, in small: the same two models on 1, 4, 16 a
     python -m launch run cifar10_vit --sweep data_size --seeds 3             ViT and ResNet by number of images
     python -m launch run cifar10_vit --sweep augmentation --seeds 3          what replaces images
     python -m launch run cifar10_vit --sweep model --seeds 3                 patches, positions, class token
-    python -m launch run cifar10_vit --sweep data_size_cpu                   ViT and ResNet of 0.5 million, 700 steps
+    python -m launch run cifar10_vit --sweep data_size_cpu                   ViT and ResNet of 0.5 million, 702 steps
 
 2.7 million parameters each.  Trained for as many steps whatever the number of images.
+
+Expect of `data_size_cpu` 0.361, 0.469, 0.473 and 0.474 test accuracy of the ViT, 0.470, 0.582, 0.607 and 0.610 of the
+ResNet (n = 1 each), 4 to 10 minutes each on one core; the others, for an accelerator, are not measured.
 """
 
 from research.data.augment import HorizontalFlip, OneOf, RandomCrop
