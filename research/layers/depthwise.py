@@ -1,7 +1,8 @@
 """Depthwise convolution without a convolution: shifted maps, each times a pixel of the kernel, summed.
 
-There is no product of matrices in it, and XLA's convolution on a CPU, which looks for one, is tens of times slower.
-Both gradients are written out: the transposes that JAX finds pad and add a whole map for every pixel of the kernel.
+There is no product of matrices in it.  XLA's convolution on a CPU is mostly ten times slower, or more:
+experiments/speed/convolution_kernels.py measures it.  Both gradients are written out: the transposes that JAX finds pad
+and add a whole map for every pixel of the kernel.
 """
 
 from __future__ import annotations

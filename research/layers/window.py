@@ -20,13 +20,14 @@ class Window(NamedTuple):
     groups: int = 1
 
 
-def output_size(shape, weights, window: Window) -> tuple[int, int]:
+def output_size(shape: tuple[int, ...], weights: tuple[int, ...], window: Window) -> tuple[int, int]:
+    """(height, width) of what comes out, for a map and weights of these shapes."""
     return tuple(
         (shape[1 + axis] + sum(window.padding[axis]) - weights[axis]) // window.strides[axis] + 1 for axis in range(2)
     )
 
 
-def tiles(shape, weights, window: Window) -> bool:
+def tiles(shape: tuple[int, ...], weights: tuple[int, ...], window: Window) -> bool:
     """Whether the windows cover the map side by side, every pixel once."""
     return (
         window.padding == ((0, 0), (0, 0))

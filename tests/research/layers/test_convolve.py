@@ -4,19 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from convolutions import with_gradients, xla
 
 from research.layers import kernels
 from research.layers.convolve import PATCHES, SHIFTS, XLA, Kernels, choose_kernels, convolve
 from research.layers.window import Window
-
-
-def plain(x, weights, strides, padding):
-    return jax.lax.conv_general_dilated(x, weights, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def with_gradients(f, x, weights):
-    y, gradients = jax.vjp(f, x, weights)
-    return y, *gradients(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +38,7 @@ def test_every_kernel_means_the_same_and_so_do_its_gradients(size, extent, strid
             for kernel in ("patches", "shifts", "auto")
         }
         found = {kernel: with_gradients(f, x, weights) for kernel, f in ours.items()}
-        return found, with_gradients(functools.partial(plain, strides=strides, padding=padding), x, weights)
+        return found, with_gradients(functools.partial(xla, strides=strides, padding=padding), x, weights)
 
     found, expected = run(x, weights)
     for kernel, results in found.items():

@@ -4,25 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from convolutions import with_gradients, xla
 
 from research.layers.convolve import convolve
-
-
-def xla(x, weights, strides, padding):
-    return jax.lax.conv_general_dilated(
-        x,
-        weights,
-        strides,
-        padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
-
-
-def with_gradients(f, x, weights):
-    y, gradients = jax.vjp(f, x, weights)
-    seed = jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(jnp.bfloat16)
-    return y, *gradients(seed.astype(y.dtype))
 
 
 def ours(strides, padding, groups):
