@@ -15,8 +15,8 @@ A tenth of the training split, stratified, is the validation split; the test spl
 Expect of `cpu` 0.7900 (n = 1) test accuracy, 30 minutes on one core; of `depth` with `--set steps=351 --set
 eval_every=none`, one epoch, 0.6095, 0.5842 and 0.5463 of ResNet-20, 32 and 56, 0.4839, 0.3961 and 0.2293 of the plain
 networks (n = 1 each), 7 to 20 minutes each on one core; of `parts` and `augmentation` on 5,000 images, 0.606 ± 0.014
-(n = 3) with crop and flip, 0.510 ± 0.012 without, RESULTS.md has the command and the others.  The first and `fast`, for
-an accelerator, are not measured.
+(n = 3) with crop and flip, 0.510 ± 0.012 without, 0.452 ± 0.005 with them and without batch norm, RESULTS.md has the
+command and the others.  The first and `fast`, for an accelerator, are not measured.
 """
 
 from research.data.augment import HorizontalFlip, OneOf, RandomCrop
