@@ -87,10 +87,15 @@ class Candidate:
 
 
 class ProgramCache:
-    """What was compiled and timed in this run: groups on other data of the same shapes use it again."""
+    """What was compiled and timed in this run: groups on other data of the same shapes use it again.
+
+    The data stay with the groups: on the device there are those of the last one, once, however many programs there are.
+    """
 
     def __init__(self):
         self._candidates: dict[tuple, Candidate] = {}
+        self._feeds: Feeds | None = None
+        self._resident: dict[str, Any] = {}
 
     def get(
         self, experiments: Sequence[Experiment], feeds: Feeds, *, stacked: bool, measured: bool = False
@@ -104,17 +109,26 @@ class ProgramCache:
             fed, average = batches.largest(), batches.average()
         if key not in self._candidates:
             like = self._candidates.get(program_key(experiments[0], feeds, None))
-            programs = Programs(
-                experiments[0], feeds.train.resident, trials=trials, like=like.programs.on({}) if like else None
-            ).on(feeds.train.resident)
+            programs = self._on(
+                feeds, Programs(experiments[0], {}, trials=trials, like=like.programs if like else None)
+            )
             state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
-            self._candidates[key] = Candidate(programs, programs.train_memory(state, _stack(fed, trials)))
+            memory = programs.train_memory(state, _stack(fed, trials))
+            self._candidates[key] = Candidate(programs.on({}), memory)
         found = self._candidates[key]
-        programs = found.programs.on(feeds.train.resident)
+        programs = self._on(feeds, found.programs)
         if measured and found.trial_steps_per_second is None:
             state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
             found.trial_steps_per_second = _time_steps(programs, state, _stack(average, trials))
         return dataclasses.replace(found, programs=programs)
+
+    def _on(self, feeds: Feeds, programs: Programs) -> Programs:
+        """The programs on these data, which stay where they were put for the programs before."""
+        if self._feeds is not feeds:
+            self._feeds, self._resident = feeds, feeds.train.resident
+        placed = programs.on(self._resident)
+        self._resident = placed.resident
+        return placed
 
 
 def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from research.checkpoints import Checkpoints
 from research.data.augment import BatchAugmentation
+from research.data.columns import Decoded, Source
 from research.data.spec import Data, Splits
 from research.data.transforms import Transform, fit_transforms
 from research.errors import RequestError
@@ -109,15 +110,20 @@ class Experiment:
         if self.batch_size > len(splits.train):
             raise RequestError(f"batch_size={self.batch_size}: there are {len(splits.train)} training examples")
         decoded = splits if decoded is None else decoded
-        for name, source in decoded._asdict().items():
+        for name, source, original in zip(Splits._fields, decoded, splits, strict=True):
             if source is not None:
-                self.task.check_examples(source, name)
+                self.task.check_examples(_as_called(source, original), name)
         return dataclasses.replace(
             self,
             data=_fitted(self.data, splits.train),
             task=_fitted(self.task, decoded.train),
             preprocess=fit_transforms(self.preprocess, decoded.train),
         )
+
+
+def _as_called(source: Source, original: Source) -> Source:
+    """What is in memory no longer knows the files that it is from; an error is to name them all the same."""
+    return source if source is original or not hasattr(source, "arrays") else Decoded(source.arrays(), original)
 
 
 def _check_part(path: str, part: Any, *context: Any) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.module import InterceptorContext
 
@@ -32,16 +33,21 @@ def activations(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Arr
     `stage0_block1/conv0` is what that module returned (the second call of one has the path `…[1]`), and a sown value
     has its own name.  Scanned layers, `blocks`, have a leading axis [layer, ...].
     """
-    order: list[str] = []
+    names: list[str] = []
 
-    def run(variables: Any, inputs: Any) -> dict[str, jax.Array]:
+    def run(variables: Any, inputs: Any) -> list[jax.Array]:
         _, seen = model.apply(variables, *inputs, capture_intermediates=True, mutable=["intermediates"])
         found = {path: x for path, x in _walk(seen["intermediates"]) if isinstance(x, jax.Array)}
-        order.extend(found)  # JAX returns dicts sorted by name; Linen filled this one as it went along
-        return found
+        names.extend(found)
+        return list(found.values())
 
-    found = jax.jit(run)(dict(variables), inputs)
-    return {path: found[path] for path in order}
+    program = jax.jit(run).trace(dict(variables), inputs).jaxpr.jaxpr
+    order = list(names)  # tracing once more, for the call, would double them
+    found = dict(zip(order, jax.jit(run)(dict(variables), inputs), strict=True))
+    # A model may sow late what it computed early: the program says when.  One value's names stay as Linen has them.
+    made = {id(out): i for i, equation in enumerate(program.eqns) for out in equation.outvars}
+    when = {path: made.get(id(out), -1) for path, out in zip(order, program.outvars, strict=True)}
+    return {path: found[path] for path in sorted(order, key=when.__getitem__)}
 
 
 def _walk(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -112,8 +118,15 @@ def saliency(
 
     Returns:
       [batch, height, width], not negative.
+
+    Raises:
+      RequestError: `x` is no images, or `labels` are not a class of the model for each.
     """
     require(x.ndim == 4, f"x has shape {list(x.shape)}: expected images [batch, height, width, channels]")
+    x = jnp.asarray(x, jnp.float32)
+    if labels is not None:
+        _check_labels(labels, len(x), jax.eval_shape(model.apply, dict(variables), x).shape[-1])
+        labels = jnp.asarray(labels)
 
     def of_class(x: jax.Array, labels: jax.Array) -> jax.Array:
         # Images do not see one another in evaluation, so the gradient of the sum is that of each.
@@ -131,7 +144,16 @@ def saliency(
 
         return jax.lax.map(noisy, jax.random.split(jax.random.key(seed), samples)).mean(0)
 
-    return jnp.abs(run(jnp.asarray(x, jnp.float32), labels)).max(-1)
+    return jnp.abs(run(x, labels)).max(-1)
+
+
+def _check_labels(labels: Any, batch: int, classes: int) -> None:
+    if isinstance(labels, jax.core.Tracer):  # nobody can say yet
+        return
+    given = np.asarray(labels)
+    good = given.shape == (batch,) and np.issubdtype(given.dtype, np.integer)
+    good = good and bool(((given >= 0) & (given < classes)).all())
+    require(good, f"labels={given.tolist()!r:.80}: expected {batch}, one per image, each from 0 to {classes - 1}")
 
 
 def attention_maps(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Array, pattern: str = "*") -> jax.Array:

@@ -7,8 +7,10 @@ type of the field; text from a command line is parsed by it (`parse_assignment`,
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import json
+import pkgutil
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -179,9 +181,20 @@ def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
     return tuple(_parsed(part, h, None, f"{path}.{i}") for i, (part, h) in enumerate(zip(parts, hints, strict=True)))
 
 
+def _import_beside(base: type) -> None:
+    """Imports the library's modules beside that of `base`: a name is known whatever the experiment itself imports."""
+    package = base.__module__.rpartition(".")[0]
+    if package.startswith("research."):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+
+
 def _default_of(name: str, base: type, path: str) -> Any:
     """A value of the class of that name among `base` and what derives from it, its fields at their defaults."""
     found = next((cls for cls in _subclasses(base) if cls.__name__ == name), None)
+    if found is None:
+        _import_beside(base)
+        found = next((cls for cls in _subclasses(base) if cls.__name__ == name), None)
     if found is None:
         options = [cls.__name__ for cls in _subclasses(base)]
         raise RequestError(f"{path}={name}: no {base.__name__} of that name; {nearest(name, options)}")

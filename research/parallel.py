@@ -239,12 +239,12 @@ class Programs:
 
     def evaluate(self, state: TrainState, resident: Mapping[str, Any], fed: Fed) -> dict[str, np.ndarray]:
         """The task's outputs for a batch, [(trials), batch, ...]; the batch is the same for every trial."""
-        step = make_eval_step(self.experiment)
+        step, trials = make_eval_step(self.experiment), self.trials  # not self: the program outlives what is held
 
         def evaluate(state: TrainState, resident: Any, fed: Any) -> dict[str, jax.Array]:
             batch = take(resident, fed)
             one = lambda state: step(state, batch)  # noqa: E731
-            return one(state) if self.trials is None else jax.vmap(one)(state)
+            return one(state) if trials is None else jax.vmap(one)(state)
 
         if "evaluate" not in self._calls:
             self._calls["evaluate"] = jax.jit(evaluate)

@@ -44,6 +44,7 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
         given = paths.flatten(_source(experiment, wanted))
     except RequestError as error:
         raise RequestError(f"init_from: {error}") from None
+    paths.check_patterns("init_skip", experiment.init_skip, given | paths.flatten(wanted))
     problems: list[str] = []
 
     def skipped(path: str) -> bool:

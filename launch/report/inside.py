@@ -83,12 +83,15 @@ def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
     labels = np.asarray(predictor.model.apply(predictor.variables, *inputs)).argmax(-1)
     names = _class_names(predictor.experiment.data, labels)
 
+    if inputs[0].shape[1:3] != images.shape[1:3]:  # cropped or resized on the way: what the model saw
+        images = _stretched(np.asarray(inputs[0]))
+
     drawn: list[Drawn] = []
     kernels = interpretability.convolution_kernels(*inside)
     if kernels and (first := next(iter(kernels))) and kernels[first].shape[2] in (1, 3):
         drawn.append(_filters(first, np.moveaxis(np.asarray(kernels[first]), -1, 0)))
     maps = {path: np.asarray(x[0]) for path, x in interpretability.feature_maps(*inside).items()}
-    if maps:
+    if _by_depth(maps):
         drawn.append(_feature_maps(images[0], maps, split))
     heat = np.asarray(interpretability.saliency(*inside, samples=SMOOTH))
     drawn.append(_saliency(images, heat, names, split))
@@ -114,6 +117,12 @@ def _examples(experiment: Any) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
     others = np.setdiff1d(np.arange(min(len(source), 2 * EXAMPLES)), firsts)
     batch = read(source, np.concatenate([firsts, others])[:EXAMPLES], first)
     return batch, batch[field], split
+
+
+def _stretched(images: np.ndarray) -> np.ndarray:
+    """Normalised images, each stretched to bytes."""
+    low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
+    return np.uint8(255 * (images - low) / np.maximum(high - low, 1e-6))
 
 
 def _class_names(data: Any, labels: np.ndarray) -> list[str]:

@@ -79,7 +79,10 @@ class RandomCrop(Augmentation):
 
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
         """x: [height, width, channels]."""
-        p = self.padding
+        require_image(self, x)
+        p, side = self.padding, min(x.shape[:2])
+        given = f"{self.field!r} is {list(x.shape)} per example"
+        require(p < side, f"RandomCrop: padding={p}, {given}; expected fewer pixels than its shorter side's {side}")
         offset = jax.random.randint(key, (2,), 0, 2 * p + 1)
         padded = jnp.pad(x, ((p, p), (p, p), (0, 0)), mode={"zeros": "constant"}.get(self.mode, self.mode))
         return jax.lax.dynamic_slice(padded, (*offset, 0), x.shape)
@@ -97,6 +100,7 @@ class HorizontalFlip(Augmentation):
 
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
         """x: [height, width, channels]."""
+        require_image(self, x)
         return jnp.where(jax.random.bernoulli(key, self.probability), x[:, ::-1], x)
 
     def check(self) -> None:
@@ -181,3 +185,17 @@ def augment(
 def check_probability(name: str, value: float) -> None:
     """Raises RequestError unless `value` is from 0 to 1."""
     require(0 <= value <= 1, f"{name}={value}: expected 0 to 1")
+
+
+def check_fill(value: float) -> None:
+    """Raises RequestError unless `value` is what a pixel can be, as the data set has it."""
+    require(0 <= value <= 255, f"fill={value}: expected 0 to 255")
+
+
+def require_image(augmentation: Augmentation, x: jax.Array) -> None:
+    """Raises RequestError unless x is an image [height, width, channels]."""
+    if x.ndim != 3:
+        raise RequestError(
+            f"{type(augmentation).__name__}: {augmentation.field!r} is {list(x.shape)} per example; expected an image "
+            "[height, width, channels]"
+        )

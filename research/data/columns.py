@@ -53,6 +53,17 @@ class Columns:
         return Columns({name: x[indices] for name, x in self._columns.items()})
 
 
+class Decoded(Columns):
+    """A source's columns, in memory, whose examples errors call what that source does."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray], source: Source):
+        super().__init__(columns)
+        self._source = source
+
+    def where(self, i: int) -> str:
+        return where(self._source, i)
+
+
 class Subset:
     """Some examples of a source, in the order of `indices`."""
 

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from research.data.augment import Augmentation, check_probability
+from research.data.augment import Augmentation, check_fill, check_probability, require_image
 from research.errors import require
 from research.hparams import hparam
 
@@ -22,7 +22,12 @@ class Cutout(Augmentation):
 
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
         """x: [height, width, channels]."""
+        require_image(self, x)
         height, width, _ = x.shape
+        # From here on nothing is left of the image, whichever its pixel.
+        most = 2 * max(height, width) - 2
+        given = f"{self.field!r} is {list(x.shape)} per example"
+        require(self.size <= most, f"Cutout: size={self.size}, {given}, erased whole; expected at most {most} pixels")
         rows, columns = jax.random.split(key)
         top = jax.random.randint(rows, (), 0, height) - self.size // 2
         left = jax.random.randint(columns, (), 0, width) - self.size // 2
@@ -32,6 +37,7 @@ class Cutout(Augmentation):
     def check(self) -> None:
         super().check()
         require(self.size >= 1, f"size={self.size}: expected at least 1 pixel")
+        check_fill(self.fill)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,7 @@ class RandomErasing(Augmentation):
 
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
         """x: [height, width, channels]."""
+        require_image(self, x)
         height, width, _ = x.shape
         whether, size, shape, place = jax.random.split(key, 4)
         area = jax.random.uniform(size, minval=self.area[0], maxval=self.area[1]) * height * width
@@ -66,6 +73,7 @@ class RandomErasing(Augmentation):
         check_probability("probability", self.probability)
         require(0 < self.area[0] <= self.area[1] <= 1, f"area={self.area}: expected two rising shares of the image")
         require(0 < self.aspect[0] <= self.aspect[1], f"aspect={self.aspect}: expected two rising ratios above 0")
+        check_fill(self.fill)
 
 
 def rectangle(height: int, width: int, top, left, bottom, right) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,7 +11,7 @@ from etils import epath
 
 from research.checks import check_counts
 from research.data.columns import Source
-from research.data.images import MODES, ImageShape, Resize, decode, to_shape
+from research.data.images import ImageShape, Resize, load_image, stack_images
 from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
 
@@ -62,30 +62,18 @@ class ImageFolder(Data):
     def example(self) -> dict[str, np.ndarray]:
         return {"image": np.zeros((*self.size, self.channels), np.uint8), "label": np.zeros((), np.int32)}
 
-    def encode(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Images to predict on: paths, Pillow images, or uint8 arrays [height, width, channels], brought to `size`."""
-        require(
-            isinstance(raw, Sequence | np.ndarray) and not isinstance(raw, str), "expected a list of images or paths"
-        )
-        require(len(raw) > 0, "expected at least one image, got none")
-        return {"image": np.stack([self._encode_one(x, f"image {i}") for i, x in enumerate(raw)])}
+    def encode(self, raw: Any) -> dict[str, np.ndarray]:
+        """Images to predict on, brought to `size`: a list of paths, Pillow images or uint8 arrays [height, width,
+        channels], or one array [image, height, width, channels]; or columns by name, `image` any of these."""
+        if not isinstance(raw, Mapping):
+            return {"image": stack_images(raw, self.shape)}
+        images = {name: stack_images(x, self.shape) for name, x in raw.items() if name == "image"}
+        return super().encode(dict(raw) | images)
 
     def check(self) -> None:
         super().check()
         check_counts(self, "size")
         check_amount("test", self.test)
-
-    def _encode_one(self, image: Any, name: str) -> np.ndarray:
-        import PIL.Image
-
-        if isinstance(image, str) or hasattr(image, "__fspath__"):
-            return load_image(epath.Path(image), self.shape)
-        if isinstance(image, PIL.Image.Image):
-            return to_shape(image, self.shape, name)
-        x = np.asarray(image)
-        good = x.dtype == np.uint8 and x.ndim in (2, 3) and (x.ndim == 2 or x.shape[-1] in MODES)
-        require(good, f"{name}: expected uint8 [height, width, {self.channels}], got {x.dtype} {list(x.shape)}")
-        return to_shape(PIL.Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x), self.shape, name)
 
     def _split_folders(self) -> dict[str, epath.Path]:
         root = epath.Path(self.path)
@@ -138,21 +126,6 @@ class Images:
 
     def where(self, i: int) -> str:
         return str(self.files[i])
-
-
-def load_image(path: epath.Path, shape: ImageShape) -> np.ndarray:
-    """The image in a file, uint8 [height, width, channels] of that shape.
-
-    Raises:
-      RequestError: the line names the file, which is missing, damaged or of other channels.
-    """
-    try:
-        with path.open("rb") as file:
-            return decode(file, shape, str(path))
-    except FileNotFoundError:
-        raise RequestError(f"{path} does not exist; expected an image") from None
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _folders(path: epath.Path) -> list[epath.Path]:

@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from research.data.augment import Augmentation
+from research.data.augment import Augmentation, check_fill
 from research.data.color_jitter import require_channels
 from research.errors import RequestError, require
 from research.hparams import hparam
@@ -35,6 +35,9 @@ class RandAugment(Augmentation):
     The operations are Pillow's, on uint8 images [height, width, 1 or 3], and their ranges AutoAugment's: at magnitude
     30 a rotation by 30 degrees, a shear of 0.3, a translation by 45% of the side, factors 1 ± 0.9 of colour, contrast,
     brightness and sharpness, 4 bits, every pixel solarized.  Signs are drawn.  Pixels that come in are `fill`.
+
+    The scale of `magnitude` is torchvision's, 0 to 30 (of 31 bins).  The paper's and Google's M from 0 to 10 is 3 · M
+    here: ConvNeXt's "9" is 27.
 
     Under `vmap` every operation is computed for every example and one is taken; the five that move pixels share one
     resampling.
@@ -69,6 +72,7 @@ class RandAugment(Augmentation):
         require(self.num_ops >= 0, f"num_ops={self.num_ops}: expected at least 0")
         require(0 <= self.magnitude <= STRONGEST, f"magnitude={self.magnitude:g}: expected 0 to {STRONGEST}")
         require(len(self.operations) > 0, "operations=(): expected at least one")
+        check_fill(self.fill)
 
 
 # -- what moves pixels -------------------------------------------------------------------------------------------------

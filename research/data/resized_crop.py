@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from research.data.augment import Augmentation
+from research.data.augment import Augmentation, require_image
 from research.errors import require
 
 
@@ -19,6 +19,8 @@ class RandomResizedCrop(Augmentation):
     rectangles drawn the first that fits is taken, else the largest central one of an aspect within bounds, as in
     torchvision.  The host decodes to one fixed shape first, somewhat larger than `size` (256 for 224).
 
+    Near the border of the rectangle, interpolation mixes in pixels from outside it, where torchvision crops first.
+
     Evaluation sees images as the host gave them: `CenterCrop` of transforms.py, in `preprocess`, takes their middle.
     """
 
@@ -28,6 +30,7 @@ class RandomResizedCrop(Augmentation):
 
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
         """x: [height, width, channels] to [*size, channels]."""
+        require_image(self, x)
         top, left, height, width = self.window(key, *x.shape[:2])
         scale = jnp.stack([self.size[0] / height, self.size[1] / width])
         moved = -jnp.stack([top, left]) * scale

@@ -13,11 +13,13 @@ from research.errors import require
 
 
 def stratified_order(labels: np.ndarray | int, seed: int, purpose: int = 1) -> np.ndarray:
-    """A permutation of the examples, int64 [n], each prefix of which has the classes in proportion, within one example.
+    """A permutation of the examples, int64 [n], each prefix of which has the classes in proportion.
 
     `labels` is an integer array [n], or just n where there are none.  The r-th example of a class of size m, in random
-    order, gets the place (r + ½) / m, and the order is that of the places.  `purpose` (1, 2, ...) tells several orders
-    of one seed apart; none of them is `order(seed, epoch)`, whose third word of entropy is 0.
+    order, gets the place (r + u) / m, and the order is that of the places; the phases u of the classes, from the
+    largest to the smallest, are spread evenly over (0, 1) (van der Corput, 1935), so that of many rare classes as many
+    have their first example early as their share says.  `purpose` (1, 2, ...) tells several orders of one seed apart;
+    none of them is `order(seed, epoch)`, whose third word of entropy is 0.
     """
     n = labels if isinstance(labels, int) else len(labels)
     shuffled = np.random.default_rng((seed, 0, purpose)).permutation(n)
@@ -27,7 +29,16 @@ def stratified_order(labels: np.ndarray | int, seed: int, purpose: int = 1) -> n
     by_class = np.argsort(group, kind="stable")
     rank = np.empty(n)
     rank[by_class] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return shuffled[np.argsort((rank + 0.5) / sizes[group], kind="stable")]
+    first = np.unique(group, return_index=True)[1]  # of classes as large, the seed decides which comes first
+    phase = np.empty(len(sizes))
+    phase[np.lexsort((first, -sizes))] = [_van_der_corput(i + 1) for i in range(len(sizes))]
+    return shuffled[np.argsort((rank + phase[group]) / sizes[group], kind="stable")]
+
+
+def _van_der_corput(i: int) -> float:
+    """The binary digits of i, mirrored at the point: ½, ¼, ¾, ⅛, ..., of which any run is spread over (0, 1)."""
+    digits = f"{i:b}"
+    return int(digits[::-1], 2) / 2 ** len(digits)
 
 
 def count(amount: float | int, n: int, name: str) -> int:

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import gzip
 import io
+import itertools
 import os
 import re
 import sys
@@ -24,21 +25,25 @@ from etils import epath
 
 from research.checks import check_counts
 from research.data.columns import Source, canonical
-from research.data.images import ImageShape, Resize, decode
+from research.data.images import ImageShape, Resize, decode, stack_images
 from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
+
+Range = tuple[str, int, int]
+"""A split as it was prepared, and the first example of it and the one after the last."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TFDS(Data):
     """A prepared TFDS data set: `TFDS("fashion_mnist")`, `TFDS("penguins/simple", test=0.2, features=...)`.
 
-    `train`, `validation_split` and `test` name splits, slices such as "train[:80%]" included; `test` may also be a
-    fraction or a number of examples to hold out of train.  `features` are (feature, field) pairs to read and what to
-    call them in the batch: (("image", "image"), ("species", "label")); None takes all under their own names, but text.
-    `size` (height, width) is what images are brought to, in the manner of `resize` (see `ImageShape`); None leaves
-    them, and then all have to have one size.  One of other channels than the data set declares is an error, unless
-    `convert` says to convert it.  `data_dir` is by default the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    `train`, `validation_split` and `test` name splits, slices such as "train[:80%]" included, that share no example;
+    `test` may also be a fraction or a number of examples to hold out of train.  `features` are (feature, field) pairs
+    to read and what to call them in the batch: (("image", "image"), ("species", "label")); None takes all under their
+    own names, but text.  `size` (height, width) is what images are brought to, in the manner of `resize` (see
+    `ImageShape`); None leaves them, and then all have to have one size.  One of other channels than the data set
+    declares is an error, unless `convert` says to convert it.  `data_dir` is by default the environment's
+    TFDS_DATA_DIR, else ~/tensorflow_datasets.
     """
 
     name: str
@@ -55,13 +60,12 @@ class TFDS(Data):
     def read(self) -> Splits:
         builder = self._builder()
         fields = self._fields(builder.info.features)
-        train = self._source(builder, fields, "train", self.train)
-        validation = self.validation_split
-        validation = validation and self._source(builder, fields, "validation_split", validation)
-        if isinstance(self.test, str):
-            return Splits(train, validation, self._source(builder, fields, "test", self.test))
-        if self.test is None:
-            return Splits(train, validation)
+        named = ("train", self.train), ("validation_split", self.validation_split), ("test", self.test)
+        found = {field: self._source(builder, fields, field, x) for field, x in named if isinstance(x, str)}
+        self._check_apart({field: source.ranges for field, source in found.items()})
+        train, validation = found["train"], found.get("validation_split")
+        if self.test is None or "test" in found:
+            return Splits(train, validation, found.get("test"))
         train, test = self.hold_out(train, "test")
         return Splits(train, validation, test)
 
@@ -74,15 +78,7 @@ class TFDS(Data):
 
     def example(self) -> dict[str, np.ndarray] | None:
         """From what TFDS knows of the data set, prepared or not; None where sizes differ and `size` says nothing."""
-        try:
-            features = self._builder().info.features
-        except RequestError:  # not prepared, but TFDS may know it
-            import tensorflow_datasets as tfds
-
-            name, config, version = parse_name(self.name)
-            _check_known(name)
-            make = tfds.builder_cls(name)
-            features = make(config=config, version=version, data_dir=os.fspath(self._root())).info.features
+        features = self._features()
         zeros, images = {}, _images(features)
         for feature, field in self._fields(features).items():
             shape = features[feature].shape
@@ -92,6 +88,21 @@ class TFDS(Data):
                 return None
             zeros[field] = canonical(np.zeros(shape, features[feature].np_dtype), field)
         return zeros
+
+    def encode(self, raw: Any) -> dict[str, np.ndarray]:
+        """What to predict on: arrays [example, ...] by name; or, where an example has one image, a list of paths,
+        Pillow images or uint8 arrays [height, width, channels], brought to its shape (as TFDS describes the data set,
+        prepared or not)."""
+        if not isinstance(raw, list | tuple):
+            return super().encode(raw)
+        features = self._features()
+        fields = [field for feature, field in self._fields(features).items() if feature in _images(features)]
+        if len(fields) != 1:
+            return super().encode(raw)
+        example = self.example()
+        require(example is not None, "size=None: images of any size; expected an array [example, height, width, ...]")
+        height, width, channels = example[fields[0]].shape
+        return {fields[0]: stack_images(raw, ImageShape((height, width), channels, self.resize, self.convert))}
 
     def check(self) -> None:
         super().check()
@@ -110,6 +121,18 @@ class TFDS(Data):
                 f"expected array_record, which needs no TensorFlow to read: {self._command()}"
             )
         return builder
+
+    def _features(self) -> Any:
+        """The features of the data set, prepared or not."""
+        try:
+            return self._builder().info.features
+        except RequestError:  # not prepared, but TFDS may know it
+            import tensorflow_datasets as tfds
+
+            name, config, version = parse_name(self.name)
+            _check_known(name)
+            make = tfds.builder_cls(name)
+            return make(config=config, version=version, data_dir=os.fspath(self._root())).info.features
 
     def _root(self) -> epath.Path:
         return data_dir(self.data_dir)
@@ -150,6 +173,15 @@ class TFDS(Data):
         require(bool(fields), f"{self.name!r} holds only text ({', '.join(features)}), which makes no batch as it is")
         return fields
 
+    def _check_apart(self, ranges: dict[str, list[Range]]) -> None:
+        """Raises RequestError where two fields name the same examples."""
+        for (a, of_a), (b, of_b) in itertools.combinations(ranges.items(), 2):
+            for (base, start, stop), (other, first, last) in itertools.product(of_a, of_b):
+                shared = min(stop, last) - max(start, first)
+                if base == other and shared > 0:
+                    given = f"{b}={getattr(self, b)!r} and {a}={getattr(self, a)!r}"
+                    raise RequestError(f"{given} share {shared:,} examples of {base!r}; expected splits apart")
+
     def _source(self, builder: Any, fields: dict[str, str], field: str, split: str) -> Records:
         base = re.split(r"[\[+]", split)[0]
         if base not in builder.info.splits:
@@ -161,14 +193,22 @@ class TFDS(Data):
             name: ImageShape(self.size, channels, self.resize, self.convert)
             for name, channels in _images(builder.info.features).items()
         }
-        return Records(os.fspath(builder.data_dir), split, fields, shapes)
+        return Records(os.fspath(builder.data_dir), split, fields, shapes, _ranges(builder, field, split, base))
 
 
 class Records:
     """A split of a prepared data set, opened where it is first read: a worker process opens its own."""
 
-    def __init__(self, directory: str, split: str, fields: dict[str, str], shapes: dict[str, ImageShape]):
+    def __init__(
+        self,
+        directory: str,
+        split: str,
+        fields: dict[str, str],
+        shapes: dict[str, ImageShape],
+        ranges: list[Range],
+    ):
         self._directory, self._split, self._fields, self._shapes = directory, split, fields, shapes
+        self.ranges = ranges
         self._opened: tuple[Any, Any, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -204,7 +244,12 @@ class Records:
         return np.asarray(values)
 
     def where(self, i: int) -> str:
-        return f"{self._directory}, {self._split}, example {i}"
+        """By its number in the split it is from, whichever slice was asked for."""
+        for base, start, stop in self.ranges:
+            if i < stop - start:
+                return f"{self._directory}, {base}, example {start + i}"
+            i -= stop - start
+        raise IndexError(i)
 
     def _open(self) -> tuple[Any, Any, Any]:
         """(the serialized records, the features that decode them, {image feature: what leaves it encoded})."""
@@ -217,6 +262,25 @@ class Records:
             encoded = dict.fromkeys(self._shapes, tfds.decode.SkipDecoding())
             self._opened = source.data_source, features, encoded
         return self._opened
+
+
+def _ranges(builder: Any, field: str, split: str, base: str) -> list[Range]:
+    """The examples that a split or slice names."""
+    import tensorflow_datasets as tfds
+
+    splits = builder.info.splits
+    try:
+        asked = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+    except (ValueError, NotImplementedError):  # TFDS says so in several ways, some of two lines
+        asked = []
+    stops = [splits[part.splitname].num_examples if part.to is None else part.to for part in asked]
+    found = [(part.splitname, part.from_ or 0, stop) for part, stop in zip(asked, stops, strict=True)]
+    if not found or any(start >= stop for _, start, stop in found):
+        there = f"the {splits[base].num_examples:,} examples of {base!r}"
+        raise RequestError(
+            f"{field}={split!r}: expected a slice of {there}, such as '{base}[:80%]', and not an empty one"
+        )
+    return found
 
 
 def _images(features: Any) -> dict[str, int]:

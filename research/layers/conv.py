@@ -32,14 +32,15 @@ def conv(
 
     Args:
       groups: 1 for a full convolution, the number of channels for a depthwise one.
-      padding: "symmetric" puts kernel_size // 2 zeros on every side, as PyTorch models do; "same" is TensorFlow's and
-        XLA's, which at stride 2 may pad the end more than the start; "valid" pads nothing; or ((top, bottom), (left,
-        right)).
+      padding: "symmetric" puts kernel_size // 2 zeros on every side, as PyTorch models do, but at stride 1 one less
+        before an even kernel, which keeps the size of the map; "same" is TensorFlow's and XLA's, which at stride 2 may
+        pad the end more than the start; "valid" pads nothing; or ((top, bottom), (left, right)).
       kernel_init: None is He's for relu, by the outputs that one input reaches (He et al., 2015).
       kernel: what computes it; see `research.layers.convolve`.
     """
     half = kernel_size // 2
-    named = {"symmetric": ((half, half), (half, half)), "same": "SAME", "valid": "VALID"}
+    sides = ((kernel_size - 1) // 2 if stride == 1 else half, half)
+    named = {"symmetric": (sides, sides), "same": "SAME", "valid": "VALID"}
     # Flax counts the outputs of all groups as reached by one input; only those of its own group are.
     he = nn.initializers.variance_scaling(2.0 * groups, "fan_out", "truncated_normal")
     return nn.Conv(

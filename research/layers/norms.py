@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,8 @@ class BatchNorm(nn.BatchNorm):
     def __call__(self, x: jax.Array, use_running_average: bool | None = None, *, mask=None) -> jax.Array:
         running = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
         if running or mask is not None or self.is_initializing():
-            return super().__call__(x, use_running_average, mask=mask)
+            # The function itself: by its wrapped method, Linen would capture what it returns a second time.
+            return inspect.unwrap(nn.BatchNorm.__call__)(self, x, use_running_average, mask=mask)
         shape = x.shape[-1:]
         means = self.variable("batch_stats", "mean", jnp.zeros, shape)
         variances = self.variable("batch_stats", "var", jnp.ones, shape)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_rates, check_stages
-from research.errors import RequestError, nearest
+from research.checks import check_counts, check_factors, check_images, check_rates, check_size, check_stages
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dense import dense
@@ -58,12 +58,15 @@ class ConvNeXt(Model):
         check_stages(self, "widths", "strides")
         check_counts(self, "depths", "widths", "strides", "classes", "patch_size", "kernel_size", "expansion")
         check_rates(self, "drop_path", "dropout")
+        check_factors(self, "epsilon", "head_epsilon")
 
     @nn.compact
     def __call__(
         self, x: jax.Array, *, train: bool = False, features: bool = False
     ) -> jax.Array | dict[str, jax.Array]:
         """Logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, as a backbone of detectors."""
+        asked = f"ConvNeXt with patch_size={self.patch_size} and strides={self.strides}"
+        check_images(x, asked, least=self.patch_size * math.prod(self.strides))
         norm = {"dtype": self.dtype, "epsilon": self.epsilon}
         maps = {}
         x = self._patches(self.widths[0], self.patch_size, "stem_conv")(x)
@@ -137,7 +140,6 @@ def convnext(size: str = "tiny", **fields: Any) -> ConvNeXt:
     Raises:
       RequestError: there is no such size.
     """
-    if size not in SIZES:
-        raise RequestError(f"size={size!r}: no such ConvNeXt; {nearest(size, SIZES)}")
+    check_size("ConvNeXt", size, SIZES)
     depths, widths, _ = SIZES[size]
     return ConvNeXt(**{"depths": depths, "widths": widths} | fields)

@@ -1,16 +1,21 @@
 """From ResNet to ConvNeXt in the steps of the paper's figure 2 (Liu et al., 2022, section 2).
 
-One model whose fields are the choices of that road: the defaults are ResNet-50, all of `STEPS` together ConvNeXt-T.
+One model whose fields are the choices of that road: the defaults are ResNet-50, all of `STEPS` together ConvNeXt-T
+without its layer scale, which is no step of the paper's: `roadmap(layer_scale=1e-6)` has that too, and so the
+28,589,128 parameters of ConvNeXt-T.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_factors, check_rates, check_stages
+from research.checks import check_counts, check_factors, check_images, check_rates, check_stages
+from research.conform import conform
+from research.errors import require
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dense import dense
@@ -74,8 +79,17 @@ class ConvNeXtRoadmap(Model):
         check_factors(self, "layer_scale")
         check_rates(self, "drop_path")
 
+    def least_side(self) -> int:
+        """Pixels that an image needs each way, so that some are left in the last map."""
+        side = math.prod(self.strides) if self.downsampling == "layer" else 1  # in blocks, strides round up
+        if self.stem == "patch":
+            return side * self.patch_size
+        return (side - 1) * (4 if self.stem == "imagenet" else self.patch_size) + 1
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        asked = f"patch_size={self.patch_size}, strides={self.strides} and downsampling={self.downsampling!r}"
+        check_images(x, f"ConvNeXtRoadmap with stem={self.stem!r}, {asked}", least=self.least_side())
         spec = fields(self)
         modern = self.downsampling == "layer"
         if self.stem == "imagenet":
@@ -127,7 +141,9 @@ class Block(nn.Module):
         for i, (name, channels) in enumerate(convolutions):
             if name == "spatial":
                 groups = channels if spec.depthwise else 1
-                y = self._conv(channels, spec.kernel_size, name, groups=groups, stride=self.stride)(y)
+                sides = ((spec.kernel_size - 1) // 2, spec.kernel_size // 2)  # at any stride as many as the shortcut's
+                kwargs = {"groups": groups, "stride": self.stride, "padding": (sides, sides)}
+                y = self._conv(channels, spec.kernel_size, name, **kwargs)(y)
             else:
                 y = self._conv(channels, 1, name)(y)
             if spec.norms == "all" or i == 0:
@@ -178,11 +194,17 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("layer norm", {"norm": "layer"}),
     ("separate downsampling", {"downsampling": "layer"}),
 )
-"""The paper's steps from ResNet-50 to ConvNeXt-T: what each changes, on top of those before it."""
+"""The paper's steps from ResNet-50 to ConvNeXt-T, its layer scale apart: what each changes, on top of those before."""
 
 
 def roadmap(steps: int = len(STEPS), **fields: Any) -> ConvNeXtRoadmap:
-    """The model after the first `steps` of `STEPS`; `fields` change it."""
+    """The model after the first `steps` of `STEPS`; `fields` change it.
+
+    Raises:
+      RequestError: there are not so many steps.
+    """
+    steps = conform(steps, int, "steps")
+    require(0 <= steps <= len(STEPS), f"steps={steps}: expected a whole number from 0 to {len(STEPS)}")
     changes: dict[str, Any] = {}
     for _, change in STEPS[:steps]:
         changes |= change

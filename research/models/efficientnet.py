@@ -9,8 +9,16 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_factors, check_rates
-from research.errors import RequestError, nearest
+from research.checks import (
+    check_counts,
+    check_factors,
+    check_images,
+    check_rates,
+    check_shares,
+    check_size,
+    check_types,
+)
+from research.errors import RequestError, require
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dense import dense
@@ -90,13 +98,20 @@ class EfficientNet(Model):
 
     def check(self) -> None:
         super().check()
-        check_factors(self, "width", "depth", "squeeze")
+        check_factors(self, "width", "depth", "squeeze", "epsilon")
         check_counts(self, "classes", "stem_channels", "head_channels", "divisor", "image_size")
         check_rates(self, "drop_connect", "dropout")
+        check_shares(self, "momentum", "expand_momentum")
         for i, stage in enumerate(self.stages):
+            check_types(stage, f"stages.{i}.")
             for field in dataclasses.fields(stage):
                 if getattr(stage, field.name) < 1:
                     raise RequestError(f"stages.{i}.{field.name}={getattr(stage, field.name)}: expected at least 1")
+        blocks = len(self.blocks())
+        require(
+            all(0 <= k < blocks for k in self.symmetric_blocks),
+            f"symmetric_blocks={self.symmetric_blocks}: expected 0 <= number < {blocks}, as many as there are blocks",
+        )
 
     def channels(self, base: int) -> int:
         """`base` channels scaled by `width` and rounded to a multiple of `divisor`, never down by more than a tenth."""
@@ -113,8 +128,22 @@ class EfficientNet(Model):
                 found.append((i, j, first if j == 0 else dataclasses.replace(first, stride=1)))
         return tuple(found)
 
+    def least_side(self) -> int:
+        """Pixels that an image needs each way, so that some are left in the last map."""
+        side = 1
+        for k, (_, _, shape) in reversed(list(enumerate(self.blocks()))):
+            side = self._side_before(side, shape.kernel_size, shape.stride, shifted=k not in self.symmetric_blocks)
+        return self._side_before(side, 3, 2, shifted=True)
+
+    def _side_before(self, side: int, kernel_size: int, stride: int, *, shifted: bool) -> int:
+        """The least side of a map of which `strided_conv` makes one of `side`."""
+        shifted = shifted and stride > 1 and self.padding == "shifted"
+        # Only "shifted" pads less than a window's reach: an odd kernel sees two pixels at least, an even one one.
+        return (side - 1) * stride + (1 + kernel_size % 2 if shifted else 1)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        check_images(x, f"EfficientNet with padding={self.padding!r} and these stages", least=self.least_side())
         act = activation(self.activation)
         x = strided_conv(self, self.channels(self.stem_channels), 3, stride=2, name="stem_conv")(x)
         x = act(normalization(self, train, "stem_norm")(x))
@@ -233,7 +262,6 @@ def efficientnet(size: str = "b0", **fields: Any) -> EfficientNet:
     Raises:
       RequestError: there is no such size.
     """
-    if size not in SIZES:
-        raise RequestError(f"size={size!r}: no such EfficientNet; {nearest(size, SIZES)}")
+    check_size("EfficientNet", size, SIZES)
     width, depth, image_size, dropout, _ = SIZES[size]
     return EfficientNet(**{"width": width, "depth": depth, "image_size": image_size, "dropout": dropout} | fields)

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.checks import check_counts, check_rates, check_stages
+from research.checks import check_counts, check_factors, check_images, check_rates, check_shares, check_stages
+from research.conform import conform
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
@@ -77,12 +78,15 @@ class ResNet(Model):
         if self.block == "bottleneck" and any(width < 4 for width in self.widths):
             raise RequestError(f"widths={self.widths}: expected at least 4, as a bottleneck has a quarter inside")
         check_rates(self, "stochastic_depth", "dropout")
+        check_shares(self, "momentum")
+        check_factors(self, "epsilon")
 
     @nn.compact
     def __call__(
         self, x: jax.Array, *, train: bool = False, features: bool = False
     ) -> jax.Array | dict[str, jax.Array]:
         """Logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, as a backbone of detectors."""
+        check_images(x, "ResNet")
         act = activation(self.activation)
         maps = {}
 
@@ -198,6 +202,7 @@ def resnet(layers: int = 50, **fields: Any) -> ResNet:
     Raises:
       RequestError: there is no such size.
     """
+    layers = conform(layers, int, "layers")
     if layers not in SIZES:
         raise RequestError(f"layers={layers}: no such ResNet in the paper; {nearest(str(layers), SIZES)}")
     depths, block, _ = SIZES[layers]
@@ -213,6 +218,7 @@ def cifar_resnet(layers: int = 20, **fields: Any) -> ResNet:
     Raises:
       RequestError: `layers` is not 6n + 2.
     """
+    layers = conform(layers, int, "layers")
     if layers < 8 or layers % 6 != 2:
         raise RequestError(f"layers={layers}: expected 6n + 2, such as 20, 32, 44, 56 or 110")
     base = {

@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_rates
+from research.checks import check_counts, check_images, check_rates
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dense import dense
@@ -51,6 +51,8 @@ class SimpleCNN(Model):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        halvings = len(self.channels) if self.pool in ("max", "average") else 0  # a stride leaves a last pixel
+        check_images(x, f"SimpleCNN with channels={self.channels} and pool={self.pool!r}", least=2**halvings)
         act = activation(self.activation)
         for i, channels in enumerate(self.channels):
             stride = 2 if self.pool == "stride" else 1

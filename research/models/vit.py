@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.checks import check_counts, check_rates
-from research.errors import RequestError, nearest
+from research.checks import check_counts, check_factors, check_images, check_rates, check_size
+from research.errors import RequestError
 from research.layers.activations import Activation, activation
 from research.layers.attention import Kernel, MultiHeadAttention, check_heads
 from research.layers.conv import conv
@@ -30,7 +30,7 @@ class ViT(Model):
 
     Attributes:
       image_size: side of the images that learned positions are made for, in pixels, or (height, width).  Images of
-        other sizes will do: positions are interpolated to their grid.
+        other multiples of `patch_size` will do: positions are interpolated to their grid.
       patch_size: side of a patch, in pixels.
       width: features of a token.
       depth: blocks.
@@ -83,6 +83,7 @@ class ViT(Model):
         if self.positions == "sincos" and self.width % 4:
             raise RequestError(f"width={self.width}: expected a multiple of 4 for positions='sincos'")
         check_rates(self, "dropout", "attention_dropout", "drop_path")
+        check_factors(self, "norm_epsilon")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -92,11 +93,13 @@ class ViT(Model):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        patch = self.patch_size
+        check_images(x, f"ViT with patch_size={patch}", least=patch, multiple=patch)
         wide = param_dtype(self.dtype)
         x = conv(
             self.width,
-            self.patch_size,
-            stride=self.patch_size,
+            patch,
+            stride=patch,
             padding="valid",
             use_bias=True,
             dtype=self.dtype,
@@ -210,7 +213,6 @@ def vit(size: str = "b", patch_size: int = 16, **fields: Any) -> ViT:
     Raises:
       RequestError: there is no such size.
     """
-    if size not in SIZES:
-        raise RequestError(f"size={size!r}: no such ViT; {nearest(size, SIZES)}")
+    check_size("ViT", size, SIZES)
     width, depth, num_heads = SIZES[size]
     return ViT(**{"width": width, "depth": depth, "num_heads": num_heads, "patch_size": patch_size} | fields)

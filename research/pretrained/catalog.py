@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from flax import linen as nn
 from research.errors import RequestError, nearest
 from research.pretrained import convnext, efficientnet, gpt2, llama, marian, resnet, rnn, timm_config, vit, whisper
 from research.pretrained.family import Family, Variant
+from research.pretrained.files import is_hub_id
 
 FAMILIES: tuple[Family, ...] = (
     resnet.FAMILY,
@@ -30,11 +32,33 @@ def variants() -> dict[str, Variant]:
 
 
 def find_variant(name: str) -> tuple[Family, Variant]:
-    """The family and the variant of that name."""
+    """The family and the variant of that name.
+
+    Raises:
+      RequestError: there is none; the line names the one that timm, torchvision or the hub calls so, or the nearest.
+    """
     for family in FAMILIES:
         if name in family.variants:
             return family, family.variants[name]
-    raise RequestError(f"model={name!r}: no published model of this name; {nearest(name, variants())}")
+    raise RequestError(f"model={name!r}: no published model of this name; {_meant(name)}")
+
+
+def _meant(name: str) -> str:
+    """What to type instead of a name that is no variant's."""
+    ours = {name: name for name in variants()}
+    for variant, found in variants().items():
+        ours |= {other.lower(): variant for other in (found.hub, *found.elsewhere) if other is not None}
+    plain = name.lower()
+    # timm's name may have its organisation before it, and behind it what the weights were trained on.
+    architecture = plain.rpartition("/")[2].partition(".")[0]
+    if (variant := ours.get(plain) or ours.get(architecture)) is not None:
+        return f"did you mean {variant!r}?"
+    if any(architecture in family.architectures for family in FAMILIES) or is_hub_id(name):
+        return f"did you mean 'auto', with {'it' if is_hub_id(name) else 'the folder that holds it'} as the source?"
+    close = difflib.get_close_matches(plain, ours, 1, 0.8)
+    if close and ours[close[0]] != close[0]:
+        return f"did you mean {ours[close[0]]!r}?"
+    return nearest(name, (*variants(), "auto"))
 
 
 def family_of(model: nn.Module) -> Family:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,10 +32,11 @@ def numbers(config: Mapping[str, Any], key: str, file: str = "the config") -> tu
 
 
 def row(config: Mapping[str, Any], key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """The whole numbers listed under a key, one for each stage."""
-    value = config.get(key) or default
+    """The whole numbers listed under a key; the default where there is none, or null.  Empty only if the default is."""
+    value = default if config.get(key) is None else config[key]
     listed = isinstance(value, list | tuple) and all(type(item) is int for item in value)
-    require(listed, f"{key}={value!r} in the config: expected a list of whole numbers")
+    expected = "a list of whole numbers" + (", one for each stage" if default else "")
+    require(listed and (bool(value) or not default), f"{key}={value!r} in the config: expected {expected}")
     return tuple(value)
 
 
@@ -54,4 +56,5 @@ def side(config: Mapping[str, Any], key: str, default: int) -> Any:
 
 
 def _plain(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max  # which NaN is not either
+    return finite and not isinstance(value, bool)

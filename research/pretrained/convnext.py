@@ -150,7 +150,7 @@ def key_maps(model: ConvNeXt) -> tuple[KeyMap, ...]:
     return huggingface(), timm(convolutional=False), timm(convolutional=True), torchvision(model)
 
 
-def adapted(model: ConvNeXt, name: str, publisher: str, shapes: Shapes) -> ConvNeXt:
+def adapted(model: ConvNeXt, name: str, publisher: str, shapes: Shapes, stated: ConvNeXt | None = None) -> ConvNeXt:
     """With the publisher's epsilons; torchvision's and timm's are the paper's everywhere."""
     return model.clone(epsilon=1e-6, head_epsilon=1e-12 if publisher == "huggingface" else None)
 

@@ -19,7 +19,7 @@ from research.pretrained.family import (
     images,
     only,
 )
-from research.pretrained.mapping import KERNEL, KeyMap, batch_norm, drop_ones, kernel
+from research.pretrained.mapping import KERNEL, Alias, KeyMap, batch_norm, drop_ones, kernel
 from research.pretrained.preprocessing import Preprocessing
 
 POINTWISE = drop_ones((2, 3)).then(KERNEL)
@@ -133,6 +133,10 @@ def huggingface(model: EfficientNet) -> KeyMap:
             kernel(f"{theirs}.projection.project_conv", f"{ours}/project_conv"),
             batch_norm(f"{theirs}.projection.project_bn", f"{ours}/project_norm"),
         ]
+    entries += [  # files of the model without a head
+        Alias("embeddings.{rest*}", "efficientnet.embeddings.{rest}"),
+        Alias("encoder.{rest*}", "efficientnet.encoder.{rest}"),
+    ]
     return KeyMap("huggingface", tuple(entries))
 
 
@@ -195,7 +199,9 @@ KERAS = {"padding": "same", "epsilon": 1e-3, "momentum": 0.99}
 """What the authors' code, TensorFlow's, trained with; what PyTorch's trained with stands in `adapted`."""
 
 
-def adapted(model: EfficientNet, name: str, publisher: str, shapes: Shapes) -> EfficientNet:
+def adapted(
+    model: EfficientNet, name: str, publisher: str, shapes: Shapes, stated: EfficientNet | None = None
+) -> EfficientNet:
     """With the padding and epsilon that this publisher's weights were trained with.
 
     Nothing in timm's files tells the authors' weights (tf_efficientnet) from its own: a model without a name stays as
@@ -203,7 +209,8 @@ def adapted(model: EfficientNet, name: str, publisher: str, shapes: Shapes) -> E
     of sizes that the network was not made for.
     """
     wide = publisher == "torchvision" and model.width > 1.5  # B5, B6 and B7
-    pytorch = {"padding": "symmetric", "epsilon": 1e-3 if wide else 1e-5, "momentum": 0.9}
+    norm = {"epsilon": 1e-3, "momentum": 0.99} if wide else {"epsilon": 1e-5, "momentum": 0.9}
+    pytorch = {"padding": "symmetric", **norm}
     ways = {
         "huggingface": (KERAS, KERAS | {"padding": "shifted"}),
         "timm": (KERAS, pytorch) if name.startswith("tf_") else (pytorch, KERAS),

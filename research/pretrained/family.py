@@ -11,23 +11,33 @@ from flax import linen as nn
 
 from research.errors import nearest, require
 from research.layers.activations import Activation
+from research.pretrained.class_names import by_number
 from research.pretrained.mapping import KeyMap
 from research.pretrained.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A published size: how to build it and the hub repository that holds it (None: there is no usual one)."""
+    """A published size.
+
+    Attributes:
+      build: makes the model.
+      hub: the repository that holds it; None: there is no usual one.
+      elsewhere: what timm and torchvision call it, where that is not our name.
+    """
 
     build: Callable[[], nn.Module]
     hub: str | None = None
+    elsewhere: tuple[str, ...] = ()
 
 
 Shapes = Mapping[str, tuple[int, ...]]
 """{our path: the shape of the published tensor that fills it}."""
 
 
-def _as_built(model: nn.Module, name: str, publisher: str, shapes: Shapes) -> nn.Module:
+def _as_built(
+    model: nn.Module, name: str, publisher: str, shapes: Shapes, stated: nn.Module | None = None
+) -> nn.Module:
     return model
 
 
@@ -46,8 +56,9 @@ class Family:
       from_config: a Hugging Face config to a model of ours.
       key_maps: a model's key maps, one per publisher; the one whose names fit a file best is used.
       inputs: abstract arguments of `model.init`, by name.
-      adapted: (model, variant's name, publisher, shapes in the file) to the model as the file has it: publishers differ
-        in `details`, files in the size of images.  The name of a model that is no variant is "".
+      adapted: (model, variant's name, publisher, shapes in the file, the model that a config.json beside it states or
+        None) to the model as the file has it: publishers differ in `details`, files in the size of images.  The name of
+        a model that is no variant is "".  Stated details are set afterwards.
       details: fields that no tensor's shape tells and in which publishers differ, such as padding and epsilon.
       head: paths of the leaves that a new head replaces; the model's field `classes` sizes them.  Empty: no such head.
       head_bias: the leaf whose published shape tells the number of classes in a file.
@@ -65,7 +76,7 @@ class Family:
     from_config: Callable[[Mapping[str, Any]], nn.Module]
     key_maps: Callable[[Any], tuple[KeyMap, ...]]
     inputs: Callable[[Any], dict[str, jax.ShapeDtypeStruct]]
-    adapted: Callable[[Any, str, str, Shapes], nn.Module] = _as_built
+    adapted: Callable[[Any, str, str, Shapes, Any], nn.Module] = _as_built
     details: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
     head_bias: str | None = None
@@ -97,7 +108,7 @@ def images(height: int, width: int | None = None, channels: int = 3) -> dict[str
 
 def hf_classes(config: Mapping[str, Any]) -> int:
     """The number of classes that a Hugging Face config names, 2 where it names none."""
-    return config.get("num_labels") or len(config.get("id2label") or (0, 1))
+    return config.get("num_labels") or len(by_number(config)) or 2
 
 
 _HF_ACTIVATIONS = {

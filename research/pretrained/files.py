@@ -25,7 +25,11 @@ HUB_FILES = (
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
-    """{name: array} over the shards of one checkpoint; a tensor is read when it is asked for."""
+    """{name: array} over the shards of one checkpoint; a tensor is read when it is asked for.
+
+    Raises:
+      RequestError: a shard is missing or damaged, or two of them hold the same tensor.
+    """
 
     def __init__(self, source: pathlib.Path, shards: tuple[pathlib.Path, ...]):
         from safetensors import SafetensorError, safe_open
@@ -38,6 +42,8 @@ class Checkpoint(Mapping[str, np.ndarray]):
                 file = safe_open(shard, framework="numpy")
             except (SafetensorError, OSError) as error:
                 raise RequestError(f"{shard} is no safetensors file or is damaged: {error}") from None
+            twice = [name for name in file.keys() if name in self._files]  # noqa: SIM118 (it is no mapping)
+            require(not twice, f"{source}: in two of its shards: {', '.join(twice)}")
             self._files |= dict.fromkeys(file.keys(), file)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -46,6 +52,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
         return tuple(self._files[name].get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> str:
+        """The format's name of a tensor's dtype ("F32", "I8"), without reading it."""
+        return self._files[name].get_slice(name).get_dtype()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -58,7 +68,7 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
     """Opens `model.safetensors`, `model.safetensors.index.json`, or the folder that holds either.
 
     Raises:
-      RequestError: there is none, several fit, or a shard is missing or damaged.
+      RequestError: there is none, several fit, the index is none, or a shard is missing, damaged or elsewhere.
     """
     if path.is_dir():
         found = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
@@ -69,12 +79,22 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
     if path.suffix == ".json":
         index = read_json(path)
         require("weight_map" in index, f"{path}: no index of shards, the key 'weight_map' is missing")
-        return Checkpoint(path, tuple(path.parent / name for name in sorted(set(index["weight_map"].values()))))
+        shards = index["weight_map"]
+        named = isinstance(shards, dict) and bool(shards) and all(isinstance(name, str) for name in shards.values())
+        require(named, f"{path}: weight_map={shards!r:.80}: expected an object, the name of a shard for each tensor")
+        away = [name for name in dict.fromkeys(shards.values()) if not name or {"/", "\\"} & {*name} or name == ".."]
+        require(not away, f"{path}: shards {', '.join(map(repr, away))}: expected names of files in the same folder")
+        return Checkpoint(path, tuple(path.parent / name for name in sorted(set(shards.values()))))
     require(path.suffix == ".safetensors", f"{path}: weights are read from .safetensors files only (no pickle)")
     return Checkpoint(path, (path,))
 
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether `source` is spelled as a repository on the hub is, "org/name"."""
+    return bool(_HUB_ID.fullmatch(source))
 
 
 def is_checkpoint(source: str) -> bool:
@@ -86,7 +106,7 @@ def is_checkpoint(source: str) -> bool:
     if path.is_dir():
         return any(path.glob("*.safetensors"))
     there = path.exists() or path.suffix == ".safetensors"
-    return there or (bool(_HUB_ID.fullmatch(source)) and not path.parent.exists())
+    return there or (is_hub_id(source) and not path.parent.exists())
 
 
 def locate(source: str | pathlib.Path) -> pathlib.Path:
@@ -94,8 +114,8 @@ def locate(source: str | pathlib.Path) -> pathlib.Path:
     path = pathlib.Path(source).expanduser()
     if path.exists():
         return path
-    is_hub_id = _HUB_ID.fullmatch(str(source)) and path.suffix not in (".safetensors", ".json")
-    require(bool(is_hub_id), f"{source}: no such file or folder, and no hub repository either (org/name)")
+    on_hub = is_hub_id(str(source)) and path.suffix not in (".safetensors", ".json")
+    require(on_hub, f"{source}: no such file or folder, and no hub repository either (org/name)")
     return _download(str(source))
 
 

@@ -9,6 +9,7 @@ Reading is strict: every tensor of the file is used once, every parameter of the
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from research.conform import conform
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
 from research.pretrained import class_names as labels
 from research.pretrained import files, generation_config, mapping, timm_config
-from research.pretrained.catalog import family_in, family_of, find_variant, from_config
+from research.pretrained.catalog import FAMILIES, family_in, family_of, find_variant, from_config
 from research.pretrained.family import Family, Shapes
 from research.pretrained.mapping import KeyMap
 from research.pretrained.preprocessing import Preprocessing, from_hf, from_timm
@@ -75,12 +77,19 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
           classes have names.
 
         Raises:
-          RequestError: this model does not classify images; there is none, or one that cannot be read.
+          RequestError: this model does not classify images; there is none, or one that cannot be read; `batch_size` is
+            no number of them.
         """
         require(self.preprocessing is not None, f"predict: {type(self.model).__name__} does not classify images")
         listed = isinstance(images, Sequence | np.ndarray) and not isinstance(images, str | bytes)
         require(listed, f"images: expected a list of them, got {type(images).__name__}; put a single one in a list")
+        shape = images.shape if isinstance(images, np.ndarray) else (0,) * 4
+        require(
+            len(shape) == 4,
+            f"images: one array {list(shape)}; expected [images, height, width, channels]; put a single one in a list",
+        )
         require(len(images) > 0, "images: an empty list; expected at least one image")
+        batch_size = conform(batch_size, int, "batch_size")
         require(batch_size > 0, f"batch_size={batch_size}: expected at least 1")
         size, parts = min(batch_size, len(images)), []
         for start in range(0, len(images), size):
@@ -140,19 +149,35 @@ def load_pretrained(
       `model, variables` (unpack it), with `.predict`, `.preprocessing` and `.class_names`.
 
     Raises:
-      RequestError: the name is unknown, the source or a config cannot be read, or the file does not fit; then every
-        missing, unknown and misshapen tensor is named.
+      RequestError: an argument is of another kind, the name is unknown, the source or a config cannot be read, or the
+        file does not fit; then every missing, unknown and misshapen tensor is named, and every one without
+        floating-point numbers; and the family that the file looks like, where that is another.
     """
     known = get_args(DType)
     require(dtype is None or dtype in known, f"dtype={dtype!r}: {nearest(str(dtype), known)}")
-    name = model if isinstance(model, str) and model != "auto" else ""
-    if name:
+    classes = conform(classes, int | None, "classes")
+    image_size = conform(image_size, int | tuple[int, int] | None, "image_size")
+    sides = image_size if isinstance(image_size, tuple) else (1 if image_size is None else image_size,)
+    require(min(sides) > 0, f"image_size={image_size}: expected at least 1 pixel")
+    seed = conform(seed, int, "seed")
+    if isinstance(model, type):
+        raise RequestError(f"model={model.__name__}: a class; expected a model of it, {model.__name__}(...)")
+    require(
+        isinstance(model, str | Mapping | nn.Module),
+        f"model={model!r:.80}: expected a published model's name, 'auto', a model of ours, or a parsed config.json",
+    )
+    name = model if isinstance(model, str) and model != "auto" else None
+    if name is not None:
         family, variant = find_variant(name)
         source = variant.hub if source is None else source
-    require(source is not None, "source: expected a .safetensors file, a folder, or a hub repository (org/name)")
+    require(
+        isinstance(source, str | os.PathLike) and source != "",
+        f"source{'' if source is None else f'={source!r:.80}'}: expected a .safetensors file, a folder, or a hub "
+        "repository (org/name)",
+    )
     path = files.locate(os.fspath(source))
     config = model if isinstance(model, Mapping) else files.beside(path, "config.json")
-    if name:
+    if name is not None:
         built = variant.build()
     elif isinstance(model, nn.Module):
         family, built = family_of(model), model
@@ -173,9 +198,10 @@ def load_pretrained(
         else:
             break
     else:
-        raise errors[0]
+        beside = files.beside(path, "config.json")
+        raise RequestError(f"{_another(family, built, tensors, beside)}{errors[0]}")
 
-    preprocessing = family.preprocessing(built, key_map.publisher)
+    preprocessing = _usual(family, built, key_map.publisher)
     published = timm_config.constants(config or {})
     if preprocessing is not None:
         preprocessing = preprocessing.for_channels(mapping.flatten(variables)[family.input_kernel].shape[-2])
@@ -192,6 +218,12 @@ def load_pretrained(
     names = labels.read(published, built.classes) if family.head and classes is None else None
     generation = files.beside(path, generation_config.FILE) or config
     return Pretrained(built, variables, preprocessing, key_map.publisher, names, generation)
+
+
+def _usual(family: Family, model: nn.Module, publisher: str) -> Preprocessing | None:
+    """How the publisher's own code prepares images for the model."""
+    usual = family.preprocessing(model, publisher)
+    return usual and dataclasses.replace(usual, even_corner=publisher != "huggingface")
 
 
 def read_into(
@@ -237,18 +269,39 @@ def read_into(
         if published != model:
             _, variables = family.resized(published, variables, model.image_size)
         return jax.tree.map(np.asarray, variables)
-    raise RequestError(f"{errors[0]}; name what is to stay fresh in init_skip, such as 'params/head/*'")
+    another = _another(family, model, tensors, config)
+    raise RequestError(f"{another}{errors[0]}; name what is to stay fresh in init_skip, such as 'params/head/*'")
 
 
 def _as_trained(
     family: Family, model: nn.Module, name: str, publisher: str, shapes: Shapes, config: Mapping[str, Any] | None
 ) -> nn.Module:
     """The model with the details that the config.json beside the weights states, or the publisher's usual ones."""
-    model = family.adapted(model, name, publisher, shapes)
     if config is None or not family.details or family_in(config) is not family:
-        return model
+        return family.adapted(model, name, publisher, shapes, None)
     _, stated = from_config(config)
+    model = family.adapted(model, name, publisher, shapes, stated)
     return model.clone(**{name: getattr(stated, name) for name in family.details})
+
+
+def _another(family: Family, model: nn.Module, tensors: files.Checkpoint, config: Mapping[str, Any] | None) -> str:
+    """A head for the line that says what does not fit: the other family that the file is of, as far as that shows."""
+    asked, config = family.model.__name__, config or {}
+    for key in ("architecture", "model_type"):
+        if config.get(key) is not None and family_in(config) is not family:
+            return f"{tensors.source}: not {asked}'s, the config.json beside it says {key}={config[key]!r:.80}; "
+
+    def fits(family: Family, model: nn.Module) -> float:
+        return max(mapping.share(key_map, tensors) for key_map in family.key_maps(model))
+
+    own = fits(family, model)
+    if own >= 0.5:
+        return ""
+    # The last variant is the largest, and the names of the smaller are among its names.
+    others = [(fits(x, [*x.variants.values()][-1].build()), x) for x in FAMILIES if x is not family and x.variants]
+    most, likely = max(others, key=lambda pair: pair[0])
+    looks = f"looks like {likely.model.__name__}'s" if most > 0.5 else "hardly a name in it is one of its names"
+    return f"{tensors.source}: not {asked}'s, {looks}; "
 
 
 def fitting(family: Family, model: nn.Module, names: Mapping[str, Any]) -> list[KeyMap]:
@@ -267,7 +320,7 @@ def fitting(family: Family, model: nn.Module, names: Mapping[str, Any]) -> list[
 def _read(
     family: Family,
     model: nn.Module,
-    name: str,
+    name: str | None,
     key_map: KeyMap,
     tensors: files.Checkpoint,
     config: Mapping[str, Any] | None,
@@ -278,7 +331,7 @@ def _read(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The model as the file has it, and its variables."""
     shapes = _shapes_in_file(family, model, key_map, tensors)
-    if name:
+    if name is not None:
         model = _as_trained(family, model, name, key_map.publisher, shapes, config)
         if family.head_bias in shapes:
             model = model.clone(classes=shapes[family.head_bias][0])

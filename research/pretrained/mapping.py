@@ -23,6 +23,7 @@ import dataclasses
 import difflib
 import functools
 import re
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -148,7 +149,7 @@ class KeyMap:
     publisher: str
     entries: tuple = ()
 
-    def of(self, kind: type[Kind]) -> list[Kind]:
+    def of(self, kind: type[Kind] | types.UnionType) -> list[Kind]:
         return [entry for entry in _flat(self.entries) if isinstance(entry, kind)]
 
 
@@ -230,6 +231,14 @@ def published_names(key_map: KeyMap, leaves: Mapping[str, Any]) -> list[str]:
     return [name for step in plan(key_map, leaves) for name in step.theirs]
 
 
+def share(key_map: KeyMap, names: Iterable[str]) -> float:
+    """Of the names in a file, the part that the key map speaks of, whatever the model's depth."""
+    patterns = [pattern for entry in key_map.of(Rule | Tied | Unused) for pattern in _tuple(entry.theirs)]
+    spelled = canonical(key_map, names).values()
+    spoken_of = sum(any(_match(pattern, name) is not None for pattern in patterns) for name in spelled)
+    return spoken_of / max(len(spelled), 1)
+
+
 def canonical(key_map: KeyMap, names: Iterable[str]) -> dict[str, str]:
     """{name in the file: the published name that the rules speak of}, older spellings replaced."""
     aliases = key_map.of(Alias)
@@ -260,7 +269,8 @@ def to_ours(
         them in any shape or not at all.
 
     Raises:
-      RequestError: names every tensor that is missing, unknown, of another shape, given twice, or tied and not equal.
+      RequestError: names every tensor that is missing, unknown, of another shape, given twice, tied and not equal, or
+        not of floating-point numbers, as those of quantised files are not.
     """
     leaves = flatten(expected)
     steps = plan(key_map, leaves)
@@ -280,16 +290,19 @@ def to_ours(
         name for name in in_file if name not in known and all(_match(pattern, name) is None for pattern in optional)
     ]
     missing = [name for name in needed if name not in in_file]
+    read = [in_file[name] for name in dict.fromkeys((*needed, *copies)) if name in in_file]
+    dtypes = {name: dtype for name in read if (dtype := _dtype(tensors, name)) not in _FLOATS}
     differ = [
         f"{in_file[name]} (tied to {in_file[to]})"
         for name, to in copies.items()
-        if not np.array_equal(tensors[in_file[name]], tensors[in_file[to]])
+        if dtypes.keys().isdisjoint((in_file[name], in_file[to]))
+        and not np.array_equal(tensors[in_file[name]], tensors[in_file[to]])
     ]
 
     filled: dict[str, np.ndarray] = {}
     misshapen: list[str] = []
     for step in wanted:
-        if any(name not in in_file for name in step.theirs):
+        if any(name not in in_file or in_file[name] in dtypes for name in step.theirs):
             continue
         theirs = tuple(np.asarray(tensors[in_file[name]]) for name in step.theirs)
         shapes = [tuple(leaves[path].shape[step.layer is not None :]) for path in step.ours]
@@ -315,6 +328,7 @@ def to_ours(
         _listed("of another shape", misshapen),
         _listed("given twice", twice),
         _listed("tied but not equal", differ),
+        _listed("not of F16, BF16, F32 or F64 (quantised?)", [f"{name} {dtype}" for name, dtype in dtypes.items()]),
     )
     require(not any(problems), f"{source} does not fit: {'; '.join(filter(None, problems))}")
     return unflatten_leaves(filled)
@@ -402,12 +416,19 @@ def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _guess(name: str, missing: list[str]) -> str:
+    if len(missing) > 50:  # of another depth or family: a likeness is chance, and comparing them all takes long
+        return name
     close = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
     return f"{name} (is it {close[0]}?)" if close else name
 
 
-def _listed(what: str, names: list[str], limit: int = 20) -> str:
-    if not names:
-        return ""
-    more = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return f"{len(names)} {what}: {', '.join(names[:limit])}{more}"
+def _listed(what: str, names: list[str]) -> str:
+    return f"{len(names)} {what}: {', '.join(names)}" if names else ""
+
+
+_FLOATS = {"F16", "BF16", "F32", "F64", "float16", "bfloat16", "float32", "float64"}
+
+
+def _dtype(tensors: Mapping[str, Any], name: str) -> str:
+    """As the file names it, without reading the tensor; of arrays at hand, as NumPy does."""
+    return tensors.dtype(name) if hasattr(tensors, "dtype") else str(np.asarray(tensors[name]).dtype)

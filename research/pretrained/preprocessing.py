@@ -34,6 +34,8 @@ class Preprocessing:
       interpolation: how to resize.
       mean, std: per channel, of scaled values; as many as the model sees channels.
       scale: factor on values of 0…255, before mean and std.
+      even_corner: whether a crop's corner that falls between two pixels is at the even one, as torchvision and timm
+        have it; else at the smaller, as Hugging Face has it.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -43,6 +45,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     scale: float = 1 / 255
+    even_corner: bool = False
 
     def check(self) -> None:
         require(min(self.size) > 0, f"image_size={self.image_size}: expected at least 1 pixel")
@@ -97,7 +100,8 @@ class Preprocessing:
                 wide = tall * pixels.width // pixels.height
             else:
                 tall = wide * pixels.height // pixels.width
-        left, top = (wide - width) // 2, (tall - height) // 2
+        # Python's round, which is that of torchvision's CenterCrop, takes the even one of two numbers as near.
+        left, top = (round(x / 2) if self.even_corner else x // 2 for x in (wide - width, tall - height))
         pixels = pixels.resize((wide, tall), Image.Resampling[self.interpolation.upper()])
         cropped = np.asarray(pixels.crop((left, top, left + width, top + height)), np.float32)
         return self.normalize(cropped.reshape(height, width, -1)).astype(np.float32)
@@ -153,7 +157,7 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
 
     resample = config.get("resample")
     require(
-        resample is None or resample in _PILLOWS,
+        resample is None or (resample in tuple(_PILLOWS) and not isinstance(resample, bool)),
         f"resample={resample!r} in {file}: expected {', '.join(f'{n} ({name})' for n, name in _PILLOWS.items())}",
     )
     scale = (numbers(config, "rescale_factor", file) or (default.scale,))[0]
@@ -163,6 +167,7 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
     # EfficientNet's processor: values of -1…1 before mean and std; and divides by std once more.
     offset, again = float(bool(config.get("rescale_offset"))), bool(config.get("include_top"))
     rescales = config.get("do_rescale", True) is not False
+    require(scale > 0 or not rescales, f"rescale_factor={scale} in {file}: expected a number above 0")
     read = Preprocessing(
         image_size=seen[0] if seen[0] == seen[1] else seen,
         crop=float(crop),
@@ -176,7 +181,7 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
 
 
 def to_hf(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The `preprocessor_config.json` from which `from_hf` and transformers make the same.
+    """The `preprocessor_config.json` from which `from_hf` and transformers make the same, but for `even_corner`.
 
     Raises:
       RequestError: no processor of transformers crops to anything but a square from an image that keeps its ratio.
@@ -215,7 +220,7 @@ def from_timm(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
     require(len(size) == 2, f"input_size={config.get('input_size')} in {file}: expected [channels, height, width]")
     modes = {"center": False, "squash": True}
     mode = config.get("crop_mode") or "center"
-    require(mode in modes, f"crop_mode={mode!r} in {file}: {nearest(str(mode), modes)}")
+    require(mode in tuple(modes), f"crop_mode={mode!r} in {file}: {nearest(str(mode), modes)}")
     height, width = map(int, size)
     read = Preprocessing(
         image_size=height if height == width else (height, width),
@@ -224,6 +229,7 @@ def from_timm(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
         interpolation=config.get("interpolation") or default.interpolation,
         mean=numbers(config, "mean", file) or default.mean,
         std=numbers(config, "std", file) or default.std,
+        even_corner=True,
     )
     return _checked(read.for_channels(len(default.mean)), file)
 

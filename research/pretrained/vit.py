@@ -70,14 +70,15 @@ def from_timm(config: Mapping[str, Any]) -> ViT:
     )  # fmt: skip
     pool = config.get("global_pool", "token")
     require(pool in ("token", "avg"), f"global_pool={pool!r}: expected 'token' or 'avg'")
-    fc_norm, width = config.get("fc_norm"), whole(config, "embed_dim", 768)
+    fc_norm, width, ratio = config.get("fc_norm"), whole(config, "embed_dim", 768), number(config, "mlp_ratio", 4.0)
+    require(0 < ratio < 1e6, f"mlp_ratio={ratio} in the config: expected a number above 0, such as 4")
     return ViT(
         image_size=side(config, "img_size", 224),
         patch_size=one(config, "patch_size", 16),
         width=width,
         depth=config.get("depth", 12),
         num_heads=config.get("num_heads", 12),
-        mlp_width=int(width * number(config, "mlp_ratio", 4.0)),
+        mlp_width=int(width * ratio),
         classes=config.get("num_classes", 1000),
         class_token=config.get("class_token", True),
         pool="average" if pool == "avg" else "token",
@@ -169,14 +170,29 @@ def key_maps(model: ViT) -> tuple[KeyMap, ...]:
     return huggingface(block), timm(model, block), torchvision(block)
 
 
-def adapted(model: ViT, name: str, publisher: str, shapes: Shapes) -> ViT:
-    """With the publisher's epsilon, and for images of the size that the file's positions were learned on."""
+def adapted(model: ViT, name: str, publisher: str, shapes: Shapes, stated: ViT | None = None) -> ViT:
+    """With the publisher's epsilon, and for images of the size that the file's positions were learned on.
+
+    Which grid so many positions are of is what the config says, else what the model is built for, else a square.
+
+    Raises:
+      RequestError: the positions are as many as neither has, and no square.
+    """
     model = model.clone(norm_epsilon=1e-12 if publisher == "huggingface" else 1e-6)
-    if "params/positions" in shapes:
-        tokens = shapes["params/positions"][1] - model.class_token
-        if tokens != math.prod(model.grid):
-            model = model.clone(image_size=math.isqrt(tokens) * model.patch_size)
-    return model
+    learned = shapes.get("params/positions", ())
+    if len(learned) != 3 or ("params/class_token" in shapes) != model.class_token:
+        return model  # reading the file then says what does not fit
+    tokens = learned[1] - model.class_token
+    for known in (stated, model):
+        if known is not None and math.prod((at := model.clone(image_size=known.image_size)).grid) == tokens:
+            return at
+    side = math.isqrt(max(tokens, 0))
+    require(
+        side > 0 and side**2 == tokens,
+        f"image_size: {tokens} positions in the file are no square grid; expected a config.json beside it that says "
+        "its image_size, or a model built with that",
+    )
+    return model.clone(image_size=side * model.patch_size)
 
 
 def preprocessing(model: ViT, publisher: str) -> Preprocessing:
@@ -216,7 +232,14 @@ FAMILY = Family(
     model=ViT,
     model_type="vit",
     variants={
-        f"vit_{size}{patch}": Variant(lambda size=size, patch=patch: vit(size, patch), _HUB.get(f"vit_{size}{patch}"))
+        f"vit_{size}{patch}": Variant(
+            lambda size=size, patch=patch: vit(size, patch),
+            _HUB.get(f"vit_{size}{patch}"),
+            (
+                f"vit_{size}_{patch}",
+                *(f"vit_{_TIMM[size][0]}_patch{patch}_{pixels}" for at, pixels in _TIMM[size][1] if at == patch),
+            ),
+        )
         for size in ("ti", "s", "b", "l")
         for patch in (8, 14, 16, 32)
     },

@@ -5,15 +5,17 @@ import shutil
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import toys
 from command_line import files, launch, lines, quickly, read, state, write_module
 
 from research.checkpoints import Checkpoints, Store
+from research.data.folders import ImageFolder
 from research.data.transforms import Scale, Standardize
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.inference import load, read_experiment, read_variables
+from research.inference import Predictor, load, read_experiment, read_variables
 from research.models.mlp import MLP
 from research.serialization import stable_hash
 
@@ -118,6 +120,17 @@ def test_what_cannot_be_given_is_one_line(run, given, says):
     with pytest.raises(RequestError, match="^[^\n]+$") as error:
         load(run).predict(given)
     assert says in str(error.value)
+
+
+def test_arrays_are_given_to_a_model_of_image_files():
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
+    model = MLP(widths=(8,), classes=3)
+    preprocess = (Scale("image", 1 / 255),)
+    experiment = toys.experiment(model=model, data=ImageFolder("gone", size=(4, 5)), preprocess=preprocess)
+    predict = Predictor(experiment, model.init(jax.random.key(0), np.zeros((1, 4, 5, 3), np.float32))).predict
+    expected = predict([PIL.Image.fromarray(image) for image in images])["probability"]
+    for given in (images, {"image": images}, jax.numpy.asarray(images), list(images)):
+        np.testing.assert_array_equal(predict(given)["probability"], expected)
 
 
 def test_a_step_may_be_chosen(run, images):

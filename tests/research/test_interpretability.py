@@ -129,3 +129,15 @@ def test_rollout_multiplies_up_the_layers():
     first, second = ((layer[0].mean(0) + np.eye(3)) / 2 for layer in np.asarray(maps))
     np.testing.assert_allclose(found[0], second @ first, rtol=1e-5)
     np.testing.assert_allclose(found.sum(-1), 1.0, rtol=1e-5)
+
+
+def test_what_is_sown_late_stands_where_it_was_computed_and_norms_stand_once(resnet):
+    found = list(activations(*resnet))
+    assert found.index("stem") < found.index("stage0_block0/conv0")
+    assert found.index("stage0") < found.index("stage1_block0/conv0")
+    assert "stem_norm[1]" not in found
+
+
+def test_saliency_of_a_class_that_is_not_there(resnet):
+    with pytest.raises(RequestError, match=r"^labels=\[0, 99\]: expected 2, one per image, each from 0 to 4$"):
+        saliency(*resnet, [0, 99])

@@ -1,6 +1,8 @@
 """Overrides by dotted path: what they change, what they refuse, and how they say it."""
 
 import dataclasses
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -153,3 +155,15 @@ def test_every_leaf_has_a_path_that_can_be_set_to_itself():
     paths = dict(leaf_paths(whole))
     assert paths["model.widths"] == (8, 8) and "parts.0.momentum" in paths
     assert override(whole, paths) == whole
+
+
+def test_a_class_of_the_library_is_known_by_name_whatever_was_imported():
+    program = """
+from experiments.digits_mlp import experiment
+from research.override import override
+import sys
+assert "research.data.randaugment" not in sys.modules
+print(override(experiment(), {"augment": "RandAugment"}, parse=True).augment)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.startswith("(RandAugment("), run.stderr

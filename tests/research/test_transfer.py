@@ -97,6 +97,12 @@ def test_what_does_not_fit_is_one_line(published, model, skip, says):
     assert says in str(error.value)
 
 
+def test_a_pattern_that_skips_nothing_is_refused(published):
+    """Rather than the published head being kept in silence where classes happen to be as many."""
+    with pytest.raises(RequestError, match=r"^init_skip='params/haed/\*': matches none [^\n]*'params/head/[^\n]*$"):
+        started(published[0], TINY.clone(classes=7), skip=("params/haed/*",))
+
+
 def test_weights_that_are_not_there_are_one_line():
     with pytest.raises(RequestError, match="^init_from: no_such/model.safetensors: no such file or folder[^\n]*$"):
         started("no_such/model.safetensors", TINY)

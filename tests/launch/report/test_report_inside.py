@@ -11,7 +11,7 @@ from launch.report.read import read_runs
 
 MODULE = """
     from research.data.arrays import Arrays
-    from research.data.transforms import Scale
+    from research.data.transforms import CenterCrop, Scale
     from research.experiment import Experiment
     from research.models.{file} import {model}
     from research.optimizers import AdamW
@@ -21,15 +21,20 @@ MODULE = """
     def experiment():
         return Experiment(
             model={model}({fields}), task=Classification(classes=3), data=Arrays(path={path!r}, validation=12),
-            preprocess=(Scale("image", 1 / 255),), optimizer=AdamW(), steps=2, batch_size=8,
+            preprocess=({crop}Scale("image", 1 / 255),), optimizer=AdamW(), steps=2, batch_size=8,
             parallel=Parallel(mesh=(("data", 1),)),
         )
 """
-CNN = {"file": "simple_cnn", "model": "SimpleCNN", "fields": "channels=(4,), hidden=(), classes=3"}
+CNN = {"file": "simple_cnn", "model": "SimpleCNN", "fields": "channels=(4,), hidden=(), classes=3", "crop": ""}
 VIT = {
     "file": "vit",
     "model": "ViT",
     "fields": "image_size=8, patch_size=4, width=8, depth=1, num_heads=2, classes=3",
+    "crop": "",
+}
+CROPPED = VIT | {
+    "fields": VIT["fields"].replace("image_size=8", "image_size=4"),
+    "crop": 'CenterCrop("image", (4, 4)), ',
 }
 
 
@@ -41,7 +46,7 @@ def trained(tmp_path_factory):
     images = {"image": generator.integers(0, 256, (60, 8, 8, 3), np.uint8), "label": np.arange(60) % 3}
 
     def run(fields):
-        own = folder / fields["file"]
+        own = folder / (fields["file"] + fields["crop"][:4])
         own.mkdir()
         np.savez(own / "images.npz", **images)
         module = write_module(own / "it.py", MODULE.format(**fields, path=str(own / "images.npz")))
@@ -57,6 +62,7 @@ def trained(tmp_path_factory):
     [
         (CNN, ["inside-filters", "inside-features", "inside-saliency"]),
         (VIT, ["inside-filters", "inside-features", "inside-saliency", "inside-attention"]),
+        (CROPPED, ["inside-filters", "inside-saliency", "inside-attention"]),
     ],
 )
 def test_the_figures_of_a_model(trained, fields, names):

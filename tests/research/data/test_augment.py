@@ -97,6 +97,23 @@ def test_a_field_that_is_not_there():
         augment((RandomCrop(2, field="imag"),), KEY, BATCH)
 
 
+@pytest.mark.parametrize("augmentation", [RandomCrop(2, field="label"), HorizontalFlip(field="label")])
+def test_a_field_that_is_no_image(augmentation):
+    with pytest.raises(
+        RequestError, match=rf"^{type(augmentation).__name__}: 'label' is \[\] per example; expected an"
+    ):
+        augment((augmentation,), KEY, BATCH)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_random_crop_keeps_some_of_the_image(mode):
+    with pytest.raises(
+        RequestError, match=r"^RandomCrop: padding=5, 'image' is \[6, 5, 2\] per example; expected fewer"
+    ):
+        augment((RandomCrop(5, mode=mode),), KEY, BATCH)
+    assert (augment((RandomCrop(4),), KEY, BATCH)["image"] > 0).any((1, 2, 3)).all()
+
+
 @pytest.mark.parametrize(("mode", "padding"), [("reflect", "reflect"), ("edge", "edge")])
 def test_random_crop_of_an_image_padded_with_itself(mode, padding):
     cropped = np.asarray(augment((RandomCrop(2, mode=mode),), KEY, BATCH)["image"])

@@ -52,8 +52,24 @@ def test_random_erasing_keeps_to_its_bounds():
         (RandomErasing(1.5), "probability=1.5"),
         (RandomErasing(area=(0.5, 0.1)), "area="),
         (RandomErasing(aspect=(0.0, 1.0)), "aspect="),
+        (RandomErasing(fill=256.0), "fill=256.0: expected 0 to 255"),
+        (Cutout(fill=-1.0), "fill=-1.0: expected 0 to 255"),
     ],
 )
 def test_check(augmentation, message):
     with pytest.raises(RequestError, match=f"^{message}"):
         augmentation.check()
+
+
+def test_cutout_leaves_something_of_some_image():
+    assert not erased(Cutout(22)).all()  # of 12 by 10 pixels
+    with pytest.raises(RequestError, match=r"^Cutout: size=23, 'image' is \[12, 10, 2\] per example, erased whole"):
+        erased(Cutout(23))
+
+
+@pytest.mark.parametrize("augmentation", [Cutout(4, field="label"), RandomErasing(field="label")])
+def test_a_field_that_is_no_image(augmentation):
+    with pytest.raises(
+        RequestError, match=rf"^{type(augmentation).__name__}: 'label' is \[\] per example; expected an"
+    ):
+        augment((augmentation,), jax.random.key(0), IMAGES | {"label": jnp.arange(300)})

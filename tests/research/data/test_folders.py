@@ -2,15 +2,20 @@
 
 import copy
 import io
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
 import pytest
+import toys
 
 from research.data.columns import materialize
 from research.data.feed import make_feed
+from research.data.feeds import make_feeds
 from research.data.folders import ImageFolder
 from research.errors import RequestError
+from research.tasks.classification import Classification
 
 
 def write(path, size=(8, 6), mode="RGB", colour=None, **kwargs):
@@ -106,6 +111,33 @@ def test_palettes_are_colour_and_16_bits_are_refused(tmp_path):
         materialize(ImageFolder(str(tmp_path), channels=1, convert=True, test=0).read().train)
 
 
+def deep_png(colour_type, bands):
+    """A PNG of 4 × 4 pixels of 16 bits a channel, which Pillow writes in grey alone."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(range(4 * 2 * bands))) * 4)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "mode"),
+    [
+        ("rgb.png", deep_png(2, 3), "RGB;16B"),
+        ("la.png", deep_png(4, 2), "LA;16B"),
+        ("rgba.png", deep_png(6, 4), "RGBA;16B"),
+        ("rgb.ppm", b"P6\n2 2\n65535\n" + bytes(24), "RGB;16"),
+    ],
+)
+def test_16_bits_that_pillow_would_cut_to_8_are_refused(tmp_path, name, content, mode):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / name).write_bytes(content)
+    with pytest.raises(RequestError, match=rf"^\S*a/{name}: pixels of mode '{mode}'; expected 8 bits a channel$"):
+        materialize(ImageFolder(str(tmp_path), convert=True, test=0).read().train)
+
+
 def encoded(kind, mode="RGB", **kwargs):
     """The bytes of an image file of noise."""
     buffer = io.BytesIO()
@@ -121,6 +153,10 @@ DAMAGED = {
     "truncated JPEG": ("jpg", encoded("jpeg")[:800]),
     "only a JPEG's first bytes": ("jpg", encoded("jpeg")[:20]),
     "PNG with a wrong byte": ("png", encoded("png")[:200] + b"\0\0\0\0" + encoded("png")[204:]),
+    "PNG cut in its header": ("png", encoded("png")[:20]),
+    "PNG without a size": ("png", encoded("png")[:8] + struct.pack(">I", 4) + encoded("png")[12:]),
+    "PPM cut in its header": ("ppm", b"P6\n4 "),
+    "PPM without a number": ("ppm", b"P6\nfour 4\n255\n" + bytes(48)),
     "web page": ("jpg", b"<!DOCTYPE html><title>404</title>"),
 }
 
@@ -131,6 +167,23 @@ def test_a_damaged_image_is_named(folder, case):
     (folder / "dog" / f"damaged.{suffix}").write_bytes(content)
     with pytest.raises(RequestError, match=rf"^\S*dog/damaged.{suffix} is not an image that can be read[^\n]*$"):
         materialize(ImageFolder(str(folder), test=0).read().train)
+
+
+def test_a_damaged_image_that_was_opened_is_named():
+    opened = PIL.Image.open(io.BytesIO(encoded("png")[:3000]))
+    with pytest.raises(RequestError, match=r"^image 1 is not an image that can be read: [^\n]+$"):
+        ImageFolder("").encode([PIL.Image.new("RGB", (4, 4)), opened])
+
+
+@pytest.mark.parametrize("storage", ["host", "workers"])
+def test_a_label_outside_the_classes_names_the_file(folder, storage):
+    write(folder / "fox" / "1.png")
+    data = ImageFolder(str(folder), size=(4, 4), test=0, validation=0, storage=storage)
+    experiment = toys.experiment(data=data, task=Classification(classes=2), batch_size=4)
+    splits = data.load()
+    says = r"^train split, \S*fox/1.png: label 2 is outside 0 to 1 \(task.classes=2\), as are 1 of 21 examples$"
+    with pytest.raises(RequestError, match=says):
+        experiment.fit(splits, make_feeds(splits, data).decoded)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +248,23 @@ def test_encode_takes_paths_images_and_arrays(folder):
     assert ImageFolder("", size=(6, 8), channels=1).encode([pixels[..., :1]])["image"].shape == (1, 6, 8, 1)
 
 
+def test_encode_takes_arrays_of_images(folder):
+    data = ImageFolder(str(folder), size=(6, 8))
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3), np.uint8)
+    assert np.array_equal(data.encode(images)["image"], images)
+    columns = data.encode({"image": images, "label": np.arange(3)})
+    assert np.array_equal(columns["image"], images) and columns["label"].dtype == np.int32
+    assert data.encode({"image": [str(folder / "dog" / "3.png")]})["image"].shape == (1, 6, 8, 3)
+    assert data.encode(np.zeros((2, 12, 16, 3), np.uint8))["image"].shape == (2, 6, 8, 3)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
         ([], "at least one image"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "at least one image"),
+        (np.zeros((4, 4, 3), np.uint8), r"expected uint8 \[image, height, width, 3\], got uint8 \[4, 4, 3\]"),
+        ({"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.zeros(3)}, "numbers of examples differ"),
         ("a.png", "expected a list"),
         (["missing.png"], "missing.png does not exist"),
         ([np.zeros((4, 4, 3))], r"image 0: expected uint8 \[height, width, 3\], got float64"),

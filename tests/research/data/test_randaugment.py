@@ -105,6 +105,7 @@ def test_magnitude_zero_leaves_what_has_one_alone():
         ({"operations": ()}, r"operations=\(\)"),
         ({"operations": ("rotat",)}, "operations.0='rotat': expected one of .*; did you mean 'rotate'"),
         ({"resampling": "cubic"}, "resampling='cubic'"),
+        ({"fill": 300.0}, "fill=300.0: expected 0 to 255"),
     ],
 )
 def test_check(fields, message):

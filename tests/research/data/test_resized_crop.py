@@ -47,6 +47,11 @@ def test_a_batch_gets_the_size():
     assert found.min() >= 0 and found.max() <= 255 and not np.array_equal(found[0], found[1])
 
 
+def test_a_field_that_is_no_image():
+    with pytest.raises(RequestError, match=r"^RandomResizedCrop: 'label' is \[\] per example; expected an image"):
+        augment((RandomResizedCrop(field="label"),), jax.random.key(0), {"label": jnp.arange(4)})
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [({"size": (0, 4)}, "size="), ({"area": (0.0, 1.0)}, "area="), ({"aspect": (2.0, 1.0)}, "aspect=")],

@@ -34,6 +34,16 @@ def test_balanced_classes_are_split_exactly():
     assert np.bincount(labels[held]).tolist() == [10] * 10
 
 
+def test_rare_classes_are_held_out_in_proportion():
+    """Each alone would round to none."""
+    labels = np.concatenate([np.repeat(np.arange(4), 100), np.repeat(np.arange(4, 24), 4)])
+    for seed in range(3):
+        _, held = hold_out(labels, 0.1, seed)
+        assert abs(np.sum(labels[held] >= 4) - 8) <= 2
+    rare = [set(labels[hold_out(labels, 0.1, seed)[1]].tolist()) for seed in range(2)]
+    assert rare[0] != rare[1]
+
+
 def test_the_seed_and_the_purpose_decide():
     first, again = (hold_out(100, 0.2, seed=1)[1] for _ in range(2))
     assert np.array_equal(first, again)

@@ -183,7 +183,49 @@ def test_shapes_are_known_without_examples(root, tmp_path):
 
 def test_slices_and_own_validation(root):
     data = TFDS("shapes", root, train="train[:10]", validation_split="train[10:14]", test=None)
-    assert [split and len(split) for split in data.load()] == [10, 4, None]
+    splits = data.load()
+    assert [split and len(split) for split in splits] == [10, 4, None]
+    assert splits.validation.where(1).endswith(", train, example 11")  # by its number in the split
+    both = TFDS("shapes", root, train="train[:10]+test[5:]", test=None, validation=0).load().train
+    assert len(both) == 15 and both.where(12).endswith(", test, example 7")
+    assert both[12]["size"] == TFDS("shapes", root).read().test[7]["size"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"test": "train[80%:]"}, r"test='train\[80%:\]' and train='train' share 8 examples of 'train'; expected"),
+        ({"test": "train"}, "test='train' and train='train' share 40 examples of 'train'"),
+        ({"validation_split": "train"}, "validation_split='train' and train='train' share 40"),
+        ({"validation_split": "test[:3]"}, r"test='test' and validation_split='test\[:3\]' share 3 examples of 'test'"),
+        ({"train": "train[:200]"}, r"train='train\[:200\]': expected a slice of the 40 examples of 'train', such as"),
+        ({"test": "test[0:0]"}, r"test='test\[0:0\]': expected a slice of the 10 examples of 'test'"),
+        ({"test": "test[5:2]"}, r"test='test\[5:2\]': expected a slice"),
+        ({"validation_split": "train[:x]"}, r"validation_split='train\[:x\]': expected a slice"),
+        ({"train": "train["}, r"train='train\[': expected a slice"),
+    ],
+)
+def test_splits_that_overlap_and_slices_that_are_none(root, fields, message):
+    with pytest.raises(RequestError, match=f"^{message}[^\n]*$"):
+        TFDS(**{"name": "shapes", "data_dir": root} | fields).load()
+
+
+def test_encode_takes_columns_and_images(root, tmp_path):
+    import PIL.Image
+
+    data = TFDS("shapes", root)
+    images = data.load().test[0]["image"][None]
+    assert np.array_equal(data.encode({"image": images})["image"], images)
+    large = PIL.Image.new("L", (8, 8), 7)
+    large.save(tmp_path / "7.png")
+    encoded = data.encode([large, str(tmp_path / "7.png"), np.full((4, 4), 7, np.uint8)])["image"]
+    assert encoded.shape == (3, 4, 4, 1) and (encoded == 7).all()
+    with pytest.raises(RequestError, match="^image 0 has 3 channels"):
+        data.encode([PIL.Image.new("RGB", (4, 4))])
+    with pytest.raises(RequestError, match="^expected a dict of arrays"):
+        TFDS("shapes", root, features=(("size", "x"),)).encode([large])
+    with pytest.raises(RequestError, match="^size=None: images of any size; expected an array"):
+        TFDS("imagenet2012", str(tmp_path)).encode([large])
 
 
 def test_versions_and_configs(root):

@@ -45,3 +45,10 @@ def test_initial_kernels_have_hes_variance_in_full_and_depthwise_convolutions():
     depthwise = layer.init(jax.random.key(0), jnp.ones((1, 4, 4, 512)))["params"]["kernel"]
     assert depthwise.shape == (3, 3, 1, 512)
     np.testing.assert_allclose(depthwise.var(), 2 / 9, rtol=0.1)
+
+
+@pytest.mark.parametrize(("kernel_size", "sides"), [(2, (0, 1)), (3, (1, 1)), (4, (1, 2))])
+def test_symmetric_padding_keeps_the_size_of_the_map_at_stride_one(kernel_size, sides):
+    assert conv(4, kernel_size, dtype="float32").padding == (sides, sides)
+    half = kernel_size // 2
+    assert conv(4, kernel_size, stride=2, dtype="float32").padding == ((half, half), (half, half))

@@ -96,3 +96,15 @@ def test_bad_fields_are_named(fields, said):
 def test_sizes_that_are_not_in_the_paper():
     with pytest.raises(RequestError, match="size='huge'"):
         convnext("huge")
+
+
+def test_images_too_small_for_the_strides():
+    with pytest.raises(RequestError, match="^images of 16×16: ConvNeXt with patch_size=4 .* needs at least 32×32"):
+        jax.eval_shape(convnext().init, jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+
+
+def test_a_short_name_tells_of_the_long_one_and_no_stages_of_the_depths():
+    with pytest.raises(RequestError, match="^size='t'.*did you mean 'tiny'"):
+        convnext("t")
+    with pytest.raises(RequestError, match=r"^depths=\(\): expected at least one stage$"):
+        ConvNeXt(depths=()).check()

@@ -140,3 +140,9 @@ def test_small_images_and_every_choice_alone():
 def test_check(fields, message):
     with pytest.raises(RequestError, match=f"^{message}"):
         ConvNeXtRoadmap(**fields).check()
+
+
+@pytest.mark.parametrize("steps", ["3", -1, len(STEPS) + 1, 2.0])
+def test_steps_are_a_whole_number_of_them(steps):
+    with pytest.raises(RequestError, match="^steps=.*expected a whole number"):
+        roadmap(steps)

@@ -120,3 +120,22 @@ def test_bad_fields_are_named(fields, said):
 def test_sizes_that_are_not_in_the_paper():
     with pytest.raises(RequestError, match="size='b9'"):
         efficientnet("b9")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"stages": (Stage(8.5, 1, 3, 1, 1),)}, "stages.0.channels=8.5: expected a whole number"),
+        ({"symmetric_blocks": (16,)}, "symmetric_blocks=.*expected 0 <= number < 16"),
+        ({"width": float("inf")}, "width=inf: expected a finite number"),
+        ({"momentum": 1.5}, "momentum=1.5"),
+    ],
+)
+def test_fields_out_of_range(fields, said):
+    with pytest.raises(RequestError, match=f"^{said}"):
+        EfficientNet(**fields).check()
+
+
+def test_shifted_padding_needs_larger_images():
+    assert efficientnet("b0").least_side() == 1
+    assert efficientnet("b0", padding="shifted").least_side() == 32

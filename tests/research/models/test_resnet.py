@@ -178,3 +178,16 @@ def test_sizes_that_are_not_in_the_paper():
         resnet(51)
     with pytest.raises(RequestError, match="6n"):
         cifar_resnet(21)
+
+
+@pytest.mark.parametrize("make", [resnet, cifar_resnet])
+@pytest.mark.parametrize("layers", ["20", 20.0])
+def test_layers_are_a_whole_number(make, layers):
+    with pytest.raises(RequestError, match="^layers=.*expected a whole number$"):
+        make(layers)
+
+
+@pytest.mark.parametrize("fields", [{"depths": ()}, {"epsilon": -1.0}, {"momentum": 1.5}])
+def test_fields_out_of_range(fields):
+    with pytest.raises(RequestError, match=f"^{next(iter(fields))}=.*expected"):
+        ResNet(**fields).check()

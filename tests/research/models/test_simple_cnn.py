@@ -96,3 +96,8 @@ def test_bad_fields_are_named(fields, said):
     with pytest.raises(RequestError, match="expected") as error:
         SimpleCNN(**fields).check()
     assert said in str(error.value)
+
+
+def test_images_too_small_for_every_pooling():
+    with pytest.raises(RequestError, match="^images of 28×28: SimpleCNN .* needs at least 64×64"):
+        jax.eval_shape(SimpleCNN(channels=(8,) * 6).init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))

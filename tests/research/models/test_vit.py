@@ -158,3 +158,15 @@ def test_bad_fields_are_named(fields, said):
 def test_sizes_that_are_not_in_the_paper():
     with pytest.raises(RequestError, match="size='h'"):
         vit("h")
+
+
+def test_images_that_patches_do_not_cover():
+    with pytest.raises(
+        RequestError, match="^images of 18×16: ViT with patch_size=4 needs sides that are multiples of 4"
+    ):
+        jax.eval_shape(ViT(**TINY).init, jax.random.key(0), jnp.ones((1, 18, 16, 3)))
+
+
+def test_a_long_name_tells_of_the_short_one():
+    with pytest.raises(RequestError, match="^size='base'.*did you mean 'b'"):
+        vit("base")

@@ -11,7 +11,8 @@ from research.pretrained import class_names
         ({"id2label": {0: "cat", 1: "dog"}}, ("cat", "dog")),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, None),
         ({"id2label": {"0": "cat"}}, None),
-        ({"id2label": "cat"}, None),
+        ({"id2label": ["cat", "dog"]}, ("cat", "dog")),
+        ({"id2label": None}, None),
         ({"label_names": ["n02", "n01"]}, ("n02", "n01")),
         ({"label_names": ["n02", "n01"], "label_descriptions": {"n01": "a dog"}}, ("n02", "a dog")),
         ({}, None),
@@ -20,6 +21,12 @@ from research.pretrained import class_names
 )
 def test_names_are_kept_where_every_class_has_one(config, names):
     assert class_names.read(config, 2) == names
+
+
+@pytest.mark.parametrize("given", ["cat", 2])
+def test_an_id2label_that_names_nothing(given):
+    with pytest.raises(RequestError, match=f"^id2label={given!r} in the config: expected an object, a name for each"):
+        class_names.read({"id2label": given}, 2)
 
 
 def test_what_is_written_is_read():

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from research.errors import RequestError
-from research.pretrained.config_values import number, numbers, whole
+from research.pretrained.config_values import number, numbers, row, whole
 
 
 @pytest.mark.parametrize("config", [{}, {"x": None}], ids=["missing", "null"])
@@ -27,6 +27,9 @@ def test_a_number_is_a_float_and_a_single_one_a_list_of_one():
         (number, "2", "a number"),
         (number, True, "a number"),
         (number, [2], "a number"),
+        (number, float("inf"), "a number"),
+        (number, float("nan"), "a number"),
+        (number, 10**400, "a number"),
         (number, None, "a number"),
         (whole, 2.0, "a whole number"),
         (whole, True, "a whole number"),
@@ -38,3 +41,10 @@ def test_a_number_is_a_float_and_a_single_one_a_list_of_one():
 def test_anything_else_is_refused_by_key_value_and_file(read, value, expected):
     with pytest.raises(RequestError, match=re.escape(f"x={value!r} in file.json: expected {expected}") + "$"):
         read({"x": value}, "x", file="file.json")
+
+
+def test_an_empty_row_is_none_but_where_the_default_is():
+    assert row({"x": None}, "x", (1, 2)) == row({}, "x", (1, 2)) == (1, 2)
+    assert row({"x": []}, "x", ()) == ()
+    with pytest.raises(RequestError, match=r"^x=\[\] in the config: expected a list of whole numbers, one for each st"):
+        row({"x": []}, "x", (1, 2))

@@ -56,6 +56,9 @@ def test_hugging_faces_sides():
     ("config", "said"),
     [
         ({"model_type": "resnet", "depths": [1, 2]}, "config: widths="),
+        ({"model_type": "resnet", "depths": []}, "depths=[] in the config: expected a list of whole numbers, one for"),
+        ({"model_type": "resnet", "id2label": 5}, "id2label=5 in the config: expected an object, a name for each"),
+        ({"model_type": "vit", "id2label": "cat"}, "id2label='cat' in the config: expected an object"),
         ({"model_type": "resnet", "depths": 3}, "depths=3 in the config: expected a list of whole numbers"),
         (
             {"model_type": "resnet", "layer_type": "botleneck"},
@@ -115,6 +118,13 @@ def test_hugging_faces_sides():
         (
             {"architecture": "vit_base_patch16_224", "model_args": {"mlp_ratio": "4"}},
             "mlp_ratio='4' in the config: expe",
+        ),
+        *(
+            (
+                {"architecture": "vit_base_patch16_224", "model_args": {"mlp_ratio": ratio}},
+                f"mlp_ratio={ratio} in the co",
+            )
+            for ratio in (float("inf"), 1e308, 0.0)
         ),
     ],
     ids=str,

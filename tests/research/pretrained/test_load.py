@@ -14,7 +14,7 @@ from research.errors import RequestError
 from research.models.efficientnet import EfficientNet, Stage
 from research.models.mlp import MLP
 from research.models.resnet import resnet
-from research.models.vit import vit
+from research.models.vit import ViT, resize_positions, vit
 from research.pretrained import (
     convnext,
     efficientnet,
@@ -168,8 +168,9 @@ def test_a_named_variant_takes_classes_from_the_file(tmp_path):
     assert loaded.preprocessing.image_size == 224
     with pytest.raises(RequestError, match="^dtype='float17': did you mean 'bfloat16'"):
         load_pretrained("resnet18", path, dtype="float17")
-    with pytest.raises(RequestError, match="resnet18.safetensors does not fit: 80 missing: .* and 60 more"):
+    with pytest.raises(RequestError, match="^[^ ]*resnet18.safetensors does not fit: 80 missing: ") as error:
         load_pretrained("resnet34", path)
+    assert len(str(error.value).split("80 missing: ")[1].split(", ")) == 80  # every one
 
 
 def test_a_named_vit_takes_its_image_size_from_the_file_and_may_be_given_another(tmp_path):
@@ -240,7 +241,7 @@ def test_timms_folders_say_what_they_hold(model, tmp_path):
     loaded = load_pretrained(model, tmp_path)
     assert loaded.model == resnet(18, classes=3)
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
-    assert loaded.preprocessing == Preprocessing(64, 0.95, interpolation="nearest", mean=HALF)
+    assert loaded.preprocessing == Preprocessing(64, 0.95, interpolation="nearest", mean=HALF, even_corner=True)
     assert loaded.class_names == ("cat", "dog", "owl")
 
 
@@ -281,6 +282,8 @@ def test_predictions_have_names(tmp_path):
     [
         ("cat.jpg", "images: expected a list of them, got str; put a single one in a list"),
         ([], "images: an empty list; expected at least one image"),
+        (np.zeros((4, 4, 3), np.uint8), "images: one array [4, 4, 3]; expected [images, height, width, channels]; put"),
+        (np.zeros((), np.uint8), "images: one array []; expected [images, height, width, channels]; put a single one"),
         (["no/cat.jpg"], "no/cat.jpg: no image to be read there"),
         ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))], "image 1: an array of float64; expected uint8"),
     ],
@@ -290,6 +293,13 @@ def test_images_that_are_none(images, said, tmp_path):
     with pytest.raises(RequestError) as error:
         load_pretrained(config, path).predict(images)
     assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(("size", "said"), [(2.0, "a whole number"), (True, "a whole number"), (0, "at least 1")])
+def test_sizes_of_batches_that_are_none(size, said, tmp_path):
+    path, _, config = written(tmp_path)
+    with pytest.raises(RequestError, match=f"^batch_size={size}: expected {said}$"):
+        load_pretrained(config, path).predict([np.zeros((4, 4, 3), np.uint8)], batch_size=size)
 
 
 def test_what_files_of_other_names_cannot_say_is_refused(tmp_path):
@@ -380,6 +390,19 @@ def test_the_publishers_usual_preprocessing(name, expected, publisher):
         ("resnet50", "nowhere/model.safetensors", "no such file or folder"),
         ("resnet50", "./nowhere", "no such file or folder"),
         ({"model_type": "resnett"}, ".", "model_type='resnett' in the config: did you mean 'resnet'?"),
+        ("vit_base_patch16_384.augreg_in21k", ".", "no published model of this name; did you mean 'vit_b16'?"),
+        ("timm/vit_tiny_patch16_224", ".", "no published model of this name; did you mean 'vit_ti16'?"),
+        ("vit_b_16", ".", "no published model of this name; did you mean 'vit_b16'?"),
+        ("Microsoft/resnet-50", ".", "no published model of this name; did you mean 'resnet50'?"),
+        ("someone/else", ".", "no published model of this name; did you mean 'auto', with it as the source?"),
+        ("convnext_atto", ".", "did you mean 'auto', with the folder that holds it as the source?"),
+        ("atuo", ".", "no published model of this name; did you mean 'auto'?"),
+        ("", ".", "model='': no published model of this name"),
+        (None, ".", "model=None: expected a published model's name, 'auto', a model of ours, or a parsed config.json"),
+        (50, ".", "model=50: expected a published model's name"),
+        (MLP, ".", "model=MLP: a class; expected a model of it, MLP(...)"),
+        ("auto", "", "source='': expected a .safetensors file, a folder, or a hub repository (org/name)"),
+        ("auto", 3, "source=3: expected a .safetensors file"),
         ("auto", ".", "no config.json beside it"),
         (resnet(50), None, "source: expected a .safetensors file"),
         (MLP(widths=(), classes=2), ".", "MLP: no published weights are mapped for it"),
@@ -393,6 +416,162 @@ def test_requests_that_cannot_be_met(model, source, said, tmp_path, monkeypatch)
         load_pretrained(model, source)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"image_size": "96"}, "image_size='96': expected a whole number or "),
+        ({"image_size": (96, 96, 3)}, "image_size=(96, 96, 3): expected a whole number or "),
+        ({"image_size": [96, 0]}, "image_size=(96, 0): expected at least 1 pixel"),
+        ({"seed": 0.5}, "seed=0.5: expected a whole number"),
+        ({"classes": "4"}, "classes='4': expected a whole number"),
+    ],
+    ids=str,
+)
+def test_options_of_other_kinds_are_refused_before_anything_is_read(option, said):
+    with pytest.raises(RequestError) as error:
+        load_pretrained("vit_b16", "nowhere/model.safetensors", **option)
+    assert str(error.value).startswith(said)
+
+
+def test_an_image_size_may_be_a_list(tmp_path):
+    path, _, config = written(tmp_path)
+    patch = vits.from_config(config).patch_size
+    assert load_pretrained(config, path, image_size=[2 * patch, 3 * patch]).model.image_size == (2 * patch, 3 * patch)
+
+
+OBLONG = ViT(width=16, depth=1, num_heads=1, patch_size=16, image_size=(64, 144), classes=5, norm_epsilon=1e-12)
+
+
+def oblong(directory, name="model.safetensors"):
+    """Weights of positions on 4 × 9 patches, which are as many as 6 × 6."""
+    variables = image_parity.random_variables(OBLONG, np.ones((1, 64, 144, 3), np.float32))
+    return export_pretrained(OBLONG, variables, directory / name), variables["params"]["positions"]
+
+
+def read_positions(model, path):
+    return read_into(model, path)["params"]["positions"]
+
+
+@pytest.mark.parametrize("image_size", [(64, 144), 96, 224], ids=str)
+def test_positions_are_on_the_grid_that_the_config_beside_them_states(image_size, tmp_path):
+    path, positions = oblong(tmp_path)
+    model = OBLONG.clone(image_size=image_size)
+    read = read_positions(model, path)
+    np.testing.assert_array_equal(read, np.asarray(resize_positions(positions, (4, 9), model.grid)))
+
+
+def test_positions_without_a_config_are_on_the_models_own_grid_or_on_a_square(tmp_path):
+    path, positions = oblong(tmp_path, "weights.safetensors")
+    for image_size in ((64, 144), 96):  # as many tokens each
+        np.testing.assert_array_equal(read_positions(OBLONG.clone(image_size=image_size), path), positions)
+    read = read_positions(OBLONG.clone(image_size=224), path)
+    np.testing.assert_array_equal(read, np.asarray(resize_positions(positions, (6, 6), (14, 14))))
+
+
+def test_a_config_of_another_size_than_the_files_says_nothing_of_its_positions(tmp_path):
+    path, positions = oblong(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "image_size": 224}))
+    np.testing.assert_array_equal(read_positions(OBLONG, path), positions)
+
+
+def test_positions_that_are_no_square_need_a_size(tmp_path):
+    narrow = OBLONG.clone(image_size=(32, 48))
+    variables = image_parity.random_variables(narrow, np.ones((1, 32, 48, 3), np.float32))
+    path = export_pretrained(narrow, variables, tmp_path / "weights.safetensors")
+    read_into(narrow, path)
+    with pytest.raises(
+        RequestError, match="^image_size: 6 positions in the file are no square grid; expected a config"
+    ):
+        read_into(OBLONG, path)
+
+
+def test_a_named_vit_of_oblong_images(tmp_path):
+    path, _ = published(tmp_path, "vit_ti16", image_size=(64, 144), classes=5)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "image_size": [64, 144]}))
+    loaded = load_pretrained("vit_ti16", path)
+    assert loaded.model == vit("ti", 16, image_size=(64, 144), classes=5, norm_epsilon=1e-12)
+    assert loaded.preprocessing.size == (64, 144)
+
+
+def test_an_efficientnet_without_its_head(tmp_path):
+    variables = image_parity.random_variables(EFFICIENTNET, np.ones((1, 32, 32, 3), np.float32))
+    path = export_pretrained(EFFICIENTNET, variables, tmp_path / "weights.safetensors")
+    tensors = {k.removeprefix("efficientnet."): x for k, x in load_file(path).items() if not k.startswith("classifier")}
+    save_file(tensors, path)
+    model, read = load_pretrained(EFFICIENTNET, path, classes=4)
+    assert read["params"].pop("head")["kernel"].shape[-1] == model.classes == 4
+    variables["params"].pop("head")
+    jax.tree.map(np.testing.assert_array_equal, read, variables)
+
+
+@pytest.mark.parametrize(
+    ("publisher", "size", "momentum"),
+    [("torchvision", "b4", 0.9), ("torchvision", "b5", 0.99), ("torchvision", "b7", 0.99), ("timm", "b7", 0.9)],
+)
+def test_the_momentum_of_wide_efficientnets_is_torchvisions(publisher, size, momentum):
+    name = f"efficientnet_{size}"
+    family, variant = find_variant(name)
+    assert family.adapted(variant.build(), name, publisher, {}).momentum == momentum
+
+
+def test_tensors_of_whole_numbers_are_named_with_their_file(tmp_path):
+    path, _, config = written(tmp_path)
+    tensors = load_file(path)
+    tensors["vit.layernorm.bias"] = tensors["vit.layernorm.bias"].astype(np.int8)
+    tensors["vit.embeddings.mask_token"] = np.zeros((1, 1, 32), np.uint8)  # is not read
+    save_file(tensors, path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(config, path)
+    said = "does not fit: 1 not of F16, BF16, F32 or F64 (quantised?): vit.layernorm.bias I8"
+    assert str(error.value) == f"{path} {said}"
+
+
+def test_tensors_of_eight_bit_floats_are_named_too(tmp_path):
+    path, _, config = written(tmp_path)
+    size = int.from_bytes((whole := path.read_bytes())[:8], "little")
+    header = json.loads(whole[8 : 8 + size])
+    tensor = header["vit.layernorm.bias"]
+    tensor["dtype"], tensor["shape"] = "F8_E4M3", [4 * tensor["shape"][0]]  # as many bytes
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + whole[8 + size :])
+    with pytest.raises(RequestError, match=r"quantised\?\): vit.layernorm.bias F8_E4M3$"):
+        load_pretrained(config, path)
+
+
+@pytest.mark.parametrize(
+    ("shards", "said"),
+    [
+        (["a.safetensors"], "weight_map=['a.safetensors']: expected an object, the name of a shard for each tensor"),
+        ({"a": 1}, "weight_map={'a': 1}: expected an object"),
+        ({}, "weight_map={}: expected an object"),
+        ({"a": "../a.safetensors"}, "shards '../a.safetensors': expected names of files in the same folder"),
+        ({"a": ".."}, "shards '..': expected names of files in the same folder"),
+        ({"a": "a.safetensors", "b": "b.safetensors"}, "in two of its shards: x"),
+    ],
+    ids=str,
+)
+def test_indexes_that_cannot_be_meant(shards, said, tmp_path):
+    for name in "ab":
+        save_file({"x": np.ones(1, np.float32), name: np.ones(1, np.float32)}, tmp_path / f"{name}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(RequestError) as error:
+        load_pretrained(resnet(18), index)
+    assert str(error.value).startswith(f"{index}: {said}")
+
+
+def test_a_file_of_another_family_is_said_to_be(tmp_path):
+    path, _, config = written(tmp_path, "convnext")
+    with pytest.raises(RequestError, match=f"^{path}: not ViT's, looks like ConvNeXt's; {path} does not fit: "):
+        read_into(OBLONG, path)
+    save_file({"x": np.ones(1, np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(RequestError, match="x.safetensors: not ViT's, hardly a name in it is one of its names; "):
+        load_pretrained(OBLONG, tmp_path / "x.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "swin"}))
+    with pytest.raises(RequestError, match=f"^{path}: not ViT's, the config.json beside it says model_type='swin'; "):
+        load_pretrained(OBLONG, path)
 
 
 def test_files_that_are_no_weights(tmp_path):

@@ -146,6 +146,22 @@ def test_everything_that_is_wrong_is_named_in_one_line():
         assert said in message
 
 
+def test_what_is_read_has_to_be_of_floating_point_numbers_and_what_is_not_may_be_anything():
+    whole = {"h.0.qkv.weight": np.zeros((15, 4), np.int8), "head.weight": np.zeros((7, 4), np.uint8)}
+    tensors = checkpoint() | {"h.0.mask": np.ones(3, bool), "norm.bias": np.zeros(4, np.int64)}
+    mapping.to_ours(key_map("blocks"), tensors, expected(True), fresh=("params/norm/{leaf*}",))
+    with pytest.raises(RequestError) as error:
+        mapping.to_ours(key_map("blocks"), tensors | whole, expected(True))
+    said = "norm.bias int64, h.0.qkv.weight int8, head.weight uint8"
+    assert str(error.value).endswith(f"does not fit: 3 not of F16, BF16, F32 or F64 (quantised?): {said}")
+
+
+def test_the_share_of_names_that_a_key_map_speaks_of():
+    names = ["wte.weight", "h.7.qkv.bias", "old_norm.weight", "h.1.mask", "head.weight", "gate", "h.x.qkv.bias", "norm"]
+    assert mapping.share(key_map("blocks"), names) == 5 / 8
+    assert mapping.share(key_map("blocks"), []) == 0
+
+
 def test_a_fresh_leaf_is_not_read_whatever_its_shape():
     tensors = checkpoint()
     tensors["norm.weight"] = random(99)

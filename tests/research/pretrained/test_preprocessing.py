@@ -113,6 +113,7 @@ def square(size, crop, interpolation="bicubic", std=IMAGENET_STD, *, squeeze=Fal
         ({"image_mean": None, "image_std": 0.5}, Preprocessing(std=HALF)),
         ({"do_normalize": False}, Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))),
         ({"do_rescale": False, "rescale_factor": 0.5}, Preprocessing(scale=1.0)),
+        ({"do_rescale": False, "rescale_factor": 0}, Preprocessing(scale=1.0)),
         ({"rescale_factor": 0.5, "rescale_offset": True, "image_mean": 0}, Preprocessing(mean=(1, 1, 1), scale=0.5)),
     ],
     ids=str,
@@ -137,6 +138,9 @@ def test_constants_for_colours_are_averaged_for_a_model_of_grey():
         ({"size": 224, "do_center_crop": True, "crop_size": 256}, "preprocessor_config.json: crop=1.14"),
         ({"image_mean": "imagenet"}, "image_mean='imagenet' in preprocessor_config.json: expected a number"),
         ({"image_std": [0, 0, 0]}, "preprocessor_config.json: std=(0, 0, 0): expected numbers above 0"),
+        ({"resample": [3]}, "resample=[3] in preprocessor_config.json: expected 0 (nearest)"),
+        ({"resample": True}, "resample=True in preprocessor_config.json: expected 0 (nearest)"),
+        ({"rescale_factor": 0}, "rescale_factor=0 in preprocessor_config.json: expected a number above 0"),
         ({"resample": 9}, "resample=9 in preprocessor_config.json: expected 0 (nearest)"),
         ({"crop_pct": 0}, "preprocessor_config.json: crop=0.0: expected 0 < crop <= 1"),
     ],
@@ -172,9 +176,9 @@ TIMM = {"input_size": [3, 288, 288], "crop_pct": 0.95, "interpolation": "bilinea
 
 
 def test_timms_constants():
-    expected = Preprocessing(288, 0.95, interpolation="bilinear", mean=HALF, std=(0.2, 0.2, 0.2))
+    expected = Preprocessing(288, 0.95, interpolation="bilinear", mean=HALF, std=(0.2, 0.2, 0.2), even_corner=True)
     assert from_timm(TIMM, Preprocessing()) == expected
-    assert from_timm({"crop_mode": "squash"}, Preprocessing()) == Preprocessing(squeeze=True)
+    assert from_timm({"crop_mode": "squash"}, Preprocessing()) == Preprocessing(squeeze=True, even_corner=True)
     assert from_timm({"input_size": [3, 24, 16]}, Preprocessing()).size == (24, 16)
 
 
@@ -182,6 +186,7 @@ def test_timms_constants():
     ("change", "said"),
     [
         ({"crop_mode": "border"}, "crop_mode='border' in pretrained_cfg of config.json: one of: center, squash"),
+        ({"crop_mode": ["center"]}, "crop_mode=['center'] in pretrained_cfg of config.json: did you mean 'center'?"),
         ({"input_size": [224, 224]}, "input_size=[224, 224] in pretrained_cfg of config.json: expected [channels, "),
         ({"interpolation": "random"}, "pretrained_cfg of config.json: interpolation='random': one of: bicubic"),
         ({"crop_pct": "0.9"}, "crop_pct='0.9' in pretrained_cfg of config.json: expected a number"),
@@ -226,6 +231,17 @@ def test_what_is_no_image_is_one_line(image, said):
 def test_a_model_of_many_channels_is_not_given_images():
     with pytest.raises(RequestError, match="^image: the model sees 6 channels; images have 1 or 3$"):
         Preprocessing().for_channels(6)(np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("extent", "hugging_face", "even"), [(11, 1, 2), (9, 0, 0), (10, 1, 1)])
+def test_a_corner_between_two_pixels_is_where_the_publisher_has_it(extent, hugging_face, even):
+    """transformers halves an odd margin down; torchvision's CenterCrop, which timm uses, rounds it half to even."""
+    rows = np.tile(np.arange(extent, dtype=np.uint8)[:, None, None], (1, extent, 3))
+    for image, axis in ((rows, 0), (rows.transpose(1, 0, 2), 1)):
+        for even_corner, corner in ((False, hugging_face), (True, even)):
+            crop = Preprocessing(8, crop=8 / extent, even_corner=even_corner, **PLAIN)
+            out = np.rint(crop(image)[..., 0] * 255)
+            assert out.take(0, axis)[0] == corner
 
 
 def test_the_long_side_is_rounded_down_before_the_crop():
