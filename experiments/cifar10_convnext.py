@@ -8,9 +8,9 @@ Liu et al. (2022), figure 2, in small: three stages at 16, 8 and 4 pixels, train
     python -m launch run cifar10_convnext --sweep alone --seeds 3
     python -m launch run cifar10_convnext --sweep roadmap_cpu                 half as wide, two epochs, crop and flip
 
-Expect of `roadmap_cpu` 0.529 ± 0.006 test accuracy (n = 3) of the ResNet, 0.457 once convolutions are depthwise (n = 1),
-0.493 ± 0.011 before and 0.564 ± 0.013 after all activations of a block but one are gone, 0.557 ± 0.011 of the ConvNeXt
-at the end; RESULTS.md has all steps.  The others, for an accelerator, are not measured.
+Expect of `roadmap_cpu` 0.529 ± 0.006 test accuracy (n = 3) of the ResNet, 0.457 with depthwise convolutions (n = 1),
+0.493 ± 0.011 before and 0.564 ± 0.013 after all activations of a block but one are gone, 0.557 ± 0.011 of the
+ConvNeXt at the end; RESULTS.md has all steps. The others, for an accelerator, are not measured.
 """
 
 from research.data.augment import HorizontalFlip, OneOf, RandomCrop
