@@ -162,7 +162,7 @@ COMMANDS = {
     ),
     "crop of what is no image": (
         'run $W/fine.py --set \'augment=[{"_type": "research.data.augment:RandomCrop"}]\'',
-        "do not fit together",
+        "RandomCrop: 'image' is [4, 3] per example; expected an image [height, width, channels]",
     ),
     # data
     "unknown set of scikit-learn": ("run digits_mlp --set data.name=digit", "did you mean 'digits'?"),
