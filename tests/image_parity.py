@@ -12,8 +12,10 @@ import numpy as np
 import optax
 import parity
 from flax import linen as nn
+from safetensors.numpy import save_file
 
-from research.pretrained import mapping
+from research.pretrained import export_pretrained, mapping
+from research.pretrained.catalog import find_variant
 from research.pretrained.family import Family
 from research.pretrained.mapping import KeyMap
 
@@ -177,3 +179,19 @@ def apply(model: nn.Module, variables: dict[str, Any], x: jax.Array, **kwargs: A
     """`model.apply`, compiled; the arguments by name are static but for `rngs`."""
     rngs = kwargs.pop("rngs", None)
     return jax.jit(lambda variables, x, rngs: model.apply(variables, x, rngs=rngs, **kwargs))(variables, x, rngs)
+
+
+def written(directory, name="vit"):
+    """A fixture's weights as a file, and what else is in the fixture."""
+    arrays, metadata = parity.load(name)
+    path = directory / "model.safetensors"
+    save_file(parity.under(arrays, "param/"), path)
+    return path, arrays, metadata["config"]
+
+
+def published(directory, variant, **fields):
+    """Random weights of a named variant, written under Hugging Face's names."""
+    family, found = find_variant(variant)
+    model = found.build().clone(**fields)
+    variables = random_variables(model, np.ones(family.inputs(model)["x"].shape, np.float32))
+    return export_pretrained(model, variables, directory / f"{variant}.safetensors"), variables

@@ -187,7 +187,6 @@ def _by_depth(maps: Mapping[str, np.ndarray]) -> list[str]:
         if "/" not in path and "norm" not in path and min(x.shape[:2]) > 1 and not seen:
             tops.append(path)
     tops = [path for path in tops if f"{path}_out" not in tops]  # before its activation
-    tops = sorted(tops, key=lambda path: -maps[path].shape[0])  # what was sown at the end belongs where it was made
     picked = np.unique(np.linspace(0, len(tops) - 1, min(len(tops), DEPTHS)).round().astype(int))
     return [tops[i] for i in picked]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -78,18 +79,29 @@ def stack_images(raw: Any, shape: ImageShape) -> np.ndarray:
     good = isinstance(raw, Sequence | np.ndarray) and not isinstance(raw, str | bytes)
     require(good, "expected a list of images or paths")
     require(len(raw) > 0, "expected at least one image, got none")
-    return np.stack([_of_any_kind(image, shape, f"image {i}") for i, image in enumerate(raw)])
+    return np.stack([read_image(image, shape, f"image {i}") for i, image in enumerate(raw)])
 
 
-def _of_any_kind(image: Any, shape: ImageShape, name: str) -> np.ndarray:
+def read_image(image: Any, shape: ImageShape, name: str) -> np.ndarray:
+    """What a person may give as an image, as uint8 [height, width, channels] of that shape.
+
+    Args:
+      image: a path, a Pillow image, or a uint8 array [height, width] or [height, width, channels].
+      name: what an error calls it, unless it is a path.
+
+    Raises:
+      RequestError: it is something else, there is no such file, or it is no image of that shape.
+    """
     import PIL.Image
 
-    if isinstance(image, str) or hasattr(image, "__fspath__"):
-        return load_image(epath.Path(image), shape)
+    if isinstance(image, str | os.PathLike):
+        return load_image(epath.Path(image).expanduser(), shape)
     if isinstance(image, PIL.Image.Image):
         return to_shape(image, shape, name)
+    given = type(image).__name__
+    require(hasattr(image, "__array__"), f"{name}: expected a path, a Pillow image or a uint8 array, got {given}")
     x = np.asarray(image)
-    good = x.dtype == np.uint8 and x.ndim in (2, 3) and (x.ndim == 2 or x.shape[-1] in MODES)
+    good = x.dtype == np.uint8 and (x.ndim == 2 or (x.ndim == 3 and x.shape[-1] in MODES)) and x.size > 0
     require(good, f"{name}: expected uint8 [height, width, {shape.channels}], got {x.dtype} {list(x.shape)}")
     return to_shape(PIL.Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x), shape, name)
 

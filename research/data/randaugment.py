@@ -36,8 +36,8 @@ class RandAugment(Augmentation):
     30 a rotation by 30 degrees, a shear of 0.3, a translation by 45% of the side, factors 1 ± 0.9 of colour, contrast,
     brightness and sharpness, 4 bits, every pixel solarized.  Signs are drawn.  Pixels that come in are `fill`.
 
-    The scale of `magnitude` is torchvision's, 0 to 30 (of 31 bins).  The paper's and Google's M from 0 to 10 is 3 · M
-    here: ConvNeXt's "9" is 27.
+    The scale of `magnitude` is torchvision's, 0 to 30 (of 31 bins).  Where timm's and Google's code has 10, it has 30:
+    ConvNeXt's "9" is 27 here.
 
     Under `vmap` every operation is computed for every example and one is taken; the five that move pixels share one
     resampling.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from research.data.images import ImageShape, decode, to_shape
+from research.data.images import ImageShape, read_image
 from research.errors import RequestError, nearest, require
 from research.pretrained.config_values import numbers
 
@@ -83,8 +81,8 @@ class Preprocessing:
         """An image as float32 [height, width, channels], ready for the model.
 
         Args:
-          image: a path, a PIL image, or a uint8 array [height, width] or [height, width, 1 or 3]; colours are turned
-            to grey, and grey to colours, as the model sees them.
+          image: a path, a Pillow image, or a uint8 array [height, width] or [height, width, channels]; colours are
+            turned to grey, and grey to colours, as the model sees them.
           name: what an error calls it.
 
         Raises:
@@ -92,7 +90,9 @@ class Preprocessing:
         """
         from PIL import Image
 
-        read = _read(image, len(self.mean), name)
+        channels = len(self.mean)
+        require(channels in (1, 3), f"{name}: the model sees {channels} channels; images have 1 or 3")
+        read = read_image(image, ImageShape(size=None, channels=channels, convert=True), name)
         pixels = Image.fromarray(read[..., 0] if read.shape[-1] == 1 else read)
         (height, width), (tall, wide) = self.size, self.before_crop
         if not self.squeeze:  # the side that needs the larger factor is met, the other rounded down
@@ -105,31 +105,6 @@ class Preprocessing:
         pixels = pixels.resize((wide, tall), Image.Resampling[self.interpolation.upper()])
         cropped = np.asarray(pixels.crop((left, top, left + width, top + height)), np.float32)
         return self.normalize(cropped.reshape(height, width, -1)).astype(np.float32)
-
-
-def _read(image: Any, channels: int, name: str) -> np.ndarray:
-    """What a person may give as an image, as uint8 [height, width, channels]."""
-    from PIL import Image
-
-    shape = ImageShape(size=None, channels=channels, convert=True)
-    require(channels in (1, 3), f"{name}: the model sees {channels} channels; images have 1 or 3")
-    if isinstance(image, str | os.PathLike):
-        try:
-            with pathlib.Path(image).expanduser().open("rb") as file:
-                return decode(file, shape, os.fspath(image))
-        except OSError as error:
-            raise RequestError(f"{os.fspath(image)}: no image to be read there ({error.strerror})") from None
-    if isinstance(image, np.ndarray):
-        require(image.dtype == np.uint8, f"{name}: an array of {image.dtype}; expected uint8, of 0 to 255")
-        fits = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 3))
-        fits = fits and image.size > 0
-        require(fits, f"{name}: an array {list(image.shape)}; expected [height, width] or [height, width, 1 or 3]")
-        image = Image.fromarray(image.reshape(image.shape[:2]) if image.shape[2:] == (1,) else image)
-    require(
-        isinstance(image, Image.Image),
-        f"{name}: expected a path, a PIL image or a uint8 array, got {type(image).__name__}",
-    )
-    return to_shape(image, shape, name)
 
 
 def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:

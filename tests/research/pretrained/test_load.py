@@ -1,3 +1,5 @@
+"""Published image models are read, used and written back."""
+
 import json
 import sys
 import types
@@ -5,16 +7,14 @@ import types
 import image_parity
 import jax
 import numpy as np
-import parity
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from research.errors import RequestError
 from research.models.efficientnet import EfficientNet, Stage
-from research.models.mlp import MLP
 from research.models.resnet import resnet
-from research.models.vit import ViT, resize_positions, vit
+from research.models.vit import vit
 from research.pretrained import (
     convnext,
     efficientnet,
@@ -44,25 +44,9 @@ FIXTURES = {
 }
 
 
-def written(directory, name="vit"):
-    """A fixture's weights as a file, and what else is in the fixture."""
-    arrays, metadata = parity.load(name)
-    path = directory / "model.safetensors"
-    save_file(parity.under(arrays, "param/"), path)
-    return path, arrays, metadata["config"]
-
-
-def published(directory, variant, **fields):
-    """Random weights of a named variant, written under Hugging Face's names."""
-    family, found = find_variant(variant)
-    model = found.build().clone(**fields)
-    variables = image_parity.random_variables(model, np.ones(family.inputs(model)["x"].shape, np.float32))
-    return export_pretrained(model, variables, directory / f"{variant}.safetensors"), variables
-
-
 @pytest.mark.parametrize("name", FIXTURES)
 def test_loaded_and_exported_again_is_the_same_bit_for_bit(name, tmp_path):
-    path, arrays, config = written(tmp_path, name)
+    path, arrays, config = image_parity.written(tmp_path, name)
     model = FIXTURES[name].from_timm(config) if name.startswith("timm_") else config
     loaded = load_pretrained(model, path)
     assert loaded.publisher == ("timm" if name.startswith("timm_") else "huggingface")
@@ -75,14 +59,14 @@ def test_loaded_and_exported_again_is_the_same_bit_for_bit(name, tmp_path):
 
 
 def test_what_is_loaded_computes_what_was_published(tmp_path):
-    path, arrays, config = written(tmp_path)
+    path, arrays, config = image_parity.written(tmp_path)
     model, variables = load_pretrained(config, path)
     images = arrays["input/pixel_values"].transpose(0, 2, 3, 1)
     np.testing.assert_allclose(model.apply(variables, images), arrays["output/logits"], atol=1e-4)
 
 
 def test_shards_and_folders(tmp_path):
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     tensors = load_file(path)
     path.unlink()
     shards = {f"model-{i + 1:05}-of-00002.safetensors": sorted(tensors)[i::2] for i in range(2)}
@@ -107,7 +91,7 @@ def test_shards_and_folders(tmp_path):
 def test_bfloat16_files_fill_float32_parameters(tmp_path):
     import ml_dtypes
 
-    path, arrays, config = written(tmp_path)
+    path, arrays, config = image_parity.written(tmp_path)
     save_file({key: x.astype(ml_dtypes.bfloat16) for key, x in load_file(path).items()}, path)
     _, variables = load_pretrained(config, path)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
@@ -115,7 +99,7 @@ def test_bfloat16_files_fill_float32_parameters(tmp_path):
 
 def test_files_of_the_model_without_its_head(tmp_path):
     """As published for fine-tuning: no prefix, no classifier, a pooler that classification does not use."""
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     tensors = {k.removeprefix("vit."): x for k, x in load_file(path).items() if not k.startswith("classifier")}
     save_file(tensors | {"pooler.dense.weight": np.ones((32, 32), np.float32)}, path)
     model, variables = load_pretrained(config, path, classes=4)
@@ -125,7 +109,7 @@ def test_files_of_the_model_without_its_head(tmp_path):
 
 
 def test_a_new_head(tmp_path):
-    path, _, config = written(tmp_path, "resnet_bottleneck")
+    path, _, config = image_parity.written(tmp_path, "resnet_bottleneck")
     kept = load_pretrained(config, path)
     fresh = load_pretrained(config, path, classes=11)
     assert fresh.model == kept.model.clone(classes=11)
@@ -140,28 +124,8 @@ def test_a_new_head(tmp_path):
     assert not np.array_equal(kernel, other)
 
 
-def test_everything_wrong_is_said_at_once(tmp_path):
-    path, _, config = written(tmp_path)
-    tensors = load_file(path)
-    del tensors["vit.layernorm.bias"]
-    tensors["vit.layernorm.gain"] = np.ones(32, np.float32)
-    tensors["vit.encoder.layer.1.output.dense.weight"] = np.ones((32, 65), np.float32)
-    save_file(tensors, path)
-    with pytest.raises(RequestError) as error:
-        load_pretrained(config, path)
-    message = str(error.value)
-    assert "\n" not in message
-    for said in (
-        str(path),
-        "1 missing: vit.layernorm.bias",
-        "1 unknown: vit.layernorm.gain",
-        "1 of another shape: vit.encoder.layer.1.output.dense.weight [32, 65] (for params/block1/down/kernel [64, 32])",
-    ):
-        assert said in message
-
-
 def test_a_named_variant_takes_classes_from_the_file(tmp_path):
-    path, variables = published(tmp_path, "resnet18", classes=7)
+    path, variables = image_parity.published(tmp_path, "resnet18", classes=7)
     loaded = load_pretrained("resnet18", path, dtype="bfloat16")
     assert loaded.model == resnet(18, classes=7, dtype="bfloat16")
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
@@ -174,7 +138,7 @@ def test_a_named_variant_takes_classes_from_the_file(tmp_path):
 
 
 def test_a_named_vit_takes_its_image_size_from_the_file_and_may_be_given_another(tmp_path):
-    path, _ = published(tmp_path, "vit_ti16", image_size=64, classes=3)
+    path, _ = image_parity.published(tmp_path, "vit_ti16", image_size=64, classes=3)
     loaded = load_pretrained("vit_ti16", path)
     assert loaded.model == vit("ti", 16, image_size=64, classes=3, norm_epsilon=1e-12)
     assert (loaded.preprocessing.image_size, loaded.preprocessing.mean) == (64, HALF)
@@ -203,7 +167,7 @@ def test_publishers_details_come_with_their_names(tmp_path):
 
 
 def test_images_of_one_channel(tmp_path):
-    path, arrays, config = written(tmp_path, "resnet_bottleneck")
+    path, arrays, config = image_parity.written(tmp_path, "resnet_bottleneck")
     tensors = load_file(path)
     stem = "resnet.embedder.embedder.convolution.weight"
     tensors[stem] = np.ascontiguousarray(tensors[stem][:, :1])
@@ -215,7 +179,7 @@ def test_images_of_one_channel(tmp_path):
 
 
 def test_preprocessing_beside_the_weights_is_read(tmp_path):
-    path, _, config = written(tmp_path, "convnext")
+    path, _, config = image_parity.written(tmp_path, "convnext")
     given = {"size": {"shortest_edge": 224}, "crop_pct": 0.9, "resample": 2, "image_mean": HALF, "image_std": HALF}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(given))
     read = load_pretrained(config, path).preprocessing
@@ -253,7 +217,7 @@ def test_the_config_beside_a_file_tells_what_its_names_do_not(tmp_path):
 
 
 def test_predictions_have_names(tmp_path):
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     loaded = load_pretrained(config, path)
     classes = loaded.model.classes
     names = tuple(f"kind {i}" for i in range(classes))
@@ -277,33 +241,8 @@ def test_predictions_have_names(tmp_path):
     assert "class_name" not in load_pretrained("auto", again.parent, classes=classes).predict(pixels)
 
 
-@pytest.mark.parametrize(
-    ("images", "said"),
-    [
-        ("cat.jpg", "images: expected a list of them, got str; put a single one in a list"),
-        ([], "images: an empty list; expected at least one image"),
-        (np.zeros((4, 4, 3), np.uint8), "images: one array [4, 4, 3]; expected [images, height, width, channels]; put"),
-        (np.zeros((), np.uint8), "images: one array []; expected [images, height, width, channels]; put a single one"),
-        (["no/cat.jpg"], "no/cat.jpg: no image to be read there"),
-        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))], "image 1: an array of float64; expected uint8"),
-    ],
-)
-def test_images_that_are_none(images, said, tmp_path):
-    path, _, config = written(tmp_path)
-    with pytest.raises(RequestError) as error:
-        load_pretrained(config, path).predict(images)
-    assert str(error.value).startswith(said)
-
-
-@pytest.mark.parametrize(("size", "said"), [(2.0, "a whole number"), (True, "a whole number"), (0, "at least 1")])
-def test_sizes_of_batches_that_are_none(size, said, tmp_path):
-    path, _, config = written(tmp_path)
-    with pytest.raises(RequestError, match=f"^batch_size={size}: expected {said}$"):
-        load_pretrained(config, path).predict([np.zeros((4, 4, 3), np.uint8)], batch_size=size)
-
-
 def test_what_files_of_other_names_cannot_say_is_refused(tmp_path):
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     loaded = load_pretrained(config, path)
     for file, publisher in (("model.safetensors", "timm"), ("vit.safetensors", None)):
         line = f"^{file} of .*: preprocessing, class_names and decoding are written beside"
@@ -314,7 +253,7 @@ def test_what_files_of_other_names_cannot_say_is_refused(tmp_path):
 
 
 def test_the_count_of_batches_is_written_as_zero(tmp_path):
-    path, _, config = written(tmp_path, "resnet_bottleneck")
+    path, _, config = image_parity.written(tmp_path, "resnet_bottleneck")
     counted = {k: np.int64(1234) if k.endswith("num_batches_tracked") else x for k, x in load_file(path).items()}
     save_file({k: np.asarray(x) for k, x in counted.items()}, path)
     again = load_file(export_pretrained(*load_pretrained(config, path), tmp_path / "again.safetensors"))
@@ -353,7 +292,7 @@ def test_what_training_starts_from_has_the_details_of_its_weights(publisher, fie
 
 
 def test_the_details_in_a_config_come_before_the_usual_ones(tmp_path):
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     model = vits.from_config(config | {"layer_norm_eps": 1e-5})
     with pytest.raises(RequestError, match=r"has norm_epsilon=1e-05, but .*; set model.norm_epsilon=1e-12$"):
         read_into(model, path)
@@ -383,116 +322,10 @@ def test_the_publishers_usual_preprocessing(name, expected, publisher):
         assert (preprocessing.image_size, preprocessing.before_crop[0]) == usual
 
 
-@pytest.mark.parametrize(
-    ("model", "source", "said"),
-    [
-        ("resnet51", "x.safetensors", "model='resnet51': no published model of this name; did you mean 'resnet50'?"),
-        ("resnet50", "nowhere/model.safetensors", "no such file or folder"),
-        ("resnet50", "./nowhere", "no such file or folder"),
-        ({"model_type": "resnett"}, ".", "model_type='resnett' in the config: did you mean 'resnet'?"),
-        ("vit_base_patch16_384.augreg_in21k", ".", "no published model of this name; did you mean 'vit_b16'?"),
-        ("timm/vit_tiny_patch16_224", ".", "no published model of this name; did you mean 'vit_ti16'?"),
-        ("vit_b_16", ".", "no published model of this name; did you mean 'vit_b16'?"),
-        ("Microsoft/resnet-50", ".", "no published model of this name; did you mean 'resnet50'?"),
-        ("someone/else", ".", "no published model of this name; did you mean 'auto', with it as the source?"),
-        ("convnext_atto", ".", "did you mean 'auto', with the folder that holds it as the source?"),
-        ("atuo", ".", "no published model of this name; did you mean 'auto'?"),
-        ("", ".", "model='': no published model of this name"),
-        (None, ".", "model=None: expected a published model's name, 'auto', a model of ours, or a parsed config.json"),
-        (50, ".", "model=50: expected a published model's name"),
-        (MLP, ".", "model=MLP: a class; expected a model of it, MLP(...)"),
-        ("auto", "", "source='': expected a .safetensors file, a folder, or a hub repository (org/name)"),
-        ("auto", 3, "source=3: expected a .safetensors file"),
-        ("auto", ".", "no config.json beside it"),
-        (resnet(50), None, "source: expected a .safetensors file"),
-        (MLP(widths=(), classes=2), ".", "MLP: no published weights are mapped for it"),
-        ("vit_b8", None, "source: expected"),
-        (vit("b", 16, image_size=30), ".", "image_size=30: expected a multiple of patch_size=16"),
-    ],
-)
-def test_requests_that_cannot_be_met(model, source, said, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError) as error:
-        load_pretrained(model, source)
-    assert said in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ({"image_size": "96"}, "image_size='96': expected a whole number or "),
-        ({"image_size": (96, 96, 3)}, "image_size=(96, 96, 3): expected a whole number or "),
-        ({"image_size": [96, 0]}, "image_size=(96, 0): expected at least 1 pixel"),
-        ({"seed": 0.5}, "seed=0.5: expected a whole number"),
-        ({"classes": "4"}, "classes='4': expected a whole number"),
-    ],
-    ids=str,
-)
-def test_options_of_other_kinds_are_refused_before_anything_is_read(option, said):
-    with pytest.raises(RequestError) as error:
-        load_pretrained("vit_b16", "nowhere/model.safetensors", **option)
-    assert str(error.value).startswith(said)
-
-
 def test_an_image_size_may_be_a_list(tmp_path):
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     patch = vits.from_config(config).patch_size
     assert load_pretrained(config, path, image_size=[2 * patch, 3 * patch]).model.image_size == (2 * patch, 3 * patch)
-
-
-OBLONG = ViT(width=16, depth=1, num_heads=1, patch_size=16, image_size=(64, 144), classes=5, norm_epsilon=1e-12)
-
-
-def oblong(directory, name="model.safetensors"):
-    """Weights of positions on 4 × 9 patches, which are as many as 6 × 6."""
-    variables = image_parity.random_variables(OBLONG, np.ones((1, 64, 144, 3), np.float32))
-    return export_pretrained(OBLONG, variables, directory / name), variables["params"]["positions"]
-
-
-def read_positions(model, path):
-    return read_into(model, path)["params"]["positions"]
-
-
-@pytest.mark.parametrize("image_size", [(64, 144), 96, 224], ids=str)
-def test_positions_are_on_the_grid_that_the_config_beside_them_states(image_size, tmp_path):
-    path, positions = oblong(tmp_path)
-    model = OBLONG.clone(image_size=image_size)
-    read = read_positions(model, path)
-    np.testing.assert_array_equal(read, np.asarray(resize_positions(positions, (4, 9), model.grid)))
-
-
-def test_positions_without_a_config_are_on_the_models_own_grid_or_on_a_square(tmp_path):
-    path, positions = oblong(tmp_path, "weights.safetensors")
-    for image_size in ((64, 144), 96):  # as many tokens each
-        np.testing.assert_array_equal(read_positions(OBLONG.clone(image_size=image_size), path), positions)
-    read = read_positions(OBLONG.clone(image_size=224), path)
-    np.testing.assert_array_equal(read, np.asarray(resize_positions(positions, (6, 6), (14, 14))))
-
-
-def test_a_config_of_another_size_than_the_files_says_nothing_of_its_positions(tmp_path):
-    path, positions = oblong(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "image_size": 224}))
-    np.testing.assert_array_equal(read_positions(OBLONG, path), positions)
-
-
-def test_positions_that_are_no_square_need_a_size(tmp_path):
-    narrow = OBLONG.clone(image_size=(32, 48))
-    variables = image_parity.random_variables(narrow, np.ones((1, 32, 48, 3), np.float32))
-    path = export_pretrained(narrow, variables, tmp_path / "weights.safetensors")
-    read_into(narrow, path)
-    with pytest.raises(
-        RequestError, match="^image_size: 6 positions in the file are no square grid; expected a config"
-    ):
-        read_into(OBLONG, path)
-
-
-def test_a_named_vit_of_oblong_images(tmp_path):
-    path, _ = published(tmp_path, "vit_ti16", image_size=(64, 144), classes=5)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "image_size": [64, 144]}))
-    loaded = load_pretrained("vit_ti16", path)
-    assert loaded.model == vit("ti", 16, image_size=(64, 144), classes=5, norm_epsilon=1e-12)
-    assert loaded.preprocessing.size == (64, 144)
 
 
 def test_an_efficientnet_without_its_head(tmp_path):
@@ -516,91 +349,8 @@ def test_the_momentum_of_wide_efficientnets_is_torchvisions(publisher, size, mom
     assert family.adapted(variant.build(), name, publisher, {}).momentum == momentum
 
 
-def test_tensors_of_whole_numbers_are_named_with_their_file(tmp_path):
-    path, _, config = written(tmp_path)
-    tensors = load_file(path)
-    tensors["vit.layernorm.bias"] = tensors["vit.layernorm.bias"].astype(np.int8)
-    tensors["vit.embeddings.mask_token"] = np.zeros((1, 1, 32), np.uint8)  # is not read
-    save_file(tensors, path)
-    with pytest.raises(RequestError) as error:
-        load_pretrained(config, path)
-    said = "does not fit: 1 not of F16, BF16, F32 or F64 (quantised?): vit.layernorm.bias I8"
-    assert str(error.value) == f"{path} {said}"
-
-
-def test_tensors_of_eight_bit_floats_are_named_too(tmp_path):
-    path, _, config = written(tmp_path)
-    size = int.from_bytes((whole := path.read_bytes())[:8], "little")
-    header = json.loads(whole[8 : 8 + size])
-    tensor = header["vit.layernorm.bias"]
-    tensor["dtype"], tensor["shape"] = "F8_E4M3", [4 * tensor["shape"][0]]  # as many bytes
-    changed = json.dumps(header).encode()
-    path.write_bytes(len(changed).to_bytes(8, "little") + changed + whole[8 + size :])
-    with pytest.raises(RequestError, match=r"quantised\?\): vit.layernorm.bias F8_E4M3$"):
-        load_pretrained(config, path)
-
-
-@pytest.mark.parametrize(
-    ("shards", "said"),
-    [
-        (["a.safetensors"], "weight_map=['a.safetensors']: expected an object, the name of a shard for each tensor"),
-        ({"a": 1}, "weight_map={'a': 1}: expected an object"),
-        ({}, "weight_map={}: expected an object"),
-        ({"a": "../a.safetensors"}, "shards '../a.safetensors': expected names of files in the same folder"),
-        ({"a": ".."}, "shards '..': expected names of files in the same folder"),
-        ({"a": "a.safetensors", "b": "b.safetensors"}, "in two of its shards: x"),
-    ],
-    ids=str,
-)
-def test_indexes_that_cannot_be_meant(shards, said, tmp_path):
-    for name in "ab":
-        save_file({"x": np.ones(1, np.float32), name: np.ones(1, np.float32)}, tmp_path / f"{name}.safetensors")
-    index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": shards}))
-    with pytest.raises(RequestError) as error:
-        load_pretrained(resnet(18), index)
-    assert str(error.value).startswith(f"{index}: {said}")
-
-
-def test_a_file_of_another_family_is_said_to_be(tmp_path):
-    path, _, config = written(tmp_path, "convnext")
-    with pytest.raises(RequestError, match=f"^{path}: not ViT's, looks like ConvNeXt's; {path} does not fit: "):
-        read_into(OBLONG, path)
-    save_file({"x": np.ones(1, np.float32)}, tmp_path / "x.safetensors")
-    with pytest.raises(RequestError, match="x.safetensors: not ViT's, hardly a name in it is one of its names; "):
-        load_pretrained(OBLONG, tmp_path / "x.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "swin"}))
-    with pytest.raises(RequestError, match=f"^{path}: not ViT's, the config.json beside it says model_type='swin'; "):
-        load_pretrained(OBLONG, path)
-
-
-def test_files_that_are_no_weights(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"not this")
-    with pytest.raises(RequestError, match="no safetensors file or is damaged"):
-        load_pretrained("resnet18", tmp_path / "model.safetensors")
-    (tmp_path / "model.bin").write_bytes(b"nor this")
-    with pytest.raises(RequestError, match="no pickle"):
-        load_pretrained("resnet18", tmp_path / "model.bin")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(RequestError, match="no .safetensors file in this folder"):
-        load_pretrained("resnet18", tmp_path / "empty")
-
-
-def test_without_the_hubs_client_or_without_a_network(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(RequestError, match=r"microsoft/resnet-50.*huggingface_hub.*\[hub\]"):
-        load_pretrained("resnet50")
-
-    def offline(*args, **kwargs):
-        raise ConnectionError("no route to host\nand more")
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=offline))
-    with pytest.raises(RequestError, match=r"hub could not be read \(no route to host\)"):
-        load_pretrained("resnet50")
-
-
 def test_the_hub_gives_a_folder(tmp_path, monkeypatch):
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     asked = []
 
@@ -616,7 +366,7 @@ def test_the_hub_gives_a_folder(tmp_path, monkeypatch):
 
 
 def test_export_refuses_what_does_not_fit(tmp_path):
-    path, _, config = written(tmp_path)
+    path, _, config = image_parity.written(tmp_path)
     model, variables = load_pretrained(config, path)
     with pytest.raises(RequestError, match="publisher='tim': did you mean 'timm'"):
         export_pretrained(model, variables, path, publisher="tim")

@@ -211,14 +211,14 @@ def test_paths_and_images_are_arrays_alike(tmp_path):
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        ("no/such.png", "no/such.png: no image to be read there (No such file or directory)"),
-        (np.zeros((4, 4, 3)), "image: an array of float64; expected uint8, of 0 to 255"),
-        (np.zeros((4, 4, 4), np.uint8), "image: an array [4, 4, 4]; expected [height, width] or"),
-        (np.zeros((2, 4, 4, 3), np.uint8), "image: an array [2, 4, 4, 3]; expected [height, width] or"),
-        (np.zeros((0, 4, 3), np.uint8), "image: an array [0, 4, 3]; expected [height, width] or"),
+        ("no/such.png", "no/such.png does not exist; expected an image"),
+        (np.zeros((4, 4, 3)), "image: expected uint8 [height, width, 3], got float64 [4, 4, 3]"),
+        (np.zeros((4, 4, 5), np.uint8), "image: expected uint8 [height, width, 3], got uint8 [4, 4, 5]"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "image: expected uint8 [height, width, 3], got uint8 [2, 4, 4, 3]"),
+        (np.zeros((0, 4, 3), np.uint8), "image: expected uint8 [height, width, 3], got uint8 [0, 4, 3]"),
         (Image.new("I;16", (4, 4)), "image: pixels of mode 'I;16'; expected 8 bits a channel"),
-        (3, "image: expected a path, a PIL image or a uint8 array, got int"),
-        (io.BytesIO(), "image: expected a path, a PIL image or a uint8 array, got BytesIO"),
+        (3, "image: expected a path, a Pillow image or a uint8 array, got int"),
+        (io.BytesIO(), "image: expected a path, a Pillow image or a uint8 array, got BytesIO"),
     ],
 )
 def test_what_is_no_image_is_one_line(image, said):

@@ -1,0 +1,204 @@
+"""What cannot be loaded is one line, which says why."""
+
+import json
+import sys
+import types
+
+import image_parity
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from research.errors import RequestError
+from research.models.mlp import MLP
+from research.models.resnet import resnet
+from research.models.vit import ViT, vit
+from research.pretrained import (
+    load_pretrained,
+)
+from research.pretrained.load import read_into
+
+SMALL = ViT(width=16, depth=1, num_heads=1, patch_size=16, image_size=64, classes=5)
+
+
+def test_everything_wrong_is_said_at_once(tmp_path):
+    path, _, config = image_parity.written(tmp_path)
+    tensors = load_file(path)
+    del tensors["vit.layernorm.bias"]
+    tensors["vit.layernorm.gain"] = np.ones(32, np.float32)
+    tensors["vit.encoder.layer.1.output.dense.weight"] = np.ones((32, 65), np.float32)
+    save_file(tensors, path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(config, path)
+    message = str(error.value)
+    assert "\n" not in message
+    for said in (
+        str(path),
+        "1 missing: vit.layernorm.bias",
+        "1 unknown: vit.layernorm.gain",
+        "1 of another shape: vit.encoder.layer.1.output.dense.weight [32, 65] (for params/block1/down/kernel [64, 32])",
+    ):
+        assert said in message
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("cat.jpg", "images: expected a list of them, got str; put a single one in a list"),
+        ([], "images: an empty list; expected at least one image"),
+        (np.zeros((4, 4, 3), np.uint8), "images: one array [4, 4, 3]; expected [images, height, width, channels]; put"),
+        (np.zeros((), np.uint8), "images: one array []; expected [images, height, width, channels]; put a single one"),
+        (["no/cat.jpg"], "no/cat.jpg does not exist; expected an image"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))], "image 1: expected uint8 [height, width, 3], got"),
+            [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))],
+            "image 1: expected uint8 [height, width, 3], got float64",
+        ),
+    ],
+)
+def test_images_that_are_none(images, said, tmp_path):
+    path, _, config = image_parity.written(tmp_path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(config, path).predict(images)
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(("size", "said"), [(2.0, "a whole number"), (True, "a whole number"), (0, "at least 1")])
+def test_sizes_of_batches_that_are_none(size, said, tmp_path):
+    path, _, config = image_parity.written(tmp_path)
+    with pytest.raises(RequestError, match=f"^batch_size={size}: expected {said}$"):
+        load_pretrained(config, path).predict([np.zeros((4, 4, 3), np.uint8)], batch_size=size)
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "said"),
+    [
+        ("resnet51", "x.safetensors", "model='resnet51': no published model of this name; did you mean 'resnet50'?"),
+        ("resnet50", "nowhere/model.safetensors", "no such file or folder"),
+        ("resnet50", "./nowhere", "no such file or folder"),
+        ({"model_type": "resnett"}, ".", "model_type='resnett' in the config: did you mean 'resnet'?"),
+        ("vit_base_patch16_384.augreg_in21k", ".", "no published model of this name; did you mean 'vit_b16'?"),
+        ("timm/vit_tiny_patch16_224", ".", "no published model of this name; did you mean 'vit_ti16'?"),
+        ("vit_b_16", ".", "no published model of this name; did you mean 'vit_b16'?"),
+        ("Microsoft/resnet-50", ".", "no published model of this name; did you mean 'resnet50'?"),
+        ("someone/else", ".", "no published model of this name; did you mean 'auto', with it as the source?"),
+        ("convnext_atto", ".", "did you mean 'auto', with the folder that holds it as the source?"),
+        ("atuo", ".", "no published model of this name; did you mean 'auto'?"),
+        ("", ".", "model='': no published model of this name"),
+        (None, ".", "model=None: expected a published model's name, 'auto', a model of ours, or a parsed config.json"),
+        (50, ".", "model=50: expected a published model's name"),
+        (MLP, ".", "model=MLP: a class; expected a model of it, MLP(...)"),
+        ("auto", "", "source='': expected a .safetensors file, a folder, or a hub repository (org/name)"),
+        ("auto", 3, "source=3: expected a .safetensors file"),
+        ("auto", ".", "no config.json beside it"),
+        (resnet(50), None, "source: expected a .safetensors file"),
+        (MLP(widths=(), classes=2), ".", "MLP: no published weights are mapped for it"),
+        ("vit_b8", None, "source: expected"),
+        (vit("b", 16, image_size=30), ".", "image_size=30: expected a multiple of patch_size=16"),
+    ],
+)
+def test_requests_that_cannot_be_met(model, source, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(model, source)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"image_size": "96"}, "image_size='96': expected a whole number or "),
+        ({"image_size": (96, 96, 3)}, "image_size=(96, 96, 3): expected a whole number or "),
+        ({"image_size": [96, 0]}, "image_size=(96, 0): expected at least 1 pixel"),
+        ({"seed": 0.5}, "seed=0.5: expected a whole number"),
+        ({"classes": "4"}, "classes='4': expected a whole number"),
+    ],
+    ids=str,
+)
+def test_options_of_other_kinds_are_refused_before_anything_is_read(option, said):
+    with pytest.raises(RequestError) as error:
+        load_pretrained("vit_b16", "nowhere/model.safetensors", **option)
+    assert str(error.value).startswith(said)
+
+
+def test_tensors_of_whole_numbers_are_named_with_their_file(tmp_path):
+    path, _, config = image_parity.written(tmp_path)
+    tensors = load_file(path)
+    tensors["vit.layernorm.bias"] = tensors["vit.layernorm.bias"].astype(np.int8)
+    tensors["vit.embeddings.mask_token"] = np.zeros((1, 1, 32), np.uint8)  # is not read
+    save_file(tensors, path)
+    with pytest.raises(RequestError) as error:
+        load_pretrained(config, path)
+    said = "does not fit: 1 not of F16, BF16, F32 or F64 (quantised?): vit.layernorm.bias I8"
+    assert str(error.value) == f"{path} {said}"
+
+
+def test_tensors_of_eight_bit_floats_are_named_too(tmp_path):
+    path, _, config = image_parity.written(tmp_path)
+    size = int.from_bytes((whole := path.read_bytes())[:8], "little")
+    header = json.loads(whole[8 : 8 + size])
+    tensor = header["vit.layernorm.bias"]
+    tensor["dtype"], tensor["shape"] = "F8_E4M3", [4 * tensor["shape"][0]]  # as many bytes
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + whole[8 + size :])
+    with pytest.raises(RequestError, match=r"quantised\?\): vit.layernorm.bias F8_E4M3$"):
+        load_pretrained(config, path)
+
+
+@pytest.mark.parametrize(
+    ("shards", "said"),
+    [
+        (["a.safetensors"], "weight_map=['a.safetensors']: expected an object, the name of a shard for each tensor"),
+        ({"a": 1}, "weight_map={'a': 1}: expected an object"),
+        ({}, "weight_map={}: expected an object"),
+        ({"a": "../a.safetensors"}, "shards '../a.safetensors': expected names of files in the same folder"),
+        ({"a": ".."}, "shards '..': expected names of files in the same folder"),
+        ({"a": "a.safetensors", "b": "b.safetensors"}, "in two of its shards: x"),
+    ],
+    ids=str,
+)
+def test_indexes_that_cannot_be_meant(shards, said, tmp_path):
+    for name in "ab":
+        save_file({"x": np.ones(1, np.float32), name: np.ones(1, np.float32)}, tmp_path / f"{name}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(RequestError) as error:
+        load_pretrained(resnet(18), index)
+    assert str(error.value).startswith(f"{index}: {said}")
+
+
+def test_a_file_of_another_family_is_said_to_be(tmp_path):
+    path, _, config = image_parity.written(tmp_path, "convnext")
+    with pytest.raises(RequestError, match=f"^{path}: not ViT's, looks like ConvNeXt's; {path} does not fit: "):
+        read_into(SMALL, path)
+    save_file({"x": np.ones(1, np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(RequestError, match="x.safetensors: not ViT's, hardly a name in it is one of its names; "):
+        load_pretrained(SMALL, tmp_path / "x.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "swin"}))
+    with pytest.raises(RequestError, match=f"^{path}: not ViT's, the config.json beside it says model_type='swin'; "):
+        load_pretrained(SMALL, path)
+
+
+def test_files_that_are_no_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not this")
+    with pytest.raises(RequestError, match="no safetensors file or is damaged"):
+        load_pretrained("resnet18", tmp_path / "model.safetensors")
+    (tmp_path / "model.bin").write_bytes(b"nor this")
+    with pytest.raises(RequestError, match="no pickle"):
+        load_pretrained("resnet18", tmp_path / "model.bin")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="no .safetensors file in this folder"):
+        load_pretrained("resnet18", tmp_path / "empty")
+
+
+def test_without_the_hubs_client_or_without_a_network(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(RequestError, match=r"microsoft/resnet-50.*huggingface_hub.*\[hub\]"):
+        load_pretrained("resnet50")
+
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route to host\nand more")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=offline))
+    with pytest.raises(RequestError, match=r"hub could not be read \(no route to host\)"):
+        load_pretrained("resnet50")
