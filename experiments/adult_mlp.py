@@ -10,7 +10,7 @@ Expect 0.8554 ± 0.0009 (n = 5) test accuracy with dropout, 0.8502 ± 0.0011 for
 
 import os
 
-from research.data.tables import Table
+from research.data.sources.tables import Table
 from research.data.transforms import Standardize
 from research.experiment import Experiment
 from research.models.mlp import MLP

@@ -3,7 +3,7 @@
 Liu et al. (2022), figure 2, in small: three stages at 16, 8 and 4 pixels, trained alike throughout.  Each variant of
 `roadmap` has all changes of those before it; `alone` makes each change to the ResNet by itself, where that can be.
 
-    python -m research.data.tfds prepare cifar10                              once; 170 MB, or --manual-dir FOLDER
+    python -m research.data.sources.tfds prepare cifar10                   once; 170 MB, or --manual-dir FOLDER
     python -m launch run cifar10_convnext --sweep roadmap --seeds 3           an accelerator
     python -m launch run cifar10_convnext --sweep alone --seeds 3
     python -m launch run cifar10_convnext --sweep roadmap_cpu                 half as wide, two epochs, crop and flip
@@ -13,10 +13,10 @@ Expect of `roadmap_cpu` 0.529 ± 0.006 test accuracy (n = 3) of the ResNet, 0.45
 ConvNeXt at the end; RESULTS.md has all steps. The others, for an accelerator, are not measured.
 """
 
-from research.data.augment import HorizontalFlip, OneOf, RandomCrop
-from research.data.mixing import CutMix, Mixup
-from research.data.randaugment import RandAugment
-from research.data.tfds import TFDS
+from research.data.augment.augmentation import HorizontalFlip, OneOf, RandomCrop
+from research.data.augment.mixing import CutMix, Mixup
+from research.data.augment.randaugment import RandAugment
+from research.data.sources.tfds import TFDS
 from research.data.transforms import Scale, Standardize
 from research.experiment import Experiment
 from research.models.convnext_roadmap import STEPS, ConvNeXtRoadmap

@@ -2,7 +2,7 @@
 
 He et al. (2016a), section 4.2: without shortcuts a deeper network trains worse; with them it does not.
 
-    python -m research.data.tfds prepare cifar10                       once; 170 MB, or --manual-dir FOLDER
+    python -m research.data.sources.tfds prepare cifar10                       once; 170 MB, or --manual-dir FOLDER
     python -m launch run cifar10_resnet                                ResNet-18, an accelerator
     python -m launch run cifar10_resnet --sweep fast --seeds 5         a short recipe in bfloat16, an accelerator
     python -m launch run cifar10_resnet --sweep cpu                    what half an hour of a CPU gives
@@ -19,12 +19,12 @@ networks (n = 1 each), 7 to 20 minutes each on one core; of `parts` and `augment
 command and the others.  The first and `fast`, for an accelerator, are not measured.
 """
 
-from research.data.augment import HorizontalFlip, OneOf, RandomCrop
-from research.data.color_jitter import ColorJitter
-from research.data.erasing import Cutout, RandomErasing
-from research.data.mixing import CutMix, Mixup
-from research.data.randaugment import RandAugment
-from research.data.tfds import TFDS
+from research.data.augment.augmentation import HorizontalFlip, OneOf, RandomCrop
+from research.data.augment.color_jitter import ColorJitter
+from research.data.augment.erasing import Cutout, RandomErasing
+from research.data.augment.mixing import CutMix, Mixup
+from research.data.augment.randaugment import RandAugment
+from research.data.sources.tfds import TFDS
 from research.data.transforms import Scale, Standardize
 from research.experiment import Experiment
 from research.models.resnet import ResNet, cifar_resnet, resnet

@@ -2,7 +2,7 @@
 
 Dosovitskiy et al. (2021), figure 3, in small: the same two models on 1, 4, 16 and 45 thousand images.
 
-    python -m research.data.tfds prepare cifar10                             once; 170 MB, or --manual-dir FOLDER
+    python -m research.data.sources.tfds prepare cifar10                  once; 170 MB, or --manual-dir FOLDER
     python -m launch run cifar10_vit                                         the ViT on all of it, an accelerator
     python -m launch run cifar10_vit --sweep data_size --seeds 3             ViT and ResNet by number of images
     python -m launch run cifar10_vit --sweep augmentation --seeds 3          what replaces images
@@ -15,10 +15,10 @@ Expect of `data_size_cpu` 0.361, 0.469, 0.473 and 0.474 test accuracy of the ViT
 ResNet (n = 1 each), 4 to 10 minutes each on one core; the others, for an accelerator, are not measured.
 """
 
-from research.data.augment import HorizontalFlip, OneOf, RandomCrop
-from research.data.mixing import CutMix, Mixup
-from research.data.randaugment import RandAugment
-from research.data.tfds import TFDS
+from research.data.augment.augmentation import HorizontalFlip, OneOf, RandomCrop
+from research.data.augment.mixing import CutMix, Mixup
+from research.data.augment.randaugment import RandAugment
+from research.data.sources.tfds import TFDS
 from research.data.transforms import Scale, Standardize
 from research.experiment import Experiment
 from research.models.resnet import ResNet, resnet

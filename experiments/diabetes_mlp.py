@@ -9,7 +9,7 @@ Expect R² on the test split, over ten splits: linear 0.51 ± 0.07 (n = 30), one
 [0.079, 0.121] less.
 """
 
-from research.data.scikit import Sklearn
+from research.data.sources.scikit import Sklearn
 from research.data.transforms import Standardize
 from research.experiment import Experiment
 from research.models.mlp import MLP

@@ -11,8 +11,8 @@ Expect of `claim`, over ten splits: relu 0.984 ± 0.006 (n = 50) test accuracy, 
 `linear_depth`: 0.971 ± 0.009 (n = 30) whatever the depth.  Numbers and commits: experiments/RESULTS.md.
 """
 
-from research.data.augment import Noise
-from research.data.scikit import Sklearn
+from research.data.augment.augmentation import Noise
+from research.data.sources.scikit import Sklearn
 from research.data.transforms import Scale
 from research.experiment import Experiment
 from research.models.mlp import MLP

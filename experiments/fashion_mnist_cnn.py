@@ -3,7 +3,7 @@
 Xiao et al. (2017): 60,000 + 10,000 grey images of 28×28 pixels, ten kinds of clothing.  A tenth of the training split,
 stratified, is the validation split; the test split is scored once, at the end of training.
 
-    python -m research.data.tfds prepare fashion_mnist                  once; --manual-dir FOLDER takes files you have
+    python -m research.data.sources.tfds prepare fashion_mnist     once; --manual-dir FOLDER takes files you have
     python -m launch run fashion_mnist_cnn                              two convolutions, 83,562 parameters
     python -m launch run fashion_mnist_cnn --sweep mlp --seeds 3        a perceptron, 85,942
     python -m launch run fashion_mnist_cnn --sweep resnet               a small ResNet, 616,746
@@ -21,9 +21,9 @@ two epochs, 0.813 ± 0.005 by maxima, 0.7976 ± 0.0029 by means, 0.8136 ± 0.001
 average an image and its mirror image, but those of `shift`; those of `resnet` both moved a pixel each way too.
 """
 
-from research.data.augment import HorizontalFlip, RandomCrop
-from research.data.erasing import Cutout
-from research.data.tfds import TFDS
+from research.data.augment.augmentation import HorizontalFlip, RandomCrop
+from research.data.augment.erasing import Cutout
+from research.data.sources.tfds import TFDS
 from research.data.transforms import Scale
 from research.experiment import Experiment
 from research.models.mlp import MLP

@@ -8,7 +8,7 @@ resized crops of that and flips in training, its centre of 224 in evaluation.  b
 
 Needs imagenet2012 in $TFDS_DATA_DIR, 150 GB, which asks for an account:
 
-    python -m research.data.tfds prepare imagenet2012 --manual-dir FOLDER_WITH_ILSVRC2012_TARS
+    python -m research.data.sources.tfds prepare imagenet2012 --manual-dir FOLDER_WITH_ILSVRC2012_TARS
     python -m launch run imagenet_resnet50 --seeds 3
     python -m launch run imagenet_resnet50 --sweep recipe --seeds 3     against steps at epochs 30, 60 and 80
 
@@ -21,9 +21,9 @@ What can be known without the data, on so many chips or on none:
 The first says 2.69 GiB a device of a v5e-16, at 1,024 images: it fits.
 """
 
-from research.data.augment import HorizontalFlip
-from research.data.resized_crop import RandomResizedCrop
-from research.data.tfds import TFDS
+from research.data.augment.augmentation import HorizontalFlip
+from research.data.augment.resized_crop import RandomResizedCrop
+from research.data.sources.tfds import TFDS
 from research.data.transforms import CenterCrop, Scale, Standardize
 from research.experiment import Experiment
 from research.models.resnet import resnet

@@ -1,19 +1,20 @@
 """Who remembers how far: a symbol shown first is named after 4 to 1024 distractors, at equal parameters.
 
-One of 8 symbols, then `distance` distractors, then the query; chance is 1/8 (research/data/recall.py).  One layer each
-of an Elman RNN, an LSTM, a GRU and a Transformer, 50,683 to 51,200 parameters (a test holds them within 2% of each
-other); the loss is at the query alone, and all take the same steps on the same examples.  The LSTM's forget gates begin
-nearly open (bias 3), without which it does not come off the ground at 32; in `far` Muon trains the Transformer.
+One of 8 symbols, then `distance` distractors, then the query; chance is 1/8 (research/data/sources/recall.py).  One
+layer each of an Elman RNN, an LSTM, a GRU and a Transformer, 50,683 to 51,200 parameters (a test holds them within 2%
+of each other); the loss is at the query alone, and all take the same steps on the same examples.  The LSTM's forget
+gates begin nearly open (bias 3), without which it does not come off the ground at 32; in `far` Muon trains the
+Transformer.
 
     python -m launch run experiments.long_memory --sweep near --seeds 3        16 minutes on 2 busy CPU cores
     python -m launch run experiments.long_memory --sweep far
-    python -m experiments.long_memory_figure runs/long_memory/near runs/long_memory/far --out docs
+    python -m experiments.analysis.long_memory_figure runs/long_memory/near runs/long_memory/far --out docs
 
 Expect test accuracies of 1.000 (n = 3) up to distance 4 for the RNN, which is at chance from 8 on; up to 32 for the
 LSTM and the GRU, at 64 from 0.1 to 1 by seed; at all of `near` for the Transformer.  Numbers: experiments/RESULTS.md.
 """
 
-from research.data.recall import Recall
+from research.data.sources.recall import Recall
 from research.experiment import Experiment
 from research.models.gpt import GPT
 from research.models.rnn import RNNLanguageModel

@@ -6,8 +6,8 @@ Needs the raw files of task 1 in $ESPALIER_DATA/multi30k: train, val and test_20
     ESPALIER_DATA=... python -m launch run experiments.multi30k_translation --sweep architecture
     ESPALIER_DATA=... python -m launch run experiments.multi30k_translation --sweep parts
     ESPALIER_DATA=... python -m launch eval runs/multi30k_translation/base --set task.beams=5
-    python -m experiments.decoding runs/multi30k_translation/base
-    python -m experiments.alignment runs/multi30k_translation/base --sentence "Ein Hund läuft über die Straße."
+    python -m experiments.analysis.decoding runs/multi30k_translation/base
+    python -m experiments.analysis.alignment runs/multi30k_translation/base --sentence "Ein Hund läuft über die Straße."
 
 The sweeps compare at a quarter of the size, three epochs each: BLEU 26.1 on test 2016 of the Transformer, 19.6 of the
 LSTM with attention, 7.2 without (n = 1 each); of `parts`, 23.8 with a layer each instead of three and 23.1 with the
@@ -19,16 +19,16 @@ found best on validation.  docs/alignment.png is a picture of the last command's
 
 import os
 
-from research.checkpoints import Checkpoints
-from research.data.parallel_text import SPECIAL, ParallelText
-from research.data.tokenizers import BPETokenizer
+from research.data.sources.parallel_text import SPECIAL, ParallelText
+from research.data.text.tokenizers import BPETokenizer
 from research.experiment import Experiment
 from research.models.seq2seq_rnn import Seq2SeqRNN
-from research.models.translation import Transformer
+from research.models.transformer import Transformer
 from research.optimizers import AdamW
 from research.schedules import Cosine
 from research.sweep import Sweep, ablation
 from research.tasks.translation import Translation
+from research.training.checkpoints import Checkpoints
 
 VOCAB_SIZE = 8000
 

@@ -4,15 +4,15 @@ The modules of the library without its tests and tables (PSF licence), 5% and 10
 to report on; byte-level BPE of 4,096 tokens, learned from the training files.
 
     python -m launch run experiments.python_gpt          15 minutes on a CPU core
-    python -m experiments.python_functions runs/python_gpt/base         # which of its functions parse; an n-gram beside
-    python -m experiments.pass_at_1 runs/python_gpt/base --problems $ESPALIER_DATA/humaneval/HumanEval.jsonl.gz
+    python -m experiments.analysis.python_functions runs/python_gpt/base     # which functions parse, beside an n-gram's
+    python -m experiments.analysis.pass_at_1 runs/python_gpt/base --problems $ESPALIER_DATA/humaneval/HumanEval.jsonl.gz
 
 Expect 1.668 bits a byte on the test files (n = 1), as much as a 5-gram of the same tokens: a training for a CPU.  `gpu`
 is one for an accelerator.  Numbers: experiments/RESULTS.md.
 """
 
-from research.data.python_source import PythonSource
-from research.data.tokenizers import BPETokenizer
+from research.data.sources.python_source import PythonSource
+from research.data.text.tokenizers import BPETokenizer
 from research.experiment import Experiment
 from research.models.gpt import GPT
 from research.optimizers import AdamW

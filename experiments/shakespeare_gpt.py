@@ -15,7 +15,7 @@ Expect 1.784 ± 0.004 (n = 3); nanoGPT states 1.88, the best of its estimates, a
 
 import os
 
-from research.data.text import TextFiles
+from research.data.sources.text import TextFiles
 from research.experiment import Experiment
 from research.models.gpt import GPT
 from research.models.rnn import RNNLanguageModel

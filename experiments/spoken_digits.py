@@ -16,11 +16,10 @@ five); 8 to 17 minutes a seed on one CPU core.
 
 import os
 
-from research.checkpoints import Checkpoints
-from research.data.parallel_text import SPECIAL
-from research.data.spec_augment import SpecAugment
-from research.data.speech import LogMelFeatures, Speech
-from research.data.tokenizers import CharTokenizer
+from research.data.augment.spec_augment import SpecAugment
+from research.data.sources.parallel_text import SPECIAL
+from research.data.sources.speech import LogMelFeatures, Speech
+from research.data.text.tokenizers import CharTokenizer
 from research.experiment import Experiment
 from research.layers.log_mel import LogMel
 from research.models.ctc import CTC
@@ -29,6 +28,7 @@ from research.optimizers import AdamW
 from research.schedules import Cosine
 from research.sweep import Sweep, Variant, ablation, grid
 from research.tasks.transcription import CTCTranscription, Transcription
+from research.training.checkpoints import Checkpoints
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MELS = 40

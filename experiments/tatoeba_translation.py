@@ -14,16 +14,16 @@ Transformer, 3.3 of the LSTM; 15.3 of 10,000 pairs, 15.4 to 16.5 of more (n = 1 
 
 import os
 
-from research.checkpoints import Checkpoints
-from research.data.parallel_text import SPECIAL, ParallelText
-from research.data.tokenizers import BPETokenizer
+from research.data.sources.parallel_text import SPECIAL, ParallelText
+from research.data.text.tokenizers import BPETokenizer
 from research.experiment import Experiment
 from research.models.seq2seq_rnn import Seq2SeqRNN
-from research.models.translation import Transformer
+from research.models.transformer import Transformer
 from research.optimizers import AdamW
 from research.schedules import Cosine
 from research.sweep import Sweep, Variant, ablation, grid, product
 from research.tasks.translation import Translation
+from research.training.checkpoints import Checkpoints
 
 VOCAB_SIZE = 8000
 

@@ -6,8 +6,8 @@ linear probe (all but the head frozen, batch norms with the statistics of the pr
 rates that halve from stage to stage down to the input.  All take the same steps, a fixed number, with the same labels:
 ten subsets of the training images (`data.split_seed`), or all of them.  The test split is scored once, at the end.
 
-Needs cifar10 in $TFDS_DATA_DIR (`python -m research.data.tfds prepare cifar10`).  First what is transferred, then the
-budgets, then a table of them all:
+Needs cifar10 in $TFDS_DATA_DIR (`python -m research.data.sources.tfds prepare cifar10`).  First what is transferred,
+then the budgets, then a table of them all:
 
     python -m launch run transfer --sweep pretrain
     for n in 5 10 50 100; do python -m launch run transfer --sweep labels_$n; done
@@ -24,9 +24,9 @@ one CPU core.
 
 from typing import Any
 
-from research.data.augment import HorizontalFlip, RandomCrop
-from research.data.classes import Classes
-from research.data.tfds import TFDS
+from research.data.augment.augmentation import HorizontalFlip, RandomCrop
+from research.data.sources.classes import Classes
+from research.data.sources.tfds import TFDS
 from research.data.transforms import Scale, Standardize
 from research.experiment import Experiment
 from research.models.resnet import ResNet

@@ -3,7 +3,7 @@
 import sys
 
 from launch.cli import main
-from launch.host_memory import keep_freed_memory_on_cpu
+from research.parallel.host_memory import keep_freed_memory_on_cpu
 
 if __name__ == "__main__":
     keep_freed_memory_on_cpu()

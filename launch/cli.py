@@ -114,7 +114,7 @@ def _dispatch(asked: argparse.Namespace) -> int:
     if asked.command == "list":
         return _list()
     if asked.command == "report":
-        from launch.report import report, terminal_table
+        from research.report import report, terminal_table
 
         made = report(asked.dirs, asked.out, inside=asked.inside)
         terminal_table(asked.dirs)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import jax
 
     from research.experiment import Experiment
-    from research.parallel import Programs
+    from research.parallel.programs import Programs
 
 
 def compile_experiment(
@@ -69,7 +69,7 @@ def _topology(name: str) -> list:
     os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
     from jax.experimental import topologies
 
-    from research.extras import from_extra
+    from research.config.extras import from_extra
 
     from_extra("libtpu", "tpu", f"--topology {name}")
     try:
@@ -84,7 +84,7 @@ def _compile(experiment: Experiment, devices: list) -> int:
 
     from research import paths
     from research.layers import kernels
-    from research.parallel import Programs
+    from research.parallel.programs import Programs
 
     require(experiment.parallel.strategy == "jit", "parallel.strategy=pmap: expected jit, whose mesh can be elsewhere")
     experiment, batch = _from_shapes(experiment)
@@ -124,7 +124,7 @@ def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, jax.Shap
     """The experiment, and the shapes of a batch of it: from what its data say of themselves, or from the data."""
     import jax
 
-    from research.data.columns import like
+    from research.data.source import like
 
     example = experiment.data.example()
     if example is None:
@@ -141,8 +141,8 @@ def _laid_out(programs: Programs, batch: dict[str, jax.ShapeDtypeStruct]) -> Any
     import jax
     import jax.numpy as jnp
 
-    from research.hparams import hparams
-    from research.train_step import make_init, make_train_step
+    from research.config.hparams import hparams
+    from research.training.step import make_init, make_train_step
 
     experiment = programs.experiment
     values = {path: jnp.asarray(x, jnp.result_type(float)) for path, x in hparams(experiment).items()}

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from launch.request import Request
 from launch.run import prepare
+from research.config.hparams import hparams
 from research.data.feed import take
-from research.hparams import hparams
-from research.train_step import make_init, make_train_step
+from research.training.step import make_init, make_train_step
 
 
 def debug(request: Request) -> int:

@@ -10,18 +10,18 @@ import jax
 from etils import epath
 
 from launch.plan import program_key
-from launch.report.statistics import summarize
 from launch.request import held_against_types
+from research.config.hparams import hparams
+from research.config.override import override, parse_assignment
 from research.data.feeds import Feeds, make_feeds
 from research.data.spec import Data
 from research.errors import RequestError, in_one_line, nearest
-from research.evaluation import evaluate
+from research.evaluation.evaluations import evaluate
 from research.experiment import Experiment
-from research.hparams import hparams
-from research.inference import read_experiment, read_variables
-from research.override import override, parse_assignment
-from research.parallel import Programs
-from research.records import read_json
+from research.inference.predictor import read_experiment, read_variables
+from research.parallel.programs import Programs
+from research.report.statistics import summarize
+from research.training.records import read_json
 
 
 def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = ()) -> int:

@@ -20,10 +20,11 @@ from etils import epath
 
 from launch.plan import Group
 from launch.request import Request
+from research.config.modules import FILE_PREFIX
+from research.config.serialization import stable_hash, to_json
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.records import is_local, read_json, write_json
-from research.serialization import FILE_PREFIX, stable_hash, to_json
+from research.training.records import is_local, read_json, write_json
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for this long is nobody's."""

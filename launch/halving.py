@@ -8,8 +8,8 @@ import math
 from launch.folder import RunFolder
 from launch.request import Request
 from research.errors import RequestError
-from research.records import read_lines, write_json
-from research.trial import finished_status
+from research.training.records import read_lines, write_json
+from research.training.trial import finished_status
 
 
 @dataclasses.dataclass(frozen=True)

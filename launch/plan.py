@@ -11,14 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.data.columns import like
+from research.config.hparams import blank, hparams
+from research.config.serialization import stable_hash
 from research.data.feed import available_memory
 from research.data.feeds import Feeds
+from research.data.source import like
 from research.experiment import Experiment
-from research.hparams import blank, hparams
-from research.parallel import Programs
-from research.serialization import stable_hash
-from research.train_state import TrainState
+from research.parallel.programs import Programs
+from research.training.state import TrainState
 
 MEMORY_SHARE = 0.8
 """Of a device's memory, what a stack of trials may take."""

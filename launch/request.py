@@ -10,10 +10,11 @@ from typing import Any
 
 from launch.catalog import module_name, short_name
 from research import sweep as sweeping
+from research.config.modules import load_module
+from research.config.override import leaf_paths, override, parse_assignment
+from research.config.serialization import stable_hash, to_json
 from research.errors import RequestError, in_one_line, require
 from research.experiment import Experiment
-from research.override import leaf_paths, override, parse_assignment
-from research.serialization import load_module, stable_hash, to_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,14 +17,14 @@ from launch.folder import Lease, RunFolder
 from launch.halving import Halving
 from launch.plan import Group
 from launch.request import Request
+from research.config.serialization import canonical
 from research.data.feeds import Feeds, KnownFeeds, make_feeds
 from research.errors import RequestError, in_one_line, one_line
 from research.experiment import Experiment
-from research.loop import Interrupted
-from research.records import read_json
-from research.serialization import canonical
-from research.trainable import check_trainable
-from research.trial import Trial, finished_status, record_failure, standing
+from research.training.check import check_trainable
+from research.training.loop import Interrupted
+from research.training.records import read_json
+from research.training.trial import Trial, finished_status, record_failure, standing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _where(prepared: Prepared) -> str:
 
 def _report(folder: RunFolder) -> int:
     """Prints the table and where the report is; 0 if every trial ended, 1 if some failed."""
-    from launch.report import report, terminal_table
+    from research.report import report, terminal_table
 
     terminal_table([folder.path])
     try:

@@ -15,12 +15,12 @@ from launch import plan
 from launch.request import Request
 from launch.run import Prepared, prepare
 from research import paths
+from research.config.hparams import hparams
+from research.config.serialization import stable_hash, to_json
 from research.data.feed import take
 from research.data.feeds import Feeds
 from research.experiment import Experiment
-from research.hparams import hparams
-from research.serialization import stable_hash, to_json
-from research.train_step import make_init, make_train_step
+from research.training.step import make_init, make_train_step
 
 
 def show(request: Request) -> int:

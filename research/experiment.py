@@ -7,16 +7,16 @@ from typing import Any
 
 from flax import linen as nn
 
-from research.checkpoints import Checkpoints
-from research.data.augment import BatchAugmentation
-from research.data.columns import Decoded, Source
+from research.config.hparams import hparam
+from research.data.augment.augmentation import BatchAugmentation
+from research.data.source import Decoded, Source
 from research.data.spec import Data, Splits
 from research.data.transforms import Transform, fit_transforms
 from research.errors import RequestError
-from research.hparams import hparam
 from research.optimizers import Optimizer
-from research.parallel import Parallel
+from research.parallel.spec import Parallel
 from research.tasks.task import Task
+from research.training.checkpoints import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ class Experiment:
       eval_batch_size: examples per evaluation call; it changes no metric.
       checkpoints: when state is saved and which states are kept.
       parallel: how the step is laid out over devices; changes nothing but rounding.
-      init_from: what to take parameters from: a run's or trial's folder, or published weights (research/transfer.py).
+      init_from: what to take parameters from: a run's or trial's folder, or published weights
+        (research/training/transfer.py).
       init_skip: patterns of parameter paths that keep their fresh values, such as "head/*".
     """
 

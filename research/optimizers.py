@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import optax
 
 from research import paths
+from research.config.hparams import concrete, hparam
 from research.errors import RequestError, require
-from research.hparams import concrete, hparam
 from research.schedules import Constant, Schedule
 
 NO_DECAY = ("*/bias", "*/scale")

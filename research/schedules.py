@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.config.hparams import concrete, hparam
 from research.errors import require
-from research.hparams import concrete, hparam
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from research.config.override import override
 from research.errors import RequestError, nearest, require
-from research.override import override
 
 if TYPE_CHECKING:
     from research.experiment import Experiment
@@ -33,7 +33,7 @@ LONGEST_NAME = 200
 """Characters of a folder's name before it is cut: file systems take 255, a few of which are for temporary names."""
 
 Overrides = dict[str, Any]
-"""{dotted path in the experiment: value}, as `research.override` takes them."""
+"""{dotted path in the experiment: value}, as `research.config.override` takes them."""
 
 
 @dataclasses.dataclass(frozen=True)

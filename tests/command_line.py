@@ -19,8 +19,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from launch.cli import main
-from launch.report import figures
-from research.checkpoints import Store
+from research.report import figures
+from research.training.checkpoints import Store
 
 TESTS = pathlib.Path(__file__).resolve().parent
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from research.data.columns import Columns
+from research.data.source import Columns
 from research.data.spec import Data, Splits
 from research.experiment import Experiment
 from research.models.mlp import MLP
 from research.optimizers import AdamW
-from research.parallel import Parallel
+from research.parallel.spec import Parallel
 from research.schedules import Cosine
 from research.tasks.classification import Classification
 

@@ -23,22 +23,22 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.speed.side_by_side import in_turns, report
-from launch.host_memory import keep_freed_memory_on_cpu
-from research.data.arrays import InMemory
+from research.config.hparams import hparams
 from research.data.feeds import make_feeds
-from research.data.speech import LogMelFeatures
+from research.data.sources.arrays import InMemory
+from research.data.sources.speech import LogMelFeatures
 from research.experiment import Experiment
-from research.hparams import hparams
 from research.layers.log_mel import LogMel
 from research.models.ctc import CTC
 from research.models.gpt import GPT
 from research.models.mlp import MLP
 from research.models.resnet import resnet
 from research.models.rnn import RNNLanguageModel
-from research.models.translation import Transformer
+from research.models.transformer import Transformer
 from research.models.vit import vit
 from research.optimizers import SGD, Adam, AdamW, Optimizer
-from research.parallel import Programs
+from research.parallel.host_memory import keep_freed_memory_on_cpu
+from research.parallel.programs import Programs
 from research.tasks.classification import Classification
 from research.tasks.language_modeling import LanguageModeling
 from research.tasks.transcription import CTCTranscription

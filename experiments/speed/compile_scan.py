@@ -16,10 +16,10 @@ import jax
 
 from experiments.speed.against_torch import gpt
 from experiments.speed.side_by_side import in_turns, report
+from research.config.hparams import hparams
 from research.data.feeds import make_feeds
-from research.hparams import hparams
-from research.parallel import Programs
-from research.train_step import make_init
+from research.parallel.programs import Programs
+from research.training.step import make_init
 
 
 def contender(depth: int, scan_layers: bool):

@@ -18,13 +18,13 @@ import numpy as np
 
 from experiments.speed.against_torch import images, ours
 from experiments.speed.side_by_side import in_turns, report
-from launch.host_memory import keep_freed_memory_on_cpu
-from research.data.arrays import InMemory
 from research.data.feeds import make_feeds
-from research.data.folders import ImageFolder
+from research.data.sources.arrays import InMemory
+from research.data.sources.folders import ImageFolder
 from research.data.spec import Data, Storage
 from research.models.resnet import resnet
 from research.optimizers import SGD
+from research.parallel.host_memory import keep_freed_memory_on_cpu
 
 BATCH = 32
 WAYS: dict[Storage, int] = {"device": 2000, "host": 1000, "workers": 40}  # batches to time

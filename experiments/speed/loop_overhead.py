@@ -17,15 +17,15 @@ from etils import epath
 
 from experiments.speed.against_torch import mlp
 from experiments.speed.side_by_side import in_turns, report
+from research.config.hparams import hparams
 from research.data.feed import take
 from research.data.feeds import make_feeds
-from research.hparams import hparams
-from research.loop import train
-from research.parallel import Programs
-from research.progress import TextProgress
-from research.records import read_json
-from research.train_step import make_train_step
-from research.trial import Trial
+from research.parallel.programs import Programs
+from research.training.loop import train
+from research.training.progress import TextProgress
+from research.training.records import read_json
+from research.training.step import make_train_step
+from research.training.trial import Trial
 
 STEPS = 600
 

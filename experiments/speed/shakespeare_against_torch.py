@@ -27,9 +27,9 @@ def train(steps: int) -> None:
     import dataclasses
 
     from experiments.shakespeare_gpt import experiment
+    from research.config.hparams import hparams
     from research.data.feeds import make_feeds
-    from research.hparams import hparams
-    from research.parallel import Programs
+    from research.parallel.programs import Programs
 
     own = dataclasses.replace(experiment(), steps=steps)
     splits = own.data.load()

@@ -17,7 +17,7 @@ import time
 from etils import epath
 
 from launch.request import read_request
-from research.records import read_json
+from research.training.records import read_json
 
 
 def _timed(*arguments: str) -> float:

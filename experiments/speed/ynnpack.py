@@ -13,8 +13,8 @@ from unittest import mock
 
 from experiments.speed.against_torch import CASES, ours
 from experiments.speed.side_by_side import in_turns, report
-from launch.host_memory import keep_freed_memory_on_cpu
 from research.layers import kernels
+from research.parallel.host_memory import keep_freed_memory_on_cpu
 
 OPTION = "xla_cpu_experimental_ynn_fusion_type"
 CHOICES = {

@@ -10,10 +10,10 @@ from launch.folder import RunFolder
 from launch.plan import Group
 from research.data.feeds import Feeds
 from research.experiment import Experiment
-from research.loop import train
-from research.parallel import Programs
-from research.progress import TextProgress
-from research.trial import Trial
+from research.parallel.programs import Programs
+from research.training.loop import train
+from research.training.progress import TextProgress
+from research.training.trial import Trial
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def train_group(
     """Trains a group to its step, each trial in its own folder.
 
     Raises:
-      research.loop.Interrupted: `stop` said so, and everything is saved.
+      research.training.loop.Interrupted: `stop` said so, and everything is saved.
     """
     trials = [Trial(name, experiments[name], folder.trial(name)) for name in group.trials]
     progress = TextProgress()

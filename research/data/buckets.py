@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.columns import Columns
+from research.data.source import Columns
 from research.errors import require
 
 Shapes = dict[str, np.ndarray]

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from research.conform import conform
+from research.config.types import conform
 from research.data.buckets import Padded, assign, padding
-from research.data.columns import Columns, Source, like, materialize, nbytes, read
 from research.data.order import Bucketed, InOrder, Plan, Shuffled
+from research.data.source import Columns, Source, like, materialize, nbytes, read
 from research.data.spec import Storage
 from research.errors import require
 
@@ -294,7 +294,7 @@ def _start(batch_at: _Read, step: int, workers: int):
     import grain
     from absl import flags
 
-    from research.serialization import FILE_PREFIX  # not above: workers do without jax
+    from research.config.modules import FILE_PREFIX  # not above: workers do without jax
 
     for name, module in list(sys.modules.items()):
         if name.startswith(FILE_PREFIX):  # a user's own file, which no worker could import

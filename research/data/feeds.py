@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from research.data.columns import Source
 from research.data.feed import Feed, make_feed
+from research.data.source import Source
 from research.data.spec import Data, Splits
 
 

@@ -21,8 +21,8 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from etils import epath
 
-from research.checks import check_types
-from research.data.columns import Source, canonical, column, same_length, subset
+from research.config.checks import check_types
+from research.data.source import Source, canonical, column, same_length, subset
 from research.data.split import count, hold_out, stratified_order
 from research.errors import RequestError, nearest, require
 

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.checks import check_types
-from research.data.columns import Source, chunks
+from research.config.checks import check_types
+from research.config.hparams import hparam
+from research.data.source import Source, chunks
 from research.errors import RequestError, nearest, require
-from research.hparams import hparam
 
 Batch = dict[str, Any]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.checks import check_counts
+from research.config.checks import check_counts
 from research.errors import RequestError, require
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_factors, check_images, check_rates, check_size, check_stages
+from research.config.checks import check_counts, check_factors, check_images, check_rates, check_size, check_stages
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dense import dense

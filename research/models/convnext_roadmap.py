@@ -13,8 +13,8 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_factors, check_images, check_rates, check_stages
-from research.conform import conform
+from research.config.checks import check_counts, check_factors, check_images, check_rates, check_stages
+from research.config.types import conform
 from research.errors import require
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv

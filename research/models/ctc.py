@@ -1,6 +1,6 @@
 """Speech to text without a decoder: one distribution a vector of the encoder, over tokens and a blank (CTC).
 
-Graves et al. (2006).  The loss and the ways to read a text off the logits are in `research/ctc.py`.
+Graves et al. (2006).  The loss and the ways to read a text off the logits are in `research/losses/ctc.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.checks import check_counts
+from research.config.checks import check_counts
 from research.layers.activations import Activation
 from research.layers.attention import Kernel
 from research.layers.dtypes import DType

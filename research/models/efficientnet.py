@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from research.checks import (
+from research.config.checks import (
     check_counts,
     check_factors,
     check_images,

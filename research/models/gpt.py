@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_rates
+from research.config.checks import check_counts, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.attention import (

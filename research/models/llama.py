@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts
+from research.config.checks import check_counts
 from research.errors import RequestError, nearest
 from research.layers.attention import (
     Kernel,

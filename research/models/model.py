@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flax import linen as nn
 
-from research.checks import check_types
+from research.config.checks import check_types
 
 
 class Model(nn.Module):

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.checks import check_counts, check_factors, check_images, check_rates, check_shares, check_stages
-from research.conform import conform
+from research.config.checks import check_counts, check_factors, check_images, check_rates, check_shares, check_stages
+from research.config.types import conform
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv

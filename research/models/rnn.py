@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.checks import check_counts, check_rates
+from research.config.checks import check_counts, check_rates
 from research.errors import RequestError
 from research.layers.activations import Activation
 from research.layers.dtypes import DType

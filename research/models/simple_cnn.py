@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 from flax import linen as nn
 
-from research.checks import check_counts, check_images, check_rates
+from research.config.checks import check_counts, check_images, check_rates
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dense import dense

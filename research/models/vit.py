@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.checks import check_counts, check_factors, check_images, check_rates, check_size
+from research.config.checks import check_counts, check_factors, check_images, check_rates, check_size
 from research.errors import RequestError
 from research.layers.activations import Activation, activation
 from research.layers.attention import Kernel, MultiHeadAttention, check_heads

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from research.config.extras import from_extra
 from research.errors import RequestError, require
-from research.extras import from_extra
 
 HUB_FILES = (
     "config.json",

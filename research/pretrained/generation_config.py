@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from research.decoding.generation import Beam, Generation, Greedy, Sample, Strategy
 from research.errors import nearest, require
-from research.generation import Beam, Generation, Greedy, Sample, Strategy
 from research.pretrained.config_values import number, whole
 
 FILE = "generation_config.json"
 
 
 class Decoding(NamedTuple):
-    """What `research.generation.generate` takes beside the model and its input.
+    """What `research.decoding.generation.generate` takes beside the model and its input.
 
     Attributes:
       start: the tokens that a decoder's text begins with, and that are no part of it; empty where the prompt is free.

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research.conform import conform
+from research.config.types import conform
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
 from research.pretrained import class_names as labels
@@ -105,7 +105,7 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         return predicted
 
     def decoding(self, *, language: str | None = None) -> generation_config.Decoding:
-        """(start, how): the tokens that a text begins with, and how `research.generation.generate` is to go on.
+        """(start, how): the tokens that a text begins with, and how `research.decoding.generation.generate` goes on.
 
         Args:
           language: of the speech ("de"), for a multilingual Whisper.

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from research.errors import require
-from research.models.translation import Transformer, translation
+from research.models.transformer import Transformer, translation
 from research.pretrained import encoder_decoder
 from research.pretrained.family import Family, Variant, hf_activation, only
 from research.pretrained.mapping import KERNEL, KeyMap, Rule, Tied, Unused, drop_ones, embedding, kernel, norm, split

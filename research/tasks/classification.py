@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.data.columns import Source, where
+from research.config.hparams import hparam
 from research.data.labels import is_soft, probabilities
+from research.data.source import Source, where
 from research.errors import RequestError
-from research.hparams import hparam
-from research.tasks.ranking import rank
+from research.metrics.ranking import rank
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
 from research.tasks.views import views
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.data.columns import Source, chunks, column
-from research.data.text import predicted
+from research.data.source import Source, chunks, column
+from research.data.sources.text import predicted
 from research.errors import RequestError
-from research.tasks.ranking import is_first
+from research.metrics.ranking import is_first
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns
 
 
@@ -23,8 +23,8 @@ from research.tasks.task import Apply, Batch, Task, Terms, require_columns
 class LanguageModeling(Task):
     """Prediction of `targets` [batch, length], what follows each of `tokens` [batch, length].
 
-    Where the batch has `length` [batch] or `segments` [batch, length] (`research/data/text.py`), padding does not
-    count; segments are given to the model, which sees each by itself.
+    Where the batch has `length` [batch] or `segments` [batch, length] (`research/data/sources/text.py`), padding does
+    not count; segments are given to the model, which sees each by itself.
 
     Attributes:
       vocab_size: of the model; at least the tokenizer's.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.data.columns import Source
+from research.config.hparams import hparam
+from research.data.source import Source
 from research.errors import RequestError
-from research.hparams import hparam
 from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.errors import require
+from research.metrics.ranking import is_first
 from research.tasks.classification import Classification
-from research.tasks.ranking import is_first
 from research.tasks.task import Apply, Batch
 from research.tasks.views import four_ways
 

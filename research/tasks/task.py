@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.data.columns import Source, chunks, column, like
+from research.data.source import Source, chunks, column, like
 from research.errors import RequestError, nearest
 
 Batch = Mapping[str, jax.Array]

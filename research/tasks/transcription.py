@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import ctc
+from research.config.extras import from_extra
 from research.errors import require
-from research.extras import from_extra
+from research.losses import ctc
 from research.tasks.sequence_to_sequence import SequenceToSequence, Texts
 from research.tasks.task import Apply, Batch, Terms
 

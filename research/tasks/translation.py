@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import ClassVar
 
-from research.data.columns import Source
-from research.extras import from_extra
+from research.config.extras import from_extra
+from research.data.source import Source
 from research.tasks.sequence_to_sequence import SequenceToSequence
 from research.tasks.task import require_columns
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.analysis.long_memory_figure import at, longest_chain, token_gradients
 from experiments.long_memory import MODELS, experiment, sweeps
-from experiments.long_memory_figure import at, longest_chain, token_gradients
 from research.sweep import trials
 
 

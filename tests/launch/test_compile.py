@@ -11,7 +11,7 @@ MODULE = """
     import numpy as np
     import toys
     from research.data.spec import Data
-    from research.parallel import Parallel
+    from research.parallel.spec import Parallel
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Elsewhere(Data):

@@ -17,11 +17,11 @@ from command_line import Process, files, launch, lines, quickly, read, saved_ste
 
 from launch.backends import local
 from launch.folder import Lease
-from research.parallel import Programs
+from research.parallel.programs import Programs
 
 TRAINED = """
     import toys
-    from research.checkpoints import Checkpoints
+    from research.training.checkpoints import Checkpoints
     from research.models.mlp import MLP
     from research.sweep import grid
 
@@ -180,7 +180,7 @@ def module(tmp_path_factory):
         import numpy as np
         import toys
         from flax import linen as nn
-        from research.checkpoints import Checkpoints
+        from research.training.checkpoints import Checkpoints
         from research.models.mlp import MLP
         from research.sweep import ablation, grid, product
 

@@ -12,12 +12,13 @@ import pytest
 from command_line import Process, launch, lines, quickly, read, saved_steps, state, write_module
 
 from launch.catalog import entries
-from launch.report import figures
-from research.checkpoints import Store
+from research.config.modules import load_module
+from research.config.serialization import stable_hash
 from research.experiment import Experiment
-from research.inference import read_experiment
-from research.serialization import load_module, stable_hash
+from research.inference.predictor import read_experiment
+from research.report import figures
 from research.sweep import Sweep
+from research.training.checkpoints import Store
 
 MODULE = '''
     """Blobs, told apart by a perceptron.

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from command_line import launch, read
 
-from research.data.columns import Columns
+from research.config.hparams import hparams
+from research.data.source import Columns
+from research.data.sources.tfds import TFDS
 from research.data.spec import Splits
-from research.data.tfds import TFDS
 from research.errors import RequestError
-from research.hparams import hparams
 from research.sweep import trials
-from research.train_step import make_eval_step, make_init, make_train_step
+from research.training.step import make_eval_step, make_init, make_train_step
 
 SHAPES = {"fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 NAMES = ("fashion_mnist_cnn", "cifar10_resnet", "cifar10_vit", "cifar10_convnext")
@@ -93,5 +93,6 @@ def test_two_steps_through_the_launcher(name, model, made_up, tmp_path):
 
 def test_unprepared_data_are_a_line_that_says_how(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(RequestError, match="'fashion_mnist' is not in .*research.data.tfds prepare fashion_mnist"):
+    told = "'fashion_mnist' is not in .*research.data.sources.tfds prepare fashion_mnist"
+    with pytest.raises(RequestError, match=told):
         importlib.import_module("experiments.fashion_mnist_cnn").experiment().data.load()

@@ -8,8 +8,8 @@ import parity
 import pytest
 
 from research import paths
+from research.config.hparams import bind, hparams
 from research.errors import RequestError
-from research.hparams import bind, hparams
 from research.optimizers import SGD, Adafactor, Adam, AdamW, Lamb, Lion, Muon, RMSprop, layer_decay
 from research.schedules import Cosine
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.digits_mlp import experiment
+from research.config.override import override
 from research.errors import RequestError
 from research.optimizers import SGD
-from research.override import override
 from research.sweep import (
     ablation,
     chain,

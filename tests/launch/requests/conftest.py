@@ -98,7 +98,7 @@ def sweeps():
         import dataclasses
 
         import toys
-        from research.data.arrays import Arrays
+        from research.data.sources.arrays import Arrays
 
 
         def experiment():
@@ -106,7 +106,7 @@ def sweeps():
         """,
     "folder": """
         import toys
-        from research.data.folders import ImageFolder
+        from research.data.sources.folders import ImageFolder
 
 
         def experiment():
@@ -114,7 +114,7 @@ def sweeps():
         """,
     "table": """
         import toys
-        from research.data.tables import Table
+        from research.data.sources.tables import Table
         from research.tasks.regression import Regression
 
 
@@ -124,7 +124,7 @@ def sweeps():
         """,
     "prepared": """
         import toys
-        from research.data.tfds import TFDS
+        from research.data.sources.tfds import TFDS
 
 
         def experiment():
@@ -133,7 +133,7 @@ def sweeps():
     "in_memory": """
         import numpy as np
         import toys
-        from research.data.arrays import InMemory
+        from research.data.sources.arrays import InMemory
 
 
         def experiment():

@@ -8,10 +8,10 @@ import toys
 from command_line import Process, files, fill, refused
 
 from launch.request import held_against_types
-from research.data.augment import RandomCrop
+from research.config.override import leaf_paths, override
+from research.data.augment.augmentation import RandomCrop
 from research.data.transforms import Scale
 from research.errors import RequestError
-from research.override import leaf_paths, override
 
 COMMANDS = {
     # what is asked for
@@ -161,7 +161,7 @@ COMMANDS = {
         "no field 'imgae'; did you mean 'image'?",
     ),
     "crop of what is no image": (
-        'run $W/fine.py --set \'augment=[{"_type": "research.data.augment:RandomCrop"}]\'',
+        'run $W/fine.py --set \'augment=[{"_type": "research.data.augment.augmentation:RandomCrop"}]\'',
         "RandomCrop: 'image' is [4, 3] per example; expected an image [height, width, channels]",
     ),
     # data
@@ -169,7 +169,7 @@ COMMANDS = {
     "validation beyond the data": ("run digits_mlp --set data.validation=5000", "validation=5000: expected"),
     "negative share": ("run digits_mlp --set data.validation=-0.5", "data.validation=-0.5: expected a fraction"),
     "more examples than there are": ("run digits_mlp --set data.train_examples=9999", "the training split has"),
-    "unprepared set": ("run $W/prepared.py", "python -m research.data.tfds prepare fashion_mnist"),
+    "unprepared set": ("run $W/prepared.py", "python -m research.data.sources.tfds prepare fashion_mnist"),
     "no name of a set": ("run $W/prepared.py --set data.name=../x", "expected NAME, NAME/CONFIG"),
     "no arrays": ("run $W/arrays.py --set data.path=$W/data/lables.npz", "did you mean 'labels.npz'?"),
     "arrays that are text": ("run $W/arrays.py --set data.path=$W/data/good.csv", "expected an .npz archive"),

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from research.data import feed as feed_module
-from research.data.columns import Columns
 from research.data.feed import evaluation_batches, make_feed, take
 from research.data.order import order
+from research.data.source import Columns
 from research.errors import RequestError
 
 N = 103

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from research.data.columns import Columns
+from research.data.source import Columns
 from research.data.spec import Data, Splits, check_labels
 from research.errors import RequestError
 

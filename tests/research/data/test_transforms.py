@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.data.columns import Columns
+from research.data.source import Columns
 from research.data.transforms import Cast, CenterCrop, OneHot, Scale, Standardize, fit_transforms, preprocess
 from research.errors import RequestError
 

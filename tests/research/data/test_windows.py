@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import research.parallel  # noqa: F401  (makes windows a pytree)
-from research.data.columns import Columns, chunks, nbytes
+import research.parallel.programs  # noqa: F401  (makes windows a pytree)
 from research.data.feed import evaluation_batches, make_feed, take
+from research.data.source import Columns, chunks, nbytes
 from research.data.windows import Windows
 
 

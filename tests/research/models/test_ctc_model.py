@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from research.ctc import ctc_loss, greedy
 from research.errors import RequestError
+from research.losses.ctc import ctc_loss, greedy
 from research.models.ctc import CTC
 
 TINY = CTC(5, mels=5, width=8, depth=1, num_heads=2, audio_length=9)

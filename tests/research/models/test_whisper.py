@@ -11,8 +11,8 @@ import language_models
 import numpy as np
 import pytest
 
+from research.decoding.generation import Generation, generate
 from research.errors import RequestError
-from research.generation import Generation, generate
 from research.models.whisper import SIZES, SpeechEncoder, Whisper, whisper
 from research.pretrained import whisper as published
 

@@ -9,8 +9,8 @@ import parity
 import pytest
 from safetensors.numpy import save_file
 
+from research.decoding.generation import Beam, Generation, Greedy, Sample, generate
 from research.errors import RequestError
-from research.generation import Beam, Generation, Greedy, Sample, generate
 from research.models.mlp import MLP
 from research.pretrained import Pretrained, export_pretrained, load_pretrained
 from research.pretrained.generation_config import Decoding, read, written

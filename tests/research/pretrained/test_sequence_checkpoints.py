@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from research.errors import RequestError
-from research.models.translation import Transformer, translation
+from research.models.transformer import Transformer, translation
 from research.models.whisper import Whisper
 from research.pretrained import export_pretrained, load_pretrained, mapping, marian, whisper
 from research.pretrained.catalog import find_variant

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from research.data.columns import Columns
+from research.data.source import Columns
 from research.errors import RequestError
 from research.tasks.classification import Classification, expected_calibration_error
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from toys import ONE_DEVICE
 
-from research.data.columns import Columns
-from research.data.text import Corpus, Document
-from research.data.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer
+from research.data.source import Columns
+from research.data.sources.text import Corpus, Document
+from research.data.text.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer
 from research.errors import RequestError
 from research.experiment import Experiment
 from research.models.gpt import GPT
@@ -20,7 +20,7 @@ from research.models.llama import Llama
 from research.models.rnn import RNNLanguageModel
 from research.optimizers import AdamW
 from research.tasks.language_modeling import LanguageModeling
-from research.train_step import make_init, make_train_step
+from research.training.step import make_init, make_train_step
 
 TEXT = "the größte of all texts, 東京, is this one; " * 8
 

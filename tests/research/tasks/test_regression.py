@@ -6,7 +6,7 @@ import parity
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from research.data.columns import Columns
+from research.data.source import Columns
 from research.errors import RequestError
 from research.tasks.regression import Regression
 

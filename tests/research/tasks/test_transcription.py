@@ -11,25 +11,25 @@ import toys
 from command_line import lines
 from scipy.io import wavfile
 
+from research.config.serialization import to_json
+from research.data.augment.spec_augment import SpecAugment
 from research.data.feeds import make_feeds
-from research.data.parallel_text import SPECIAL
-from research.data.spec_augment import SpecAugment
-from research.data.speech import LogMelFeatures, Speech
-from research.data.tokenizers import CharTokenizer
+from research.data.sources.parallel_text import SPECIAL
+from research.data.sources.speech import LogMelFeatures, Speech
+from research.data.text.tokenizers import CharTokenizer
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.inference import Predictor, load
+from research.inference.predictor import Predictor, load
 from research.layers.log_mel import LogMel
-from research.loop import train
 from research.models.ctc import CTC
 from research.models.whisper import Whisper
 from research.optimizers import AdamW
-from research.progress import Progress
-from research.records import write_json
-from research.serialization import to_json
 from research.tasks.transcription import CTCTranscription, Transcription, error_rates
-from research.trainable import check_trainable
-from research.trial import Trial
+from research.training.check import check_trainable
+from research.training.loop import train
+from research.training.progress import Progress
+from research.training.records import write_json
+from research.training.trial import Trial
 
 ENCODER = {"mels": 20, "width": 16, "num_heads": 2, "depth": 1, "audio_length": 64}
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.data.parallel_text import SPECIAL, ParallelText
-from research.data.tokenizers import BPETokenizer, ByteTokenizer
+from research.data.sources.parallel_text import SPECIAL, ParallelText
+from research.data.text.tokenizers import BPETokenizer, ByteTokenizer
+from research.decoding.generation import Beam, Generated
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.generation import Beam, Generated
-from research.inference import Predictor
+from research.inference.predictor import Predictor
 from research.models.seq2seq_rnn import Seq2SeqRNN
-from research.models.translation import Transformer
+from research.models.transformer import Transformer
 from research.optimizers import AdamW
 from research.tasks import sequence_to_sequence
 from research.tasks.translation import Translation, scores

@@ -1,0 +1,135 @@
+"""Which words does "it" look at?  The attention of a language model from one word of a sentence to those before it.
+
+    python -m experiments.analysis.attention_map runs/shakespeare_gpt/base --trial base-s0
+    python -m experiments.analysis.attention_map gpt2/ --word it --out it.png
+
+A trained run, or a folder of published GPT-2 or Llama-style weights (config.json, model.safetensors, tokenizer.json).
+Above, lines from the word to the others, as wide as the attention that they get in one layer, the mean of its heads;
+below, the same for every layer.  Tokens are summed to words; a word's own attention is the mean over its tokens.  Such
+a model reads from left to right, so a word sees only itself and those before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from research.errors import RequestError, command, nearest, require
+from research.evaluation.interpretability import attention_maps
+from research.inference.predictor import load_text_model
+from research.inference.text import TextModel
+from research.report import style
+
+SENTENCE = "The animal didn't cross the street because it was too tired."
+
+
+def words_of_tokens(text: str, tokens: np.ndarray, characters: np.ndarray) -> np.ndarray:
+    """The number of the word that each token belongs to, int [tokens]; words are what blanks separate.
+
+    A blank belongs to the word after it, as byte-pair vocabularies have it.
+
+    Args:
+      tokens: of the text.
+      characters: how many each token of the vocabulary stands for (`Tokenizer.spelled`).
+    """
+    begins = np.array([not c.isspace() and (i == 0 or text[i - 1].isspace()) for i, c in enumerate(text)])
+    blank = np.array([c.isspace() for c in text])
+    words = np.cumsum(begins) - 1
+    words = np.minimum(np.where(blank, words + 1, words), words.max())
+    last = np.cumsum(characters[tokens]) - 1  # of each token's characters
+    return words[np.maximum(last, 0)]
+
+
+def word_attention(maps: np.ndarray, words: np.ndarray, word: int) -> np.ndarray:
+    """How much of a word's attention each word gets, [layer, head, words]; the sum over words is 1.
+
+    Args:
+      maps: [layer, head, query, key].
+      words: of each token, int [tokens].
+      word: the number of the one that looks.
+    """
+    queries = maps[:, :, words == word].mean(axis=2)
+    return np.stack([queries[:, :, words == other].sum(-1) for other in range(words.max() + 1)], axis=-1)
+
+
+def look(text: TextModel, sentence: str, word: str) -> tuple[list[str], int, np.ndarray]:
+    """The sentence's words, the number of the one that looks, and its attention [layer, head, words].
+
+    Raises:
+      RequestError: the word is not in the sentence; the model does not know a character, or has no attention.
+    """
+    listed = sentence.split()
+    require(bool(listed), "sentence: empty, expected some words")
+    plain = [entry.strip(".,;:!?\"'()") for entry in listed]
+    if word not in plain:
+        raise RequestError(f"word={word!r} is not in the sentence; {nearest(word, plain)}")
+    spelled = text.tokenizer.spelled()
+    require(spelled is not None, "the model's vocabulary is not of bytes, so its tokens cannot be summed to words")
+    tokens = text.tokenizer.encode(sentence)
+    maps = attention_maps(text.model, text.variables, jnp.asarray(tokens)[None])[:, 0]
+    number = plain.index(word)
+    return listed, number, word_attention(np.asarray(maps), words_of_tokens(sentence, tokens, spelled[0]), number)
+
+
+def draw(words: Sequence[str], looking: int, attention: np.ndarray, layer: int, out: pathlib.Path) -> None:
+    """The figure of `look`'s answer; `layer` is the one drawn with lines."""
+    from matplotlib import pyplot as plt
+
+    by_layer = attention.mean(axis=1)[:, : looking + 1]
+    with style.paper():
+        figure, (above, below) = plt.subplots(
+            2, 1, figsize=(0.62 * len(words) + 1.4, 3.2 + 0.2 * len(by_layer)),
+            height_ratios=(2.2, 0.6 + 0.2 * len(by_layer)), sharex=True, layout="constrained",
+        )  # fmt: skip
+        reach = np.linspace(0, np.pi, 60)
+        for other, share in enumerate(by_layer[layer]):
+            if other != looking:
+                middle, half = (looking + other) / 2, (looking - other) / 2
+                curve = middle + half * np.cos(reach), half * np.sin(reach) / max(1, looking)
+                above.plot(*curve, color=style.PALETTE[0], linewidth=12 * share, alpha=0.75, solid_capstyle="butt")
+                above.annotate(f"{share:.0%}", (other, -0.03), ha="center", va="top", fontsize=7, color=style.MUTED)
+        title = f"What “{words[looking]}” looks at in layer {layer + 1} of {len(by_layer)}, the mean of its heads"
+        above.set(ylim=(-0.1, 0.56), title=title)
+        above.axis("off")
+        shown = np.full((len(by_layer), len(words)), np.nan)
+        shown[:, : looking + 1] = by_layer
+        image = below.imshow(shown, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
+        below.set_xticks(range(len(words)), words, rotation=35, ha="right")
+        below.get_xticklabels()[looking].set_fontweight("bold")
+        below.set_yticks(range(len(by_layer)), range(1, len(by_layer) + 1))
+        below.set_ylabel("layer")
+        below.grid(False)
+        figure.colorbar(image, ax=below, label="attention", pad=0.01)
+        figure.savefig(out)
+        plt.close(figure)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a run's folder, or one of published weights")
+    parser.add_argument("--trial", help="which of the run's trials")
+    parser.add_argument("--sentence", default=SENTENCE)
+    parser.add_argument("--word", default="it", help="the word that looks")
+    parser.add_argument("--layer", type=int, help="the one drawn with lines, counted from 1; the last if not given")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("attention_map.png"))
+    asked = parser.parse_args(argv)
+    words, looking, attention = look(load_text_model(asked.model, trial=asked.trial), asked.sentence, asked.word)
+    layers = len(attention)
+    layer = layers if asked.layer is None else asked.layer
+    require(1 <= layer <= layers, f"--layer {layer}: expected 1 to {layers}")
+    draw(words, looking, attention, layer - 1, asked.out)
+    shares = attention.mean(axis=(0, 1))
+    best = sorted(range(looking), key=lambda i: -shares[i])[:5]
+    print(f"{words[looking]}: " + ", ".join(f"{words[i]} {shares[i]:.0%}" for i in best) + " (mean of all layers)")
+    print(asked.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

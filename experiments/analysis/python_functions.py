@@ -1,0 +1,150 @@
+"""Does a text model write Python?  The functions that it goes on with after fixed headers, and an n-gram's beside them.
+
+    python -m experiments.analysis.python_functions runs/python_gpt/base
+
+RUN is a run of python_gpt.  Of every header in `HEADERS` --samples completions are drawn, up to --max-new-tokens long,
+by the model and by an n-gram model of the same tokens (research/models/ngram.py), at the same temperature.  A sample
+counts as a function where its body ends (an unindented line follows), and as long where that has --least-lines lines or
+more; of the long ones the share that `ast.parse` accepts is counted, and of those the share that is not copied: no run
+of --run tokens of the completion stands in the training text.  Both models' bits per byte on the test files, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from research.data.source import Source
+from research.data.sources.python_source import PythonSource
+from research.data.sources.text import predicted
+from research.data.text.tokenizers import Tokenizer
+from research.errors import command, require
+from research.generated_code.functions import Copies, judge
+from research.models.ngram import NGram
+
+HEADERS = (
+    "def read_lines(path):\n",
+    "def count_words(text):\n",
+    "def _parse_header(line, default=None):\n",
+    "def is_valid(name):\n",
+    'def normalize(path):\n    """Return a normalized form of the path."""\n',
+    'def merge(a, b):\n    """Merge two sorted lists into one."""\n',
+    "def copy_file(src, dst, *, follow_symlinks=True):\n",
+    "def format_date(year, month, day):\n",
+    "def find_all(pattern, string):\n",
+    "def get_encoding(filename):\n",
+    "def _send(sock, data, timeout):\n",
+    "def wait_for(process, timeout=None):\n",
+    "def flatten(items):\n",
+    "def walk(node):\n",
+    "def write_table(file, rows):\n",
+    "def _compare(self, other):\n",
+    "def load_module(name, path):\n",
+    "def split_quoted(s, sep=None):\n",
+    "def to_bytes(value, length, byteorder):\n",
+    "def main(argv=None):\n",
+)
+
+
+def training_text(source: Source) -> np.ndarray:
+    """The tokens of the training split, one after another: what its windows go over."""
+    return np.asarray(source.arrays()["tokens"].values)  # the very last is a target only
+
+
+def bits_per_byte(model: NGram, source: Source) -> float:
+    """Of an n-gram model on the windows of a split; every token but the first is predicted once, from all before it."""
+    columns = source.arrays()
+    text = np.concatenate([columns["tokens"][:1][0, :1], columns["targets"][:][predicted(columns)]])
+    return float(-model.log_probs(text).sum() / math.log(2) / columns["bytes"].sum())
+
+
+def completions_of(model: NGram, tokenizer: Tokenizer, asked: argparse.Namespace) -> list[list[str]]:
+    """[header][sample] of an n-gram model."""
+    rng = np.random.default_rng(asked.seed)
+    end = tokenizer.token_id("<eos>")
+    options = {"rng": rng, "temperature": asked.temperature, "stop_token": end}
+
+    def one(header: str) -> str:
+        return tokenizer.decode(model.sample(tokenizer.encode(header), asked.max_new_tokens, **options))
+
+    return [[one(header) for _ in range(asked.samples)] for header in HEADERS]
+
+
+def scores(
+    completions: Sequence[Sequence[str]], tokenizer: Tokenizer, copied: Copies, least_lines: int
+) -> dict[str, Any]:
+    """The counts of `judge`, and the two shares."""
+    prompts = [header for header, own in zip(HEADERS, completions, strict=True) for _ in own]
+    texts = [text for own in completions for text in own]
+    tokens = [tokenizer.encode(text) for text in texts]
+    judged = judge(prompts, texts, tokens, copied, least_lines)
+    return dataclasses.asdict(judged) | {
+        "parsed of long": judged.parsed / judged.long if judged.long else None,
+        "own of parsed": judged.own / judged.parsed if judged.parsed else None,
+        "completions": completions,
+    }
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.analysis.python_functions", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("run", metavar="RUN", help="a run of python_gpt, or a trial's folder")
+    parser.add_argument("--samples", type=int, default=10, help="of every header (default 10)")
+    parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--max-new-tokens", type=int, default=200)
+    parser.add_argument("--least-lines", type=int, default=5, help="of a function that is long (default 5)")
+    parser.add_argument("--run-length", type=int, default=20, help="tokens that make a copy (default 20)")
+    parser.add_argument("--order", type=int, default=5, help="of the n-gram model (default 5)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="python_functions.json", metavar="FILE")
+    asked = parser.parse_args(arguments)
+    from research.inference.predictor import load, trial_folder
+    from research.training.records import read_json
+
+    require(asked.samples >= 1, f"--samples {asked.samples}: expected at least 1")
+    folder = trial_folder(asked.run)
+    run = load(folder)
+    data = run.experiment.data
+    found = f"{asked.run}: its data is {type(data).__name__}, expected a run of python_gpt (PythonSource)"
+    require(isinstance(data, PythonSource), found)
+    splits = data.load()
+    text, tokenizer = training_text(splits.train), data.tokenizer
+    ngram = NGram.fit(text, tokenizer.vocab_size, asked.order)
+    copied = Copies(text, asked.run_length)
+    written = run.text.generate(
+        [header for header in HEADERS for _ in range(asked.samples)],
+        max_new_tokens=asked.max_new_tokens,
+        temperature=asked.temperature,
+        seed=asked.seed,
+    )
+    by_header = [written[i : i + asked.samples] for i in range(0, len(written), asked.samples)]
+    result = read_json(folder / "result.json") or {}
+    record: dict[str, Mapping[str, Any]] = {
+        "model": {"bits per byte": result.get("metrics", {}).get("test/bits_per_byte")}
+        | scores(by_header, tokenizer, copied, asked.least_lines),
+        f"{asked.order}-gram": {"bits per byte": bits_per_byte(ngram, splits.test), "counts": ngram.parameters}
+        | scores(completions_of(ngram, tokenizer, asked), tokenizer, copied, asked.least_lines),
+    }
+    pathlib.Path(asked.out).write_text(json.dumps({"settings": vars(asked)} | record, indent=1) + "\n")
+    for name, own in record.items():
+        shown = {key: value for key, value in own.items() if key != "completions"}
+        print(f"{name}: " + ", ".join(f"{key} {_short(value)}" for key, value in shown.items()))
+    return 0
+
+
+def _short(value: float | int | None) -> str:
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

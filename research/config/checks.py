@@ -1,0 +1,88 @@
+"""What the `check()` of a spec or a model says of its fields, in the same words everywhere.
+
+    def check(self) -> None:
+        check_types(self)
+        check_counts(self, "width", "depths", "classes")
+        check_rates(self, "dropout")
+
+Each raises RequestError with the field's name first.  Where a type allows None, so do the others, which leave it to the
+default; a tuple is checked item by item.  `check_images` is for `__call__`, and `check_size` for a name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+from research.config.types import conform, field_types
+from research.errors import nearest, require
+
+
+def check_types(spec: Any, above: str = "") -> None:
+    """Every field is of its type: a Literal one of its choices, an int a whole number.
+
+    Args:
+      above: where the spec stands in another, before each field's name: "stages.0.".
+    """
+    for name, hint in field_types(type(spec)).items():
+        conform(getattr(spec, name), hint, above + name)
+
+
+def check_counts(spec: Any, *names: str, least: int = 1) -> None:
+    """Each of the fields is at least `least`."""
+    _check_items(spec, names, lambda item: item >= least, f"expected at least {least}")
+
+
+def check_rates(spec: Any, *names: str) -> None:
+    """Each of the fields is a probability below 1: of dropout, of dropping a path."""
+    _check_items(spec, names, lambda item: 0 <= item < 1, "expected 0 <= {name} < 1")
+
+
+def check_shares(spec: Any, *names: str) -> None:
+    """Each of the fields is from 0 to 1: the share that a running mean keeps."""
+    _check_items(spec, names, lambda item: 0 <= item <= 1, "expected 0 <= {name} <= 1")
+
+
+def check_factors(spec: Any, *names: str) -> None:
+    """Each of the fields is above 0 and finite: a factor, an epsilon."""
+    _check_items(spec, names, lambda item: 0 < item < math.inf, "expected a finite number above 0")
+
+
+def check_stages(spec: Any, *names: str, stages: str = "depths") -> None:
+    """Each of the fields has an item for every stage, of which there are as many as `stages` has, at least one."""
+    expected = len(getattr(spec, stages))
+    require(expected > 0, f"{stages}=(): expected at least one stage")
+    for name in names:
+        value = getattr(spec, name)
+        require(len(value) == expected, f"{name}={value}: expected {expected}, one per stage of {stages}")
+
+
+def check_size(model: str, size: Any, sizes: Iterable[str]) -> None:
+    """`size` is one of the model's `sizes`; where not, the error names the one that it shortens or spells out."""
+    known, given = list(sizes), str(size).lower()
+    meant = [name for name in known if given and (name.startswith(given) or given.startswith(name))]
+    close = nearest(meant[0] if meant else given, known)
+    require(isinstance(size, str) and size in known, f"size={size!r}: no such {model}; {close}")
+
+
+def check_images(x: jax.Array, model: str, *, least: int = 1, multiple: int = 1) -> None:
+    """`x` is [batch, height, width, channels], both sides at least `least` pixels and multiples of `multiple`.
+
+    Args:
+      model: who needs that, and for which of its fields: "ViT with patch_size=16".
+    """
+    require(x.ndim == 4, f"x has shape {list(x.shape)}: expected images [batch, height, width, channels]")
+    height, width = x.shape[1:3]
+    given = f"images of {height}×{width}: {model} needs"
+    require(min(height, width) >= least, f"{given} at least {least}×{least}")
+    require(height % multiple == width % multiple == 0, f"{given} sides that are multiples of {multiple}")
+
+
+def _check_items(spec: Any, names: tuple[str, ...], good: Callable[[Any], bool], expected: str) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        items = value if isinstance(value, tuple) else (value,)
+        require(all(item is None or good(item) for item in items), f"{name}={value}: {expected.format(name=name)}")

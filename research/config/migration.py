@@ -1,0 +1,47 @@
+"""Where classes that older config.json files name have moved to.
+
+Renamed fields are declared by the class itself: `renamed_fields: ClassVar = {"old": "new"}`.
+"""
+
+from __future__ import annotations
+
+MOVED_MODULES = {
+    "research.checkpoints": "research.training.checkpoints",
+    "research.data.arrays": "research.data.sources.arrays",
+    "research.data.augment": "research.data.augment.augmentation",
+    "research.data.classes": "research.data.sources.classes",
+    "research.data.color_jitter": "research.data.augment.color_jitter",
+    "research.data.columns": "research.data.source",
+    "research.data.erasing": "research.data.augment.erasing",
+    "research.data.folders": "research.data.sources.folders",
+    "research.data.labeled_text": "research.data.sources.labeled_text",
+    "research.data.mixing": "research.data.augment.mixing",
+    "research.data.parallel_text": "research.data.sources.parallel_text",
+    "research.data.python_source": "research.data.sources.python_source",
+    "research.data.randaugment": "research.data.augment.randaugment",
+    "research.data.recall": "research.data.sources.recall",
+    "research.data.resized_crop": "research.data.augment.resized_crop",
+    "research.data.scikit": "research.data.sources.scikit",
+    "research.data.spec_augment": "research.data.augment.spec_augment",
+    "research.data.speech": "research.data.sources.speech",
+    "research.data.tables": "research.data.sources.tables",
+    "research.data.text": "research.data.sources.text",
+    "research.data.tfds": "research.data.sources.tfds",
+    "research.data.tokenizers": "research.data.text.tokenizers",
+    "research.generation": "research.decoding.generation",
+    "research.models.translation": "research.models.transformer",
+    "research.parallel": "research.parallel.spec",
+}
+"""{module that a class was in: module that it is in now}."""
+
+MOVED_CLASSES: dict[tuple[str, str], tuple[str, str]] = {}
+"""{(module, class): (module, class)} of classes that changed their name, or moved without the rest of their module.
+
+The old module is named as `MOVED_MODULES` leaves it.
+"""
+
+
+def current_name(module: str, name: str) -> tuple[str, str]:
+    """The module and name that a class has now, from those that a record gives."""
+    moved = MOVED_MODULES.get(module, module), name
+    return MOVED_CLASSES.get(moved, moved)

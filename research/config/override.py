@@ -1,0 +1,204 @@
+"""Changing a value by dotted path: `override(experiment, {"model.widths": (64,), "optimizer.learning_rate": 3e-4})`.
+
+Paths go through nested dataclasses, Linen modules, tuples (by number) and dicts (by key).  Values are held against the
+type of the field; text from a command line is parsed by it (`parse_assignment`, then `override(..., parse=True)`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import pkgutil
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from research.config.serialization import from_json, value_fields
+from research.config.types import Mismatch, arms, conform, conform_arm, describe, field_types, spelling
+from research.errors import RequestError, nearest
+
+
+def override(value: Any, changes: Mapping[str, Any], *, parse: bool = False) -> Any:
+    """`value` with the fields at the dotted paths of `changes` replaced; `value` itself stays as it is.
+
+    A whole part and fields of it may be changed together ({"optimizer": SGD(), "optimizer.momentum": 0.9}): shorter
+    paths go first.  With `parse`, the new values are texts, read by the type of their field.
+
+    Raises:
+      RequestError: unknown path or wrong type; the line names the nearest right one.
+    """
+    for path in sorted(changes, key=lambda p: p.count(".")):
+        value = _replaced(value, Any, path.split("."), changes[path], path, parse, value)
+    return value
+
+
+def parse_assignment(text: str) -> tuple[str, str]:
+    """'PATH=VALUE' as (path, value)."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise RequestError(f"--set {text}: expected PATH=VALUE, such as optimizer.learning_rate=3e-4")
+    return path.strip(), value.strip()
+
+
+def leaf_paths(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of every field that is not itself a dataclass, in order of declaration."""
+    for name, child in _children(value):
+        if _children(child):
+            yield from leaf_paths(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
+
+
+def _children(value: Any) -> list[tuple[str, Any]]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(f.name, getattr(value, f.name)) for f in value_fields(type(value))]
+    if isinstance(value, tuple) and any(dataclasses.is_dataclass(child) for child in value):
+        return [(str(i), child) for i, child in enumerate(value)]
+    return []
+
+
+def _replaced(node: Any, hint: Any, keys: list[str], new: Any, path: str, parse: bool, root: Any) -> Any:
+    if not keys:
+        return _parsed(new, hint, node, path) if parse else conform(new, hint, path)
+    key, *rest = keys
+
+    def inner(child: Any, child_hint: Any) -> Any:
+        return _replaced(child, child_hint, rest, new, path, parse, root)
+
+    if dataclasses.is_dataclass(node):
+        hints = field_types(type(node))
+        if key not in hints:
+            raise _unknown(path, key, node, hints, root)
+        return dataclasses.replace(node, **{key: inner(getattr(node, key), hints[key])})
+    if isinstance(node, tuple) and node:
+        if not (key.isdecimal() and int(key) < len(node)):
+            raise RequestError(f"{path}: {key!r} is no index into the {len(node)} entries; 0 to {len(node) - 1}")
+        i = int(key)
+        return (*node[:i], inner(node[i], _element_type(hint, i)), *node[i + 1 :])
+    if isinstance(node, Mapping):
+        if key not in node:
+            raise _unknown(path, key, node, node, root)
+        return {**node, key: inner(node[key], Any)}
+    raise _unknown(path, key, node, (), root)
+
+
+def _unknown(path: str, key: str, node: Any, names: Any, root: Any) -> RequestError:
+    paths = [p for p, _ in leaf_paths(root)]
+    same_leaf = [p for p in paths if p.rpartition(".")[2] == path.rpartition(".")[2]]
+    holder = f"{type(node).__name__} has no field {key!r}" if names else f"{node!r:.40} has no fields"
+    if same_leaf:
+        return RequestError(f"{path}: {holder}; did you mean {' or '.join(repr(p) for p in same_leaf[:3])}?")
+    return RequestError(f"{path}: {holder}; {nearest(key, names) if names else nearest(path, paths)}")
+
+
+def _element_type(hint: Any, index: int) -> Any:
+    for arm in arms(hint):
+        if typing.get_origin(arm) is tuple:
+            args = typing.get_args(arm)
+            return args[0] if args[-1] is Ellipsis else args[index]
+    return Any
+
+
+def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
+    """`text` read as a `hint`; a field of no stated type keeps the type of its old value."""
+    if hint is Any and old is not None:
+        hint = type(old)
+    for arm in arms(hint):
+        try:
+            return conform_arm(_read(text, arm, path), arm, path)
+        except (Mismatch, ValueError) as error:
+            if isinstance(error, RequestError):
+                raise
+    expected = f"{describe(hint)}{_hint_to_fields(hint, path)}{spelling(text, hint)}"
+    raise RequestError(f"{path}={text:.80}: expected {expected}")
+
+
+def _hint_to_fields(hint: Any, path: str) -> str:
+    for arm in arms(hint):
+        if dataclasses.is_dataclass(arm):
+            options = [cls.__name__ for cls in _subclasses(arm)]
+            fields = [f"{path}.{name}" for name in field_types(arm)]
+            return f" ({', '.join(options[:12])}), or one of its fields: {', '.join(fields[:6])}"
+    return ""
+
+
+def _subclasses(cls: type) -> list[type]:
+    found = [cls, *(sub for child in cls.__subclasses__() for sub in _subclasses(child))]
+    return [sub for sub in dict.fromkeys(found) if not (inspect.isabstract(sub) or sub.__name__.startswith("_"))]
+
+
+def _read(text: str, arm: Any, path: str) -> Any:
+    if arm is type(None):
+        if text.lower() in ("none", "null"):
+            return None
+        raise Mismatch
+    if arm is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise Mismatch
+    if arm is int:
+        number = float(text)
+        return int(text.replace("_", "")) if text.lstrip("+-").replace("_", "").isdigit() else _whole(number)
+    if arm is float:
+        return float(text)
+    if arm is str:
+        return text
+    if typing.get_origin(arm) is Literal:
+        return next((x for x in typing.get_args(arm) if str(x) == text), text)
+    if typing.get_origin(arm) is tuple:
+        return _read_tuple(text, typing.get_args(arm), path)
+    if dataclasses.is_dataclass(arm) and text.isidentifier():
+        return _default_of(text, arm, path)
+    return from_json(_json(text))
+
+
+def _whole(number: float) -> int:
+    """1e4 is a whole number; 1.5 is not."""
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise Mismatch from None
+
+
+def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
+    if text.startswith("[") and any(mark in text for mark in '"{['[:2]):
+        return from_json(_json(text))
+    inside = text.strip()
+    if inside[:1] + inside[-1:] in ("()", "[]"):
+        inside = inside[1:-1]
+    parts = [part.strip() for part in inside.split(",") if part.strip()]
+    hints = args if args[-1] is not Ellipsis else (args[0],) * len(parts)
+    if len(parts) != len(hints):
+        raise Mismatch
+    return tuple(_parsed(part, h, None, f"{path}.{i}") for i, (part, h) in enumerate(zip(parts, hints, strict=True)))
+
+
+def _import_beside(base: type) -> None:
+    """Imports the library's modules beside that of `base`: a name is known whatever the experiment itself imports."""
+    package = base.__module__.rpartition(".")[0]
+    if package.startswith("research."):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def _default_of(name: str, base: type, path: str) -> Any:
+    """A value of the class of that name among `base` and what derives from it, its fields at their defaults."""
+    found = next((cls for cls in _subclasses(base) if cls.__name__ == name), None)
+    if found is None:
+        _import_beside(base)
+        found = next((cls for cls in _subclasses(base) if cls.__name__ == name), None)
+    if found is None:
+        options = [cls.__name__ for cls in _subclasses(base)]
+        raise RequestError(f"{path}={name}: no {base.__name__} of that name; {nearest(name, options)}")
+    try:
+        return found()
+    except TypeError as error:
+        raise RequestError(f"{path}={name}: {error}; set it from Python or as JSON with its fields") from None

@@ -1,0 +1,100 @@
+"""Values held against the types of fields: strictly, and in words where they are not of them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import types
+import typing
+from typing import Any, Literal, Union
+
+import numpy as np
+
+from research.config.serialization import value_fields
+from research.errors import RequestError
+
+
+@functools.cache
+def field_types(cls: type) -> dict[str, Any]:
+    """{field name: its type}, annotations resolved."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints.get(f.name, Any) for f in value_fields(cls)}
+
+
+def arms(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a type, the narrower before the wider: 5 is an int before it is a float."""
+    if typing.get_origin(hint) not in (Union, types.UnionType):
+        return (hint,)
+    return tuple(sorted(typing.get_args(hint), key=lambda arm: {float: 1, str: 2}.get(arm, 0)))
+
+
+def describe(hint: Any) -> str:
+    """A type in words: "a whole number", "one of relu, gelu or none"."""
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    if len(arms(hint)) > 1:
+        return " or ".join(describe(arm) for arm in arms(hint))
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    if typing.get_origin(hint) is tuple:
+        args = typing.get_args(hint)
+        if args[-1] is Ellipsis:
+            return f"a tuple, each entry {describe(args[0])}"
+        return f"a tuple ({', '.join(describe(arg) for arg in args)})"
+    return names.get(hint) or getattr(hint, "__name__", str(hint))
+
+
+def conform(value: Any, hint: Any, path: str) -> Any:
+    """`value` if it is of type `hint` (an int is a float, a list a tuple).
+
+    Raises:
+      RequestError: it is not; the line begins with `path`.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    for arm in arms(hint):
+        try:
+            return conform_arm(value, arm, path)
+        except Mismatch:
+            continue
+    raise RequestError(f"{path}={value!r:.80}: expected {describe(hint)}{spelling(value, hint)}")
+
+
+class Mismatch(Exception):
+    """A value is not of a type; another alternative of the type may still be right."""
+
+
+def conform_arm(value: Any, arm: Any, path: str) -> Any:
+    """`conform` to one alternative of a type; raises `Mismatch`."""
+    origin = typing.get_origin(arm)
+    if arm is Any:
+        return value
+    if arm is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        raise Mismatch
+    if arm is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise Mismatch
+    if origin is Literal:
+        if value in typing.get_args(arm):
+            return value
+        raise Mismatch
+    if origin is tuple:
+        args = typing.get_args(arm)
+        fixed = args[-1] is not Ellipsis
+        if not isinstance(value, tuple | list) or (fixed and len(value) != len(args)):
+            raise Mismatch
+        hints = args if fixed else (args[0],) * len(value)
+        return tuple(conform(child, h, f"{path}.{i}") for i, (child, h) in enumerate(zip(value, hints, strict=True)))
+    cls = origin or arm
+    if isinstance(cls, type) and isinstance(value, cls):
+        return value
+    raise Mismatch
+
+
+def spelling(value: Any, hint: Any) -> str:
+    """A tail for an error line: which of the type's literals may have been meant."""
+    options = [str(x) for arm in arms(hint) if typing.get_origin(arm) is Literal for x in typing.get_args(arm)]
+    close = difflib.get_close_matches(value.lower(), options, 1, 0.5) if isinstance(value, str) else []
+    return f"; did you mean {close[0]!r}?" if close else ""

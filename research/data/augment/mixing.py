@@ -1,0 +1,116 @@
+"""Mixing: an example becomes a mixture of itself and another of the batch, and so does its label.
+
+    augment=(RandomCrop(4), HorizontalFlip(), OneOf((Mixup(classes=10), CutMix(classes=10))))
+
+Neighbours in the batch are mixed with each other, 2k with 2k + 1: their order is random as it is, and the mixture stays
+the same however a batch is divided, as long as each part holds an even number.  Each of the two draws its own share.
+The last example of an odd batch stays unmixed, and so does one whose neighbour is padding (weight 0).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from research.config.hparams import hparam
+from research.data.augment.augmentation import BatchAugmentation, check_probability
+from research.data.augment.erasing import rectangle
+from research.data.labels import probabilities
+from research.errors import require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixing(BatchAugmentation):
+    """What mixtures share: labels become probabilities [batch, classes], in the shares of the images.
+
+    Attributes:
+      classes: how many there are (as in the task).
+      label: the field of labels, integers or probabilities already.
+      probability: how many of the examples are mixed.
+    """
+
+    classes: int
+    label: str = "label"
+    probability: float = hparam(1.0)
+
+    @abc.abstractmethod
+    def mix(self, key: jax.Array, x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(the mixture of two images, the share of x in it)."""
+
+    def over_batch(self, keys: jax.Array, batch: dict[str, Any]) -> dict[str, Any]:
+        for name in (self.field, self.label):
+            self.require_field(name, batch)
+        images, labels = batch[self.field], probabilities(batch[self.label], self.classes)
+        size = len(images)
+        mixed = jnp.arange(size) < size // 2 * 2
+        if "weight" in batch:
+            mixed &= neighbours(batch["weight"]) > 0
+
+        def one(key, x, other, label, other_label, mixed):
+            whether, how = jax.random.split(key)
+            mixed &= jax.random.bernoulli(whether, self.probability)
+            mixture, share = self.mix(how, x, other)
+            share = jnp.where(mixed, share, 1.0)
+            return jnp.where(mixed, mixture, x), share * label + (1 - share) * other_label
+
+        images, labels = jax.vmap(one)(keys, images, neighbours(images), labels, neighbours(labels), mixed)
+        return batch | {self.field: images, self.label: labels}
+
+    def check(self) -> None:
+        super().check()
+        require(self.classes >= 2, f"classes={self.classes}: expected at least 2")
+        require(bool(self.label), "label='': expected the name of a field of an example")
+        check_probability("probability", self.probability)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixup(Mixing):
+    """λ x + (1 - λ) x', λ ~ Beta(alpha, alpha) (Zhang et al., 2018); in float32 where x holds integers."""
+
+    alpha: float = hparam(0.2)
+
+    def mix(self, key: jax.Array, x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+        share = jax.random.beta(key, self.alpha, self.alpha)
+        dtype = jnp.promote_types(x.dtype, jnp.float32) if not jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
+        x, other = x.astype(dtype), other.astype(dtype)
+        return other + share.astype(dtype) * (x - other), share
+
+    def check(self) -> None:
+        super().check()
+        require(self.alpha > 0, f"alpha={self.alpha}: expected more than 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CutMix(Mixing):
+    """A rectangle of x' pasted over x; λ ~ Beta(alpha, alpha) (Yun et al., 2019).
+
+    It has the image's aspect, a share 1 - λ of its area, and a random pixel at its centre; what lies outside the image
+    is cut off, and the label's share is what is left of x.
+    """
+
+    alpha: float = hparam(1.0)
+
+    def mix(self, key: jax.Array, x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+        height, width = x.shape[:2]
+        size_key, row_key, column_key = jax.random.split(key, 3)
+        side = jnp.sqrt(1 - jax.random.beta(size_key, self.alpha, self.alpha))
+        h, w = (jnp.floor(side * n).astype(jnp.int32) for n in (height, width))
+        top = jax.random.randint(row_key, (), 0, height) - h // 2
+        left = jax.random.randint(column_key, (), 0, width) - w // 2
+        pasted = rectangle(height, width, top, left, top + h, left + w)
+        return jnp.where(pasted[..., None], other, x), 1 - pasted.mean(dtype=jnp.float32)
+
+    def check(self) -> None:
+        super().check()
+        require(self.alpha > 0, f"alpha={self.alpha}: expected more than 0")
+
+
+def neighbours(x: jax.Array) -> jax.Array:
+    """[batch, ...] with 2k and 2k + 1 exchanged; the last of an odd number stays."""
+    even = len(x) // 2 * 2
+    swapped = x[:even].reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(even, *x.shape[1:])
+    return swapped if even == len(x) else jnp.concatenate([swapped, x[even:]])

@@ -1,0 +1,68 @@
+"""SpecAugment: stretches of time and bands of pitch that are hidden from the model (Park et al., 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from research.config.checks import check_counts
+from research.data.augment.augmentation import Augmentation
+from research.errors import require
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecAugment(Augmentation):
+    """Some of `features` [frames, mels] replaced by their mean, after `preprocess`.
+
+    A mask is 0 to its largest width wide, drawn evenly, and anywhere among the frames that are not padding.
+
+    Attributes:
+      time_masks, time_width: how many stretches, and their most frames.
+      time_share: of an example's frames, the most that one stretch may hide.
+      frequency_masks, frequency_width: how many bands, and their most mels.
+    """
+
+    field: str = "features"
+    time_masks: int = 2
+    time_width: int = 20
+    time_share: float = 0.2
+    frequency_masks: int = 2
+    frequency_width: int = 15
+
+    after_preprocess: ClassVar[bool] = True
+
+    def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        """x: [frames, mels], none of it padding."""
+        return self.masked(key, x, jnp.ones(len(x), bool))
+
+    def __call__(self, key: jax.Array, example: dict[str, Any]) -> dict[str, Any]:
+        self.require_field(self.field, example)
+        valid = example.get(f"{self.field}_mask", jnp.ones(len(example[self.field]), bool))
+        return example | {self.field: self.masked(key, example[self.field], valid)}
+
+    def masked(self, key: jax.Array, x: jax.Array, valid: jax.Array) -> jax.Array:
+        """x [frames, mels] with the masks; `valid` [frames] bool is False on padding, which stands at the end."""
+        times, bands = jax.random.split(key)
+        frames, mels = valid.sum(), x.shape[1]
+        widest = jnp.minimum(self.time_width, (frames * self.time_share).astype(jnp.int32))
+        hidden = _stretches(times, self.time_masks, widest, frames, len(x))[:, None]
+        hidden |= _stretches(bands, self.frequency_masks, min(self.frequency_width, mels), mels, mels)[None]
+        mean = jnp.where(valid[:, None], x, 0).sum() / jnp.maximum(1, frames * mels)
+        return jnp.where(hidden & valid[:, None], mean.astype(x.dtype), x)
+
+    def check(self) -> None:
+        super().check()
+        check_counts(self, "time_masks", "time_width", "frequency_masks", "frequency_width", least=0)
+        require(0 <= self.time_share <= 1, f"time_share={self.time_share}: expected 0 to 1")
+
+
+def _stretches(key: jax.Array, count: int, widest: Any, among: Any, length: int) -> jax.Array:
+    """[length] bool: `count` stretches of 0 to `widest` places, anywhere in the first `among`."""
+    keys = jax.random.split(key)
+    width = jax.random.randint(keys[0], (count,), 0, widest + 1)
+    start = (jax.random.uniform(keys[1], (count,)) * (among - width + 1)).astype(jnp.int32)
+    place = jnp.arange(length)
+    return ((place >= start[:, None]) & (place < (start + width)[:, None])).any(axis=0)

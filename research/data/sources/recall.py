@@ -1,0 +1,67 @@
+"""A symbol to remember over a distance: the textbook's test of memory (after Hochreiter & Schmidhuber, 1997).
+
+    cue   distractor · distance   query        label
+     3    11 8 15 9 ... 12          16           3
+
+No distractor is ever a cue, so that nothing has to be counted: what is asked is to hold on to one symbol.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from research.data.source import Columns
+from research.data.spec import Data, Splits
+from research.errors import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall(Data):
+    """Sequences tokens uint8 [distance + 2] and the symbol each began with, label int32; chance is 1 / `symbols`.
+
+    Every split is a pure function of its name and `split_seed`, drawn by itself, so that test sequences are new ones as
+    far as there are enough of them (symbols · distractors^distance).
+
+    Attributes:
+      distance: distractors between the symbol and the query.
+      symbols: tokens 0 to symbols - 1, one of which comes first.
+      distractors: further tokens, of which those in between are drawn evenly.
+      examples, test_examples: sequences to train on (`validation` of them held out), and to test on.
+    """
+
+    distance: int = 32
+    symbols: int = 8
+    distractors: int = 8
+    examples: int = 20_000
+    test_examples: int = 2_000
+
+    @property
+    def vocab_size(self) -> int:
+        """Symbols, distractors and the query, which is the last token."""
+        return self.symbols + self.distractors + 1
+
+    def read(self) -> Splits:
+        return Splits(train=self._drawn("train", self.examples), test=self._drawn("test", self.test_examples))
+
+    def check(self) -> None:
+        super().check()
+        for name, least in (
+            ("distance", 0), ("symbols", 2), ("distractors", 1), ("examples", 1), ("test_examples", 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            require(value >= least, f"{name}={value}: expected at least {least}")
+        most = 256
+        given = f"symbols={self.symbols}, distractors={self.distractors}"
+        require(self.vocab_size <= most, f"{given}: expected at most {most - 1} tokens together, one a byte")
+
+    def _drawn(self, split: str, examples: int) -> Columns:
+        generator = np.random.default_rng([self.split_seed, *split.encode()])
+        label = generator.integers(self.symbols, size=examples, dtype=np.int32)
+        between = generator.integers(
+            self.symbols, self.symbols + self.distractors, size=(examples, self.distance), dtype=np.uint8
+        )
+        query = np.full(examples, self.vocab_size - 1)
+        tokens = np.column_stack([label, between, query]).astype(np.uint8)
+        return Columns({"tokens": tokens, "label": label})

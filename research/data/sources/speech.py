@@ -1,0 +1,341 @@
+"""Recordings of speech and their transcripts: wav files in a folder or a .tar.gz, as waveforms of one sample rate.
+
+    Speech(path="recordings", pattern="{text}_{speaker}_{index}", test_if=(("index", ("0", "1")),))
+    Speech(path="clips", transcripts="validated.tsv", columns=("path", "sentence"))
+
+An example has `waveform`, int16 [samples], and `target`, tokens that end with "<eos>", both padded behind.
+`LogMelFeatures` makes `features` of the waveform, inside the program.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from research.data.audio import decode_wav, to_waveform
+from research.data.buckets import Padded, fit_shapes, longest_of
+from research.data.feed import MASK
+from research.data.padding import lengths_of, padded_columns, padded_rows
+from research.data.source import Source
+from research.data.sources.parallel_text import SPECIAL, check_special, ended, read_lines
+from research.data.spec import Data, Splits, check_amount
+from research.data.text.tokenizers import CharTokenizer, Tokenizer
+from research.data.transforms import Batch, Transform
+from research.errors import RequestError, nearest, require
+from research.layers.log_mel import LogMel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Speech(Data):
+    """Wav files, of any sample rate and number of channels: mixed to one channel, resampled, kept as int16 in memory.
+
+    Attributes:
+      path: a folder, whose folders are looked into, or a .tar, .tar.gz or .tgz.
+      pattern: what a file's name says, without .wav: "{text}_{speaker}_{index}".  One of its fields is `text` unless
+        there are `transcripts`.
+      transcripts: a tab-separated file with a header and a line per recording; recordings that it does not name are
+        left out.
+      columns: of `transcripts`, those of the file's name and of the text; the others may be asked for by `test_if`.
+      words: (what a name says, what is said), such as ("0", "zero").
+      test_if: the test split is the recordings with one of these values in each of these fields of their name or
+        line: (("speaker", ("theo",)),); none holds `test` out.
+      test: recordings to hold out where `test_if` is empty.
+      lowercase: whether transcripts are lower-cased.
+      sample_rate: samples in a second.
+      tokenizer: of the transcripts.
+      buckets: shapes of a batch, at most (`research/data/buckets.py`).
+      decoded: how many validation recordings an evaluation decodes, for tasks that do; None is all of them.
+      pad_to: samples up to which recordings to transcribe are padded to one of a few lengths, so that few programs
+        serve them all; `fit` takes the longest recording of all splits, which a model takes that was trained on them.
+    """
+
+    path: str
+    pattern: str = "{text}"
+    transcripts: str | None = None
+    columns: tuple[str, str] = ("path", "text")
+    words: tuple[tuple[str, str], ...] = ()
+    test_if: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    test: float | int = 0
+    lowercase: bool = False
+    sample_rate: int = 16000
+    tokenizer: Tokenizer = CharTokenizer(special_tokens=SPECIAL)
+    buckets: int = 6
+    decoded: int | None = None
+    pad_to: int = 0
+
+    def read(self) -> Splits:
+        """The recordings, as waveforms of their own lengths and text."""
+        recordings = self._recordings()
+        if not self.test_if:
+            train, test = self.hold_out(recordings, "test")
+            return Splits(train=train, test=test)
+        is_test = np.ones(len(recordings), bool)
+        for field, values in self.test_if:
+            known = [facts.get(field) for facts in recordings.facts]
+            require(
+                None not in known, f"test_if {field!r}: recordings do not say it; {nearest(field, recordings.facts[0])}"
+            )
+            for value in values:
+                require(value in known, f"test_if {field}={value!r}: no recording has it; {nearest(value, known)}")
+            is_test &= np.isin(known, values)
+        require(not is_test.all() and is_test.any(), "test_if: expected to take some recordings, and to leave some")
+        return Splits(train=recordings.take(np.flatnonzero(~is_test)), test=recordings.take(np.flatnonzero(is_test)))
+
+    def load(self) -> Splits:
+        recordings = super().load()
+        tokenizer = self.tokenizer.fit(recordings.train.texts)
+        tokens = {split: own.tokens(tokenizer) for split, own in recordings._asdict().items() if own is not None}
+        lengths = {
+            split: {"waveform": lengths_of(getattr(recordings, split).waveforms), "target": lengths_of(rows)}
+            for split, rows in tokens.items()
+        }
+        longest, places = longest_of(lengths, recordings._asdict())
+        shapes = fit_shapes(lengths["train"], self.buckets, longest)
+
+        def source(split: str) -> Transcribed:
+            columns = {
+                "waveform": padded_rows(getattr(recordings, split).waveforms, longest["waveform"], np.int16),
+                "target": padded_rows(tokens[split], longest["target"]),
+            }
+            first = None
+            if split == "validation":
+                first = np.arange(len(tokens[split])) < (np.inf if self.decoded is None else self.decoded)
+                columns["decoded"] = first
+            own = Transcribed(columns, lengths[split], shapes, first=first, note=recordings.train.note, longest=places)
+            own.target_tokenizer, own.pad_to = tokenizer, longest["waveform"]
+            return own
+
+        return Splits(**{split: source(split) for split in tokens})
+
+    def fit(self, train: Source) -> Self:
+        """Takes the tokenizer that was fitted to the training transcripts, and the length of the longest recording."""
+        return dataclasses.replace(self, tokenizer=train.target_tokenizer, pad_to=train.pad_to)
+
+    def encode(self, raw: Any, sample_rate: int | None = None) -> dict[str, np.ndarray]:
+        """Recordings to transcribe, as `waveform` and `waveform_mask` [recording, length]; columns as they are.
+
+        Args:
+          raw: the path of a wav file, an array [samples] or [samples, channels] (signed integers of full range, or
+            floats in -1 ... 1), or a list of those.
+          sample_rate: of arrays; None is that of the training data.
+
+        Raises:
+          RequestError: none, something else, an empty one, or a file that cannot be read.
+        """
+        if isinstance(raw, Mapping):
+            return super().encode(raw)
+        recordings = raw if isinstance(raw, list | tuple) else [raw]
+        require(len(recordings) > 0, "expected a recording, or a list of them, got none")
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        waveforms = [self._waveform(one, rate, f"recording {i}") for i, one in enumerate(recordings)]
+        return padded_columns("waveform", waveforms, self.pad_to, np.int16)
+
+    def _waveform(self, recording: Any, rate: int, name: str) -> np.ndarray:
+        if hasattr(recording, "dtype"):
+            return to_waveform(np.asarray(recording), rate, self.sample_rate, name)
+        expected = f"{name}: expected the path of a wav file or an array, got {type(recording).__name__}"
+        require(isinstance(recording, str | os.PathLike), expected)
+        file = epath.Path(recording)
+        require(file.is_file(), f"{file}: no such file")
+        return decode_wav(file.read_bytes(), str(file), self.sample_rate)
+
+    def check(self) -> None:
+        super().check()
+        check_amount("test", self.test)
+        require(self.sample_rate >= 1, f"sample_rate={self.sample_rate}: expected at least 1")
+        for name, least in (("buckets", 1), ("decoded", 0), ("pad_to", 0)):
+            value = getattr(self, name)
+            require(value is None or value >= least, f"{name}={value}: expected at least {least}")
+        named = re.findall(r"{(\w+)}", self.pattern)
+        says = self.transcripts is not None or "text" in named
+        require(
+            says and len(set(named)) == len(named),
+            f"pattern={self.pattern!r}: expected different fields, {{text}} among them",
+        )
+        check_special("tokenizer", self.tokenizer)
+
+    def _recordings(self) -> Recordings:
+        files = dict(_wav_files(self.path))
+        require(len(files) > 0, f"path={self.path!r}: no .wav file in it")
+        named = self._named_by_pattern(files) if self.transcripts is None else self._named_by_transcripts(files)
+        waveforms, texts, names, facts = [], [], [], []
+        words = dict(self.words)
+        for name, fact in named:
+            text = words.get(fact["text"], fact["text"])
+            texts.append(text.lower() if self.lowercase else text)
+            waveforms.append(decode_wav(files[name], name, self.sample_rate))
+            names.append(name)
+            facts.append(fact)
+        left_out = len(files) - len(names)
+        note = f"{left_out:,} recordings without a transcript left out" if left_out else ""
+        return Recordings(waveforms, texts, names, facts, note)
+
+    def _named_by_pattern(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, str]]]:
+        parts = re.split(r"{(\w+)}", self.pattern)
+        expression = "".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
+        for name in files:
+            match = re.fullmatch(expression, _bare(_base(name)))
+            require(match is not None, f"{name}: its name does not read as pattern={self.pattern!r}")
+            yield name, match.groupdict()
+
+    def _named_by_transcripts(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, str]]]:
+        places = collections.defaultdict(list)
+        for file in files:
+            for bare in {_bare(file), _bare(_base(file))}:
+                places[bare].append(file)
+        header, *lines = (line.split("\t") for line in read_lines(self.transcripts))
+        for column in self.columns:
+            require(column in header, f"{self.transcripts}, line 1: no column {column!r}; {nearest(column, header)}")
+        require(len(lines) > 0, f"{self.transcripts}: only a header, expected a line per recording after it")
+        named: dict[str, str] = {}
+        for number, cells in enumerate(lines, 2):
+            where = f"{self.transcripts}, line {number}"
+            require(len(cells) == len(header), f"{where}: {len(cells)} columns, expected {len(header)} as in line 1")
+            fact = dict(zip(header, cells, strict=True))
+            name, text = (fact[column] for column in self.columns)
+            found = places.get(_bare(name), [])
+            found = [file for file in found if _bare(file) == _bare(name)] or found
+            require(len(found) > 0, f"{where}: no file {name!r} in {self.path}")
+            require(len(found) == 1, f"{where}: {name!r} may be {' or '.join(found)}; expected one with its folders")
+            (file,) = found
+            require(file not in named, f"{where}: {file!r} again, after {named.get(file)}; expected it once")
+            named[file] = f"line {number}"
+            require(bool(text.strip()), f"{where}: the transcript of {name!r} is empty")
+            yield file, fact | {"text": text.strip()}
+
+
+class Transcribed(Padded):
+    """Waveforms and tokens, the tokenizer that those come from, and the samples of the longest recording."""
+
+    target_tokenizer: Tokenizer
+    pad_to: int
+
+    def take(self, indices: np.ndarray) -> Transcribed:
+        own = super().take(indices)
+        own.target_tokenizer, own.pad_to = self.target_tokenizer, self.pad_to
+        return own
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recordings:
+    """Waveforms [samples] with their transcripts, the names of their files, and what those say."""
+
+    waveforms: list[np.ndarray]
+    texts: list[str]
+    names: list[str]
+    facts: list[dict[str, str]]
+    note: str = ""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {"waveform": self.waveforms[i], "text": self.texts[i]}
+
+    def column(self, name: str) -> np.ndarray | None:
+        """`label`, to stratify by: which text it is, where there are few that are said often."""
+        if name != "label":
+            return None
+        texts, label = np.unique(self.texts, return_inverse=True)
+        return label if 10 * len(texts) <= len(self) else None
+
+    def where(self, i: int) -> str:
+        return self.names[i]
+
+    def take(self, indices: np.ndarray) -> Recordings:
+        own = ([column[i] for i in indices] for column in (self.waveforms, self.texts, self.names, self.facts))
+        return Recordings(*own, self.note)
+
+    def tokens(self, tokenizer: Tokenizer) -> list[np.ndarray]:
+        """The transcripts; an error names the recording."""
+        return [ended(tokenizer, text, name) for name, text in zip(self.names, self.texts, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class LogMelFeatures(Transform):
+    """`waveform` becomes `features` [batch, frames, mels], and `waveform_mask` becomes `features_mask` [batch, frames].
+
+    There is a frame for every `hop` samples, begun ones counted; they are the same however much padding follows.
+    """
+
+    field: str = "waveform"
+    log_mel: LogMel = LogMel()
+    makes: ClassVar[str] = "features"
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """[batch, frames, mels] of waveforms [batch, samples]."""
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            x = x.astype(jnp.float32) / (jnp.iinfo(x.dtype).max + 1)
+        samples = self._whole_hops(x.shape[1])
+        silence = samples - x.shape[1] + self._whole_hops(self.log_mel.window)  # so that no end is reflected
+        return self.log_mel(jnp.pad(x, ((0, 0), (0, silence))))[:, : self.log_mel.frames(samples)]
+
+    def _whole_hops(self, samples: int) -> int:
+        return -(-samples // self.log_mel.hop) * self.log_mel.hop
+
+    def __call__(self, batch: Batch) -> Batch:
+        changed = super().__call__(batch)
+        features, mask = changed.pop(self.field), changed.pop(f"{self.field}{MASK}")
+        lengths, samples = mask.sum(axis=1), self._whole_hops(mask.shape[1])
+        return changed | {self.makes: features, f"{self.makes}{MASK}": self.log_mel.mask(lengths, samples)}
+
+    def check(self) -> None:
+        super().check()
+        try:
+            self.log_mel.check()
+        except RequestError as error:
+            raise RequestError(f"log_mel.{error}") from None
+
+
+def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of every wav file in a folder or an archive, by name."""
+    place = epath.Path(path)
+    require(place.exists(), f"path={path!r} does not exist; expected a folder, or a .tar.gz")
+    if place.is_dir():
+        for file in _inside(place):
+            yield str(file.relative_to(place)), file.read_bytes()
+        return
+    try:
+        with place.open("rb") as f, tarfile.open(fileobj=f) as archive:
+            members = (member for member in archive if member.isfile() and _is_wav(member.name))
+            read = {member.name: archive.extractfile(member).read() for member in members}
+            while archive.fileobj.read(2**20):  # to the checksum, which alone tells of damage and of a lost end
+                pass
+    except Exception as error:  # of whatever its bytes make a decompressor stumble over
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        expected = "a folder of wav files, or a .tar, .tar.gz or .tgz of them"
+        raise RequestError(f"path={path!r}: expected {expected} ({reason})") from None
+    yield from sorted(read.items())
+
+
+def _inside(folder: epath.Path) -> Iterator[epath.Path]:
+    """The wav files of a folder and of those in it, in order."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            yield from _inside(entry)
+        elif _is_wav(entry.name):
+            yield entry
+
+
+def _is_wav(name: str) -> bool:
+    return name.lower().endswith(".wav")
+
+
+def _bare(name: str) -> str:
+    """A name without .wav."""
+    return name[: -len(".wav")] if _is_wav(name) else name
+
+
+def _base(name: str) -> str:
+    """A name without its folders."""
+    return name.rsplit("/", 1)[-1]

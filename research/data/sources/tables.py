@@ -1,0 +1,423 @@
+"""Rows of a CSV or Parquet file: typed columns in, one vector of features and a target out."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from etils import epath
+
+from research.data.source import Columns, Source
+from research.data.spec import Data, Splits, check_amount, check_file
+from research.errors import RequestError, nearest, require
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Where = Callable[[int], str]  # what an error calls row i of the values at hand
+
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A column of numbers: one feature, and a second one (1 where the value is missing) if any was in training.
+
+    A missing value is filled with `mean`, that of the training split.
+    """
+
+    name: str
+    mean: float | None = None
+    indicator: bool | None = None
+
+    def fit(self, values: pa.Array, where: Where) -> Self:
+        x = self.parse(values, where)
+        known = x[~np.isnan(x)]
+        require(known.size > 0, f"column {self.name!r} has no value in the training split")
+        return dataclasses.replace(self, mean=float(known.mean()), indicator=bool(known.size < x.size))
+
+    def encode(self, values: pa.Array, where: Where) -> np.ndarray:
+        """float64 [row, feature]."""
+        x = self.parse(values, where)
+        missing = np.isnan(x)
+        filled = np.where(missing, self.mean, x)
+        return np.stack([filled, missing] if self.indicator else [filled], axis=1)
+
+    def parse(self, values: pa.Array, where: Where) -> np.ndarray:
+        """float64 [row], NaN where missing."""
+        return _numbers(values, self.name, where)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name} missing") if self.indicator else (self.name,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Boolean(Number):
+    """A column of true and false (also yes/no, t/f, y/n, 1/0, in any case): a Number of ones and zeros."""
+
+    def parse(self, values: pa.Array, where: Where) -> np.ndarray:
+        known = {**dict.fromkeys(_TRUE, 1.0), **dict.fromkeys(_FALSE, 0.0), None: np.nan}
+        words = [None if v is None else v.lower() for v in _text(values).to_pylist()]
+        for i, word in enumerate(words):
+            require(word in known, f"{where(i)}, column {self.name!r}: {word!r} is neither true nor false")
+        return np.array([known[word] for word in words], np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """A column of names: one-hot over `values`, those of the training split; zeros for any other, and where missing."""
+
+    name: str
+    values: tuple[str, ...] | None = None
+
+    def fit(self, values: pa.Array, where: Where) -> Self:
+        found = _names(values)
+        require(bool(found), f"column {self.name!r} has no value in the training split")
+        return dataclasses.replace(self, values=found)
+
+    def encode(self, values: pa.Array, where: Where) -> np.ndarray:
+        """float64 [row, feature]."""
+        codes = _codes(values, self.values)
+        return (codes[:, None] == np.arange(len(self.values))).astype(np.float64)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}={value}" for value in self.values)
+
+
+Column = Number | Boolean | Category
+TargetType = Literal["auto", "class", "number"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table(Data):
+    """A CSV (.csv, also .gz) or .parquet file: features float32 [d], and label int32 or target float32.
+
+    `columns` are the inputs in their order, None for all but `target` and `ignore`, each of the type its training
+    values suggest: numbers, booleans, else categories.  `target_type` "auto" is "number" where the target holds
+    numbers, else "class".  `fit` fills in what the training split decides: types, categories, means, class names.
+
+    The test rows are those of `test_path`, else `test` of the file, held out.  Of a CSV: `column_names` where it has no
+    header, `delimiter`, the words that mean `missing`, the prefix of `comment` lines, and a `target_suffix` to remove
+    from the target.  Blanks around values are removed.
+    """
+
+    path: str
+    target: str
+    columns: tuple[Column, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    target_type: TargetType = "auto"
+    class_names: tuple[str, ...] | None = None
+    test: float | int = 0.2
+    test_path: str | None = None
+    column_names: tuple[str, ...] | None = None
+    delimiter: str = ","
+    missing: tuple[str, ...] = ("", "NA", "N/A", "NaN", "nan", "null")
+    comment: str | None = None
+    target_suffix: str = ""
+
+    def read(self) -> Splits:
+        rows = self._rows(self.path)
+        if self.test_path is not None:
+            return Splits(train=rows, test=self._rows(self.test_path))
+        train, test = self.hold_out(rows, "test")
+        return Splits(train=train, test=test)
+
+    def load(self) -> Splits:
+        raw = super().load()
+        fitted = self.fit(raw.train)
+        return Splits(*(rows and _Encoded(fitted._encode(rows), rows) for rows in raw))
+
+    def fit(self, train: Source) -> Self:
+        """Fills in `columns` with their categories and means, `target_type` and `class_names`."""
+        rows = train.rows
+        columns = self._inferred(rows) if self.columns is None else self.columns
+        target_type, class_names, values = self.target_type, self.class_names, self._target(rows)
+        if target_type == "auto":
+            target_type = "number" if _is_numeric(values) else "class"
+        if target_type == "class" and class_names is None:
+            class_names = _names(values)
+            require(len(class_names) > 1, f"target={self.target!r}: the training split has no two classes")
+        columns = tuple(column.fit(rows.values(column.name), rows.where) for column in columns)
+        return dataclasses.replace(self, columns=columns, target_type=target_type, class_names=class_names)
+
+    def encode(self, raw: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+        """Rows to predict on, a list of dicts or a dict of columns, as features float32 [row, d].
+
+        None, NaN and the words of `missing` are missing values, filled as in training.
+        """
+        import pyarrow as pa
+
+        require(self._is_fitted(), "this Table has not seen its training split; fit it, or take it from a finished run")
+        names = [column.name for column in self.columns]
+        if not isinstance(raw, Mapping):
+            good = isinstance(raw, Sequence) and bool(raw) and all(isinstance(row, Mapping) for row in raw)
+            require(good, "expected a list of rows (dicts), or a dict of columns")
+            for i, row in enumerate(raw):
+                for name in names:
+                    require(name in row, f"row {i} has no {name!r}; {nearest(name, row)}")
+            raw = {name: [row[name] for row in raw] for name in names}
+        for name in names:
+            require(name in raw, f"the input has no column {name!r}; {nearest(name, raw)}")
+        arrays = {}
+        for name in names:
+            try:
+                arrays[name] = pa.array(raw[name], from_pandas=True)
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                raise RequestError(f"column {name!r} mixes types: {raw[name]!r:.80}; expected one") from None
+        require(len({len(x) for x in arrays.values()}) <= 1, "the columns of the input differ in length")
+        rows = _Rows(pa.table(arrays), "the input", self)
+        return {"features": self._features(rows)}
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What each of the d features is, once fitted."""
+        require(self._is_fitted(), "this Table has not seen its training split, so its features have no names yet")
+        return tuple(name for column in self.columns for name in column.features)
+
+    def check(self) -> None:
+        super().check()
+        check_amount("test", self.test)
+        require(len(self.delimiter) == 1, f"delimiter={self.delimiter!r}: expected one character")
+        names = [column.name for column in self.columns or ()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(not twice, f"columns: {', '.join(twice)} is there twice")
+        require(self.target not in names, f"columns: {self.target!r} is the target, and cannot be an input")
+
+    def _rows(self, path: str) -> _Rows:
+        table = _read_parquet(path) if epath.Path(path).suffix == ".parquet" else self._read_csv(path)
+        inputs = [column.name for column in self.columns or ()]
+        for field, names in (("target", [self.target]), ("columns", inputs), ("ignore", self.ignore)):
+            for name in names:
+                if name not in table.column_names:
+                    raise RequestError(f"{field}: {path} has no column {name!r}; {nearest(name, table.column_names)}")
+        return _Rows(table, path, self)
+
+    def _read_csv(self, path: str):
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        file = epath.Path(path)
+        check_file(file)
+        try:
+            content = file.read_bytes()
+            text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
+        except (UnicodeDecodeError, OSError, EOFError) as error:
+            raise RequestError(f"{path}: expected a CSV in UTF-8 ({error})") from None
+        if self.comment:
+            text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(self.comment))
+        text = text.lstrip("\r\n")
+        names = self.column_names or next(csv.reader(io.StringIO(text), delimiter=self.delimiter), [])
+        names = [name.strip() for name in names]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(bool(names), f"{path} is empty; expected a header and rows")
+        require(not twice, f"{path}: two columns are called {', '.join(map(repr, twice))}")
+        try:
+            table = arrow_csv.read_csv(
+                pa.BufferReader(text.encode()),
+                read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=0 if self.column_names else 1),
+                parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+                convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+            )
+        except pa.ArrowInvalid as error:
+            raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
+        require(table.num_rows > 0, f"{path} has no rows")
+        return table
+
+    def _inferred(self, rows: _Rows) -> tuple[Column, ...]:
+        names = [name for name in rows.names if name != self.target and name not in self.ignore]
+        require(bool(names), f"{rows.path}: no column is left besides the target {self.target!r}")
+        return tuple(_infer(name, rows.values(name)) for name in names)
+
+    def _encode(self, rows: _Rows) -> dict[str, np.ndarray]:
+        """The fitted table's columns for `rows`."""
+        features, values = self._features(rows), self._target(rows)
+        if self.target_type == "number":
+            return {"features": features, "target": _numbers(values, self.target, rows.where).astype(np.float32)}
+        labels = _codes(values, self.class_names)
+        for i in np.flatnonzero(labels < 0)[:1]:
+            value = _text(values)[int(i)].as_py()
+            hint = nearest(value, self.class_names)
+            raise RequestError(f"{rows.where(i)}: {self.target} {value!r} is no class of the training split; {hint}")
+        return {"features": features, "label": labels}
+
+    def _target(self, rows: _Rows) -> pa.Array:
+        values = rows.values(self.target)
+        for i in np.flatnonzero(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))[:1]:
+            raise RequestError(f"{rows.where(i)}: the target {self.target!r} is missing")
+        return values
+
+    def _features(self, rows: _Rows) -> np.ndarray:
+        parts = [column.encode(rows.values(column.name), rows.where) for column in self.columns]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def _is_fitted(self) -> bool:
+        return bool(self.columns) and all(
+            (column.values if isinstance(column, Category) else column.mean) is not None for column in self.columns
+        )
+
+
+class _Rows:
+    """Rows as they are in a file, before anything is decided by the training split."""
+
+    def __init__(self, table: pa.Table, path: str, spec: Table, numbers: np.ndarray | None = None):
+        self.table, self.path, self._spec = table, path, spec
+        self._numbers = np.arange(1, len(table) + 1) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.table.slice(i, 1).to_pylist()[0]
+
+    @property
+    def rows(self) -> _Rows:
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        return self.table.column_names
+
+    def take(self, indices: np.ndarray) -> _Rows:
+        return _Rows(self.table.take(indices), self.path, self._spec, self._numbers[indices])
+
+    def where(self, i: int) -> str:
+        return f"{self.path}, row {self._numbers[i]}"
+
+    def column(self, name: str) -> np.ndarray | None:
+        """The classes as numbers, to split by; nothing else."""
+        values = self.values(self._spec.target) if name == "label" else None
+        kind = self._spec.target_type
+        if values is None or kind == "number" or (kind == "auto" and _is_numeric(values)):
+            return None
+        return _codes(values, _names(values))
+
+    def values(self, name: str) -> pa.Array:
+        """One column: blanks removed around text, and null for what is missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        values = self.table[name].combine_chunks()
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if pa.types.is_large_string(values.type):
+            values = values.cast(pa.string())
+        if not pa.types.is_string(values.type):
+            return values
+        values = pc.utf8_trim_whitespace(values)
+        if name == self._spec.target and self._spec.target_suffix:
+            suffix = self._spec.target_suffix
+            cut = pc.utf8_slice_codeunits(values, 0, -len(suffix))
+            values = pc.if_else(pc.ends_with(values, pattern=suffix), cut, values)
+        is_missing = pc.is_in(values, value_set=pa.array(self._spec.missing, pa.string()))
+        return pc.if_else(is_missing, pa.scalar(None, pa.string()), values)
+
+
+class _Encoded(Columns):
+    """Encoded columns that remember their rows, for `Table.fit`."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray], rows: _Rows):
+        super().__init__(columns)
+        self.rows = rows
+
+
+def _read_parquet(path: str) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = epath.Path(path)
+    check_file(file)
+    try:
+        table = parquet.read_table(pa.BufferReader(file.read_bytes()))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
+    require(table.num_rows > 0, f"{path} has no rows")
+    return table
+
+
+def _infer(name: str, values: pa.Array) -> Column:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_boolean(values.type):
+        return Boolean(name)
+    if _is_numeric(values):
+        return Number(name)
+    if not (pa.types.is_string(values.type) or pa.types.is_null(values.type)):
+        raise RequestError(
+            f"column {name!r} holds {values.type}, which is no number, boolean or text; add it to ignore"
+        )
+    words = _names(values)
+    if words and {word.lower() for word in words} <= {*_TRUE, *_FALSE}:
+        return Boolean(name)
+    known = pc.count(values).as_py()
+    if len(words) > 1000 or (len(words) > 20 and len(words) > known / 2):
+        raise RequestError(
+            f"column {name!r} is text with {len(words):,} values in {known:,} rows; "
+            f"add it to ignore, or name the columns you want (Category({name!r}) for this one)"
+        )
+    return Category(name)
+
+
+def _is_numeric(values: pa.Array) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_string(values.type):
+        try:
+            return values.null_count < len(values) and values.cast(pa.float64()) is not None
+        except pa.ArrowInvalid:
+            return False
+    return pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)
+
+
+def _numbers(values: pa.Array, name: str, where: Where) -> np.ndarray:
+    import pyarrow as pa
+
+    try:
+        x = values.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    except pa.ArrowException:  # a value that is none, or a type that has no cast
+        for i, value in enumerate(values):
+            if not _is_number(value):
+                raise RequestError(f"{where(i)}, column {name!r}: {value.as_py()!r} is not a number") from None
+        raise
+    for i in np.flatnonzero(np.isinf(x) | (np.abs(x) > np.finfo(np.float32).max))[:1]:
+        raise RequestError(f"{where(i)}, column {name!r}: {values[int(i)].as_py()} is not a finite float32")
+    return x
+
+
+def _is_number(value: pa.Scalar) -> bool:
+    import pyarrow as pa
+
+    try:
+        value.cast(pa.float64())
+    except pa.ArrowException:  # a value that is none, or a type that has no cast
+        return False
+    return True
+
+
+def _text(values: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    return values.cast(pa.string())
+
+
+def _names(values: pa.Array) -> tuple[str, ...]:
+    """The distinct values as text, sorted; by size where all are numbers."""
+    found = _text(values).unique().drop_null()
+    words = found.to_pylist()
+    return tuple(sorted(words, key=float) if words and _is_numeric(found) else sorted(words))
+
+
+def _codes(values: pa.Array, names: tuple[str, ...]) -> np.ndarray:
+    """The place of each value among `names`, -1 for none; int32 [row]."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    codes = pc.index_in(_text(values), value_set=pa.array(names, pa.string()))
+    return pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int32)

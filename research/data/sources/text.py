@@ -1,0 +1,308 @@
+"""Text to learn a language from: a folder of files, one file, or a column of JSON lines, as tokens.
+
+    TextFiles(path="shakespeare.txt", length=64)                                      # characters
+    TextFiles(path="books", length=256, tokenizer=BPETokenizer(8192, ("<eos>",)), end_of_text="<eos>")
+    JSONLines(path="reviews.jsonl.gz", column="text", length=128, layout="packed")
+
+The tokenizer learns its vocabulary from the training text alone and is then part of the experiment (config.json).
+Training examples are windows of the text at every offset, in an order that is a function of the step; an evaluation
+takes one window after another, so that it predicts every token but the very first once.
+
+A new corpus is a subclass with one method, `documents`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from etils import epath
+
+from research.data.padding import lengths_of, padded_rows
+from research.data.source import Columns, Source
+from research.data.spec import Data, Splits, check_amount, check_file
+from research.data.split import count, hold_out
+from research.data.text.packing import pack
+from research.data.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, to_text
+from research.data.windows import Windows
+from research.errors import RequestError, nearest, require
+
+Layout = Literal["windows", "packed"]
+
+
+class Document(NamedTuple):
+    """A text, or its bytes, and what an error calls it."""
+
+    text: str | bytes
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus(Data):
+    """Text as rows of tokens: what all corpora share.
+
+    An example has `tokens` [length], what the model sees, and `targets` [length], what follows each.  Outside the
+    training split it also has `length` [], how many of them are text (the last window may have fewer), and `characters`
+    and `bytes` [], what its targets spell.  Packed rows have `segments` [length] in place of `length`: the number of
+    the document that a token belongs to, 0 on padding.
+
+    Attributes:
+      length: tokens that the model sees at once and predicts of; at most its context.
+      tokenizer: fitted to the training text where it has no vocabulary yet.
+      layout: "windows" over the documents, one after another; or "packed": several documents in a row, each by itself.
+      end_of_text: the special token that is put after every document, or None.
+      validation, test: the share to hold out, or a number: of documents, drawn by `split_seed`, texts that are the same
+        never on both sides; where there is one document, of its characters, from its end (bytes for `ByteTokenizer`).
+    """
+
+    length: int
+    tokenizer: Tokenizer = CharTokenizer()
+    layout: Layout = "windows"
+    end_of_text: str | None = None
+    test: float | int = 0.0
+
+    @abc.abstractmethod
+    def documents(self) -> Sequence[Document]:
+        """The texts in order, none of them empty; as bytes where the tokenizer takes them as they are."""
+
+    def split(self) -> dict[str, Sequence[Document]]:
+        """The documents of "train", and of "validation" and "test" where there are any."""
+        splits = {"train": self.documents()}
+        require(len(splits["train"]) > 0, f"{self._name()}: no text in it")
+        for held in ("test", "validation"):
+            splits["train"], splits[held] = self._held_out(splits["train"], held)
+        return splits
+
+    def read(self) -> Splits:
+        documents = self.split()
+        tokenizer = self.tokenizer.fit(document.text for document in documents["train"])
+        return Splits(
+            **{
+                split: Tokens(self._columns(split, texts, tokenizer), tokenizer)
+                for split, texts in documents.items()
+                if texts
+            }
+        )
+
+    def fit(self, train: Source) -> Self:
+        """Takes the tokenizer that was fitted to the training text."""
+        return dataclasses.replace(self, tokenizer=train.tokenizer)
+
+    def encode(self, raw: str | bytes | Sequence[str | bytes] | Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Texts to predict on, as `tokens` [text, longest] and `length` [text]; columns as they are.
+
+        Raises:
+          RequestError: none, or an empty one; what the tokenizer cannot read.
+        """
+        if isinstance(raw, Mapping):
+            return super().encode(raw)
+        texts = [raw] if isinstance(raw, str | bytes) else list(raw)
+        require(len(texts) > 0, "expected a text, or a list of them, got none")
+        rows = []
+        for i, text in enumerate(texts):
+            require(isinstance(text, str | bytes), f"text {i}: expected a text, got {type(text).__name__}")
+            rows.append(self.tokenizer.encode(text))
+            require(len(rows[-1]) > 0, f"text {i}: empty, expected at least one character")
+        length = lengths_of(rows)
+        return {"tokens": padded_rows(rows, length.max()), "length": length}
+
+    def check(self) -> None:
+        super().check()
+        require(self.length >= 1, f"length={self.length}: expected at least 1 token")
+        check_amount("test", self.test)
+        if hasattr(self.tokenizer, "check"):
+            try:
+                self.tokenizer.check()
+            except RequestError as error:
+                raise RequestError(f"tokenizer.{error}") from None
+        known = self.tokenizer.special_tokens
+        if self.end_of_text is not None and self.end_of_text not in known:
+            hint = nearest(self.end_of_text, known)
+            raise RequestError(f"end_of_text={self.end_of_text!r} is not among tokenizer.special_tokens; {hint}")
+
+    def _name(self) -> str:
+        return f"path={self.path!r}" if hasattr(self, "path") else type(self).__name__
+
+    def _text(self, data: bytes, name: str) -> str | bytes:
+        """What the tokenizer is to read of a file."""
+        return data if isinstance(self.tokenizer, ByteTokenizer) else to_text(data, name)
+
+    def _held_out(
+        self, documents: Sequence[Document], field: Literal["test", "validation"]
+    ) -> tuple[Sequence[Document], Sequence[Document]]:
+        amount = getattr(self, field)
+        if amount == 0:
+            return documents, ()
+        if len(documents) == 1:
+            ((text, name),) = documents
+            # The first part is rounded down, as is usual for this split: 1,003,854 of 1,115,394 characters for 0.1.
+            rest = len(text) - count(amount, len(text), field)
+            rest = int(len(text) * (1 - amount)) if isinstance(amount, float) else rest
+            require(rest > 0, f"{field}={amount}: of the {len(text):,} characters of {name} none are left to train on")
+            return (Document(text[:rest], name),), (Document(text[rest:], name),)
+        texts = list(dict.fromkeys(document.text for document in documents))
+        require(len(texts) > 1, f"{self._name()}: {len(documents)} documents of one text, none to hold out")
+        purpose = {"test": 1, "validation": 2}[field]
+        held = {texts[i] for i in hold_out(len(texts), amount, self.split_seed, purpose, field)[1]}
+        rest = [document for document in documents if document.text not in held]
+        return rest, [document for document in documents if document.text in held]
+
+    def _columns(self, split: str, documents: Sequence[Document], tokenizer: Tokenizer) -> dict[str, Any]:
+        dtype = np.uint8 if tokenizer.vocab_size <= 2**8 else np.uint16 if tokenizer.vocab_size <= 2**16 else np.int32
+        end = np.array([] if self.end_of_text is None else [tokenizer.token_id(self.end_of_text)], np.int32)
+        rows = []
+        for text, name in documents:
+            try:
+                tokens = tokenizer.encode(text)
+            except RequestError as error:
+                raise RequestError(f"{name} ({split} split): {error}") from None
+            rows.append(np.concatenate([tokens, end]).astype(dtype))
+        columns = self._packed(split, rows) if self.layout == "packed" else self._windows(split, np.concatenate(rows))
+        spelled = tokenizer.spelled()
+        if split != "train" and spelled is not None:
+            counted, targets = predicted(columns), columns["targets"][:]
+            for name, table in zip(("characters", "bytes"), spelled, strict=True):
+                columns[name] = np.where(counted, table[targets], 0).sum(1).astype(np.int32)
+        return columns
+
+    def _packed(self, split: str, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        columns = pack(rows, self.length)
+        require(len(columns["tokens"]) > 0, f"{self._name()}: no document of the {split} split has two tokens")
+        return columns
+
+    def _windows(self, split: str, text: np.ndarray) -> dict[str, Any]:
+        """At every offset for training; one after another, the last one padded, for an evaluation."""
+        pairs = len(text) - 1
+        if split == "train":
+            given = f"{self._name()}: {len(text):,} tokens to train on, expected more than length={self.length}"
+            require(pairs >= self.length, given)
+            return {"tokens": Windows(text[:-1], self.length), "targets": Windows(text[1:], self.length)}
+        require(pairs >= 1, f"{self._name()}: the {split} split has one token, and so nothing to predict")
+        starts = np.arange(0, pairs, self.length)
+        text = np.pad(text, (0, starts[-1] + self.length - pairs))
+        return {
+            "tokens": Windows(text[:-1], self.length, self.length),
+            "targets": Windows(text[1:], self.length, self.length),
+            "length": np.minimum(pairs - starts, self.length).astype(np.int32),
+        }
+
+
+class Tokens(Columns):
+    """Rows of tokens, and the tokenizer that they come from."""
+
+    def __init__(self, columns: Mapping[str, Any], tokenizer: Tokenizer):
+        super().__init__(columns)
+        self.tokenizer = tokenizer
+
+    def take(self, indices: np.ndarray) -> Tokens:
+        return Tokens(super().take(indices).arrays(), self.tokenizer)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextFiles(Corpus):
+    """A text file, or those of a folder and the folders in it, sorted by path: UTF-8, also gzipped (.gz).
+
+    Attributes:
+      path: of the file or the folder.
+      pattern: which files of a folder: "*.txt" takes .txt and .txt.gz.
+    """
+
+    path: str
+    pattern: str = "*.txt"
+
+    def documents(self) -> Sequence[Document]:
+        read = ((_content(file), str(file)) for file in document_files(self.path, self.pattern))
+        return [Document(self._text(data, name), name) for data, name in read if data]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JSONLines(Corpus):
+    """A column of a file of JSON lines (also .gz), or of those of a folder: every line is an object, and a document.
+
+    Attributes:
+      path: of the file or the folder.
+      column: the key of the text.
+      pattern: which files of a folder.
+    """
+
+    path: str
+    column: str = "text"
+    pattern: str = "*.jsonl"
+
+    def documents(self) -> Sequence[Document]:
+        read = (read_json_lines(file) for file in document_files(self.path, self.pattern))
+        lines = (line for file in read for line in file)
+        texts = [Document(text_of(line, self.column, name), name) for line, name in lines]
+        return [document for document in texts if document.text]
+
+
+def read_json_lines(path: epath.PathLike) -> Iterator[tuple[dict[str, Any], str]]:
+    """(object, what an error calls it) of every line of a file (also .gz) that is not blank.
+
+    Raises:
+      RequestError: the file cannot be read, or a line is no JSON object; the line names both.
+    """
+    text = to_text(_content(epath.Path(path)), str(path))
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        name = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RequestError(f"{name}: not JSON: {error.msg} at character {error.pos}") from None
+        require(isinstance(value, dict), f"{name}: expected an object, got {type(value).__name__}")
+        yield value, name
+
+
+def text_of(line: Mapping[str, Any], column: str, name: str) -> str:
+    """The text in a column of a JSON object.
+
+    Raises:
+      RequestError: there is no such column, or no text in it.
+    """
+    if column not in line:
+        raise RequestError(f"{name}: no {column!r}; {nearest(column, line)}")
+    require(isinstance(line[column], str), f"{name}: {column!r} is {type(line[column]).__name__}, expected a text")
+    return line[column]
+
+
+def predicted(columns: Mapping[str, Any]) -> Any:
+    """Which places of a row have a target, bool [rows, length], by the columns that are there; NumPy and JAX arrays."""
+    if "segments" in columns:
+        return columns["segments"] > 0
+    if "length" in columns:
+        return columns["length"][:, None] > np.arange(columns["tokens"].shape[1])
+    return np.ones(columns["tokens"].shape, bool)
+
+
+def document_files(path: str, pattern: str) -> list[epath.Path]:
+    """The file at `path`, or the files of that folder and those in it with names of a pattern, sorted; .gz as well.
+
+    Raises:
+      RequestError: there is none.
+    """
+    root = epath.Path(path)
+    if not root.is_dir():
+        check_file(root)
+        return [root]
+    files = [folder / name for folder, _, names in root.walk() for name in names]
+    found = sorted(file for file in files if fnmatch(file.name.removesuffix(".gz"), pattern))
+    require(bool(found), f"path={path!r}: no {pattern} in this folder or the folders in it")
+    return found
+
+
+def _content(file: epath.Path) -> bytes:
+    data = file.read_bytes()
+    if file.suffix != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise RequestError(f"{file}: cannot be unpacked: {error}") from None

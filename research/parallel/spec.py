@@ -1,0 +1,76 @@
+"""How a step is laid out over devices: the value that an experiment holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from research.errors import RequestError
+
+DATA = "data"
+"""The mesh axis over which a batch is split."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """How a step is laid out over devices.
+
+    Attributes:
+      strategy: "jit" compiles one program over a mesh; "pmap" maps one over devices, summing over the axis "data".
+      mesh: (axis, size) of the mesh, with an axis "data" for the batch; a size of -1 takes the devices that are left.
+      rules: (pattern of a parameter's path, mesh axes or none of its dimensions); the first that matches decides, the
+        optimizer's state follows its parameter, and what matches none is on every device.
+      steps_per_call: steps in one call of the compiled program; None is 64 in a loop on the device for data that live
+        there, and 1 for data that travel, and for convolutions on a CPU (XLA runs them about 16 times slower inside a
+        loop: `experiments/speed/loop_on_cpu.py`).
+    """
+
+    strategy: Literal["jit", "pmap"] = "jit"
+    mesh: tuple[tuple[str, int], ...] = ((DATA, -1),)
+    rules: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
+    steps_per_call: int | None = None
+
+    def check(self) -> None:
+        names = [name for name, _ in self.mesh]
+        if DATA not in names or len(set(names)) != len(names):
+            raise RequestError(f"mesh={self.mesh}: expected different axes, one of them 'data'")
+        sizes = [size for _, size in self.mesh]
+        if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+            raise RequestError(f"mesh={self.mesh}: expected sizes of at least 1, at most one of them -1")
+        if self.steps_per_call is not None and self.steps_per_call < 1:
+            raise RequestError(f"steps_per_call={self.steps_per_call}: expected at least 1, or none")
+        if self.strategy == "pmap" and (len(names) > 1 or self.rules):
+            raise RequestError("strategy=pmap: expected mesh=(('data', n),) and no rules; use jit for those")
+        for pattern, axes in self.rules:
+            for axis in axes:
+                if axis is not None and axis not in names:
+                    raise RequestError(f"rules {pattern!r}: no mesh axis {axis!r}; the mesh has {', '.join(names)}")
+
+    def make_mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """The mesh over the devices of this job, or over `devices`.
+
+        Raises:
+          RequestError: the devices do not fill it.
+        """
+        sizes = dict(self.mesh)
+        fixed = math.prod(size for size in sizes.values() if size != -1)
+        devices = jax.devices() if devices is None else devices
+        count = len(devices)
+        free = [name for name, size in sizes.items() if size == -1]
+        if (free and count % fixed) or fixed > count:
+            raise RequestError(f"parallel.mesh={self.mesh}: {count} devices do not fill it")
+        if free:
+            sizes[free[0]] = count // fixed
+        used = math.prod(sizes.values())
+        # Explicit axes, the default, break Linen's batch norm, recurrences and embeddings.
+        return jax.make_mesh(
+            tuple(sizes.values()),
+            tuple(sizes),
+            axis_types=(AxisType.Auto,) * len(sizes),
+            devices=devices[:used],
+        )

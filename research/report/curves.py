@@ -1,0 +1,202 @@
+"""Learning curves: a line per variant over its seeds, a band for their range, a mark where a trial diverged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from research.report import style
+from research.report.read import Curve, Trial
+from research.report.statistics import counted, direction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LETTER = 0.062  # mean width in inches of a letter of a line's name
+POINTS = 300  # a curve with more is averaged over neighbours: print has no more room
+
+# How a trial that is not in the mean ends, by status.
+_ENDS = {
+    "diverged": ("x", 5.0),
+    "pruned": ("|", 6.0),
+    "failed": ("o", 3.0),
+    "missing": (".", 3.0),
+    "unreadable": (".", 3.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One variant on the figure: its name and label, its trials, its colour; grey ones are drawn behind, unlabelled."""
+
+    name: str
+    label: str
+    trials: tuple[Trial, ...]
+    color: str
+    grey: bool = False
+
+
+def over_seeds(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """Curves of several seeds on common steps: `(steps [points], values [seeds, points])`.
+
+    A seed is interpolated between the steps it logged, and NaN before its first and after its last.
+    """
+    curves = [curve for curve in curves if curve.steps.size]
+    steps = np.unique(np.concatenate([curve.steps for curve in curves])) if curves else np.zeros(0)
+    values = [np.interp(steps, curve.steps, curve.values, left=np.nan, right=np.nan) for curve in curves]
+    return steps, np.asarray(values).reshape(len(curves), steps.size)
+
+
+def thinned(curve: Curve, points: int = POINTS) -> Curve:
+    """The curve averaged over as many neighbouring points as bring it to at most `points`."""
+    width = -(-curve.steps.size // points)
+    if width <= 1:
+        return curve
+    starts = np.arange(0, curve.steps.size, width)
+    count = np.diff(np.append(starts, curve.steps.size))
+    return Curve(np.add.reduceat(curve.steps, starts) / count, np.add.reduceat(curve.values, starts) / count)
+
+
+def draw(lines: Sequence[Line], split: str, metric: str) -> Figure | None:
+    """The figure of one metric on one split, or None if no trial logged it."""
+    from matplotlib.ticker import MaxNLocator
+
+    key = (split, metric)
+    logged = {line.name: {t.name: thinned(t.curves[key]) for t in line.trials if key in t.curves} for line in lines}
+    if not any(curve.steps.size for curves in logged.values() for curve in curves.values()):
+        return None
+    named = max((len(line.label) for line in lines if not line.grey), default=0)
+    figure = style.new_figure(min(max(3.7 - LETTER * named, 2.5), 3.4), 2.35)  # with the names: about 4.3 inches
+    axes = figure.add_axes((0.0, 0.0, 1.0, 0.85))
+    _scale(axes, _settled(lines, logged), metric)
+    ends = []
+    for line in sorted(lines, key=lambda line: not line.grey):
+        end = _draw_line(axes, line, logged[line.name])
+        if end is not None and not line.grey:
+            ends.append((*end, line.label, line.color))
+    axes.set_title(style.text(f"{split} {metric}"))
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter(_thousands())
+    axes.margins(x=0)
+    left = 0.0 if axes.dataLim.x0 > 0 else axes.dataLim.x0
+    last = max(t.curves[key].steps[-1] for line in lines for t in line.trials if key in t.curves)
+    axes.set_xlim(left, max(float(last), left + 1))
+    style.label_lines(axes, ends)
+    if hidden := [line for line in lines if line.grey and logged[line.name]]:
+        axes.annotate(
+            f"{len(hidden)} others in grey", (1, 0), (0, -21), "axes fraction", "offset points", ha="right", va="top",
+            color=style.MUTED, fontsize=7,
+        )  # fmt: skip
+    return figure
+
+
+def _settled(lines: Sequence[Line], logged: Mapping[str, Mapping[str, Curve]]) -> list[Curve]:
+    """The curves that decide the axis: those of trials that finished or were pruned, or all if none did."""
+    curves = [(trial, logged[line.name].get(trial.name)) for line in lines for trial in line.trials]
+    curves = [(trial, curve) for trial, curve in curves if curve is not None]
+    return [curve for trial, curve in curves if trial.status in ("finished", "pruned")] or [
+        curve for _, curve in curves
+    ]
+
+
+def _scale(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
+    """Limits that a diverged trial cannot ruin; a logarithmic axis for errors that fall by more than a factor of 10."""
+    values = np.concatenate([curve.values for curve in curves])
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return
+    low, high = float(values.min()), float(values.max())
+    usual = np.quantile(values, [0.02, 0.98])
+    if direction(metric) == "down" and low > 0 and usual[1] / usual[0] > 10:
+        axes.set_yscale("log")
+        margin = (high / low) ** 0.04
+        axes.set_ylim(low / margin, high * margin)
+        style.log_ticks(axes.yaxis, low, high)
+        return
+    if direction(metric) == "down":  # the first steps may be far above all the others
+        high = min(high, float(usual[1] + 1.0 * (usual[1] - usual[0])) or high)
+    if direction(metric) == "up":
+        low = max(low, float(usual[0] - 1.0 * (usual[1] - usual[0])))
+    margin = 0.04 * (high - low) or 0.05 * abs(high) or 0.5
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _draw_line(axes: Axes, line: Line, curves: Mapping[str, Curve]) -> tuple[float, float] | None:
+    """Draws one variant; returns where its name belongs."""
+    finished = [curves[trial.name] for trial in counted(line.trials) if trial.name in curves]
+    strong = {"color": line.color, "linewidth": 0.7 if line.grey else 1.4, "zorder": 2 if line.grey else 4}
+    thin = {"color": line.color, "linewidth": 0.5 if line.grey else 0.8, "zorder": 2 if line.grey else 3}
+    end = None
+    if finished:
+        steps, values = over_seeds(finished)
+        shared = np.isfinite(values).all(axis=0)
+        mean = np.where(shared, values.mean(axis=0), np.nan)
+        dots = {"marker": "o", "markersize": 2.5} if shared.sum() == 1 else {}
+        axes.plot(steps, mean, **strong, **dots)
+        if len(finished) > 1 and not line.grey:
+            low, high = (np.where(shared, f(values, axis=0), np.nan) for f in (np.min, np.max))
+            axes.fill_between(steps, low, high, color=line.color, alpha=0.14, linewidth=0, zorder=2)
+        if shared.any():
+            last = int(np.flatnonzero(shared)[-1])
+            end = (float(steps[last]), float(mean[last]))
+            for row in values:  # seeds that went on after the first of them had stopped
+                rest = np.where(np.arange(steps.size) >= last, row, np.nan)
+                if np.isfinite(rest).sum() > 1:
+                    axes.plot(steps, rest, **thin, alpha=0.6)
+    for trial in line.trials:
+        if trial.status == "finished" or trial.name not in curves:
+            continue
+        curve = curves[trial.name]
+        kept = np.isfinite(curve.values)
+        if not kept.any():
+            continue
+        x, y = curve.steps[kept][-1], curve.values[kept][-1]
+        axes.plot(curve.steps, curve.values, **thin, alpha=0.75, dashes=(4, 1.5))
+        marker, size = _ENDS[trial.status]
+        bottom, top = axes.get_ylim()
+        inside = min(max(y, bottom), top)
+        axes.plot(
+            [x], [inside], marker, color=line.color, markersize=size, markeredgewidth=1.2, clip_on=False, zorder=5
+        )
+        end = end or (float(x), float(inside))
+    return end
+
+
+def _thousands():
+    from matplotlib.ticker import FuncFormatter
+
+    def short(step: float, _) -> str:
+        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(step) >= 10 * size or (abs(step) >= size and step % (size / 10) == 0):
+                return f"{step / size:g}{letter}"
+        return f"{step:g}"
+
+    return FuncFormatter(short)
+
+
+def caption(lines: Sequence[Line], split: str, metric: str) -> str:
+    """What the figure of `draw` shows, and what it leaves out."""
+    key = (split, metric)
+    trials = [trial for line in lines for trial in line.trials if key in trial.curves]
+    counts = sorted({len([t for t in counted(line.trials) if key in t.curves]) for line in lines} - {0})
+    if not counts:
+        said = [f"{split} {metric}: no trial has finished, each stands for itself"]
+    else:
+        n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+        said = [f"{split} {metric}: mean over the finished trials of each variant ({n})"]
+        said[0] += "; the band is their minimum and maximum" if counts[-1] > 1 else ""
+    ends = {"diverged": "× (diverged)", "pruned": "| (pruned)", "failed": "○ (failed)", "missing": "• (not finished)"}
+    others = [mark for status, mark in ends.items() if any(trial.status == status for trial in trials)]
+    if others:
+        said.append(f"A trial that is in no mean is dashed and ends in {' or '.join(others)}")
+    longest = max((trial.curves[key].steps.size for trial in trials), default=0)
+    if longest > POINTS:
+        said.append(f"Averaged over {-(-longest // POINTS)} neighbouring log steps")
+    if grey := [line for line in lines if line.grey]:
+        said.append(f"{len(grey)} of {len(lines)} variants are grey: the named ones have the best final scores")
+    return ". ".join(said) + "."

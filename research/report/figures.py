@@ -1,0 +1,160 @@
+"""Which figures a report has: the scores, the landscape of the sweep, the learning curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from typing import TYPE_CHECKING
+
+from research.report import curves, landscape, names, scores, style
+from research.report.read import Run
+from research.report.statistics import better
+from research.report.table import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HIGHLIGHTED = 10  # variants that a reader can tell apart in one figure
+VALIDATION_CURVES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A drawn figure: `name` is its file without the suffix, `caption` says what it shows and what it leaves out."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+    def png(self) -> bytes:
+        return self._bytes("png", metadata={"Software": None})
+
+    def svg(self) -> str:
+        """The figure as SVG, sharp at any size."""
+        return self._bytes("svg", metadata={"Date": None, "Creator": None}).decode()
+
+    def _bytes(self, kind: str, metadata: dict) -> bytes:
+        file = io.BytesIO()
+        with style.paper():
+            self.figure.savefig(file, format=kind, bbox_inches="tight", pad_inches=0.06, metadata=metadata)
+        return file.getvalue()
+
+
+def pictures(table: Table) -> list[Picture]:
+    """The figures of a report, in the order in which it shows them."""
+    with style.paper():
+        landscapes = _landscape_pictures(table)
+        # A heat map says the same as the scores of its variants, unless there is a baseline to differ from.
+        first = _score_pictures(table) if table.compares or not landscapes else []
+        return [*first, *landscapes, *_curve_pictures(table)]
+
+
+def inside_pictures(table: Table) -> tuple[list[Picture], list[str]]:
+    """Pictures from inside the best model of each run, and a line for each run that has none."""
+    from research.report import inside
+
+    with style.paper():
+        drawn, notes = inside.draw(table)
+    return [Picture(_file_name(name), caption, figure) for name, caption, figure in drawn], notes
+
+
+def _score_pictures(table: Table) -> list[Picture]:
+    if not table.metrics:
+        return []
+    metric = table.metrics[0]
+    figure = scores.draw(table, metric, {line.name: line for line in _lines(table)})
+    caption = scores.caption(table, metric) + _abbreviations(table)
+    return [] if figure is None else [Picture("scores", caption, figure)]
+
+
+def _landscape_pictures(table: Table) -> list[Picture]:
+    found = []
+    for run in table.runs:
+        metrics = [metric for metric in table.metrics if any(metric in trial.metrics for trial in run.trials)]
+        drawn = landscape.draw(run, metrics[0]) if metrics else None
+        if drawn is not None:
+            name, figure, caption = drawn
+            label = f"{run.label}: " if run.label else ""
+            found.append(Picture(_file_name(name, run.label), f"{label}{caption}", figure))
+    return found
+
+
+def _curve_pictures(table: Table) -> list[Picture]:
+    lines = _lines(table)
+    logged = dict.fromkeys(key for run in table.runs for trial in run.trials for key in trial.curves)
+    wanted = [metric.rsplit("/", 1)[-1] for metric in table.metrics]
+    validation = sorted(
+        (metric for split, metric in logged if split == "validation"),
+        key=lambda metric: wanted.index(metric) if metric in wanted else len(wanted),
+    )
+    keys = [("train", "loss"), *(("validation", metric) for metric in validation[:VALIDATION_CURVES])]
+    found = []
+    for split, metric in keys:
+        figure = curves.draw(lines, split, metric)
+        if figure is not None:
+            caption = curves.caption(lines, split, metric) + _abbreviations(table)
+            found.append(Picture(_file_name("curve", split, metric), caption, figure))
+    return found
+
+
+def _lines(table: Table) -> list[curves.Line]:
+    """A line per row: coloured if a reader can tell that many apart, else only the baselines and the best."""
+    shown = [row.name for row in _highlighted(table)]
+    baselines = [row.name for row in table.rows if row.is_baseline]
+    color = style.colors(shown, baselines)
+    if len(shown) == len(table.rows) and not baselines and len(table.runs) == 1:
+        color = _ordered_colors(table.runs[0]) or color
+    labels, _ = names.shortened([row.name for row in table.rows])
+    return [
+        curves.Line(
+            name=row.name,
+            label=labels[row.name],
+            trials=row.run.of(row.variant),
+            color=color.get(row.name, style.FAINT),
+            grey=row.name not in color,
+        )
+        for row in table.rows
+    ]
+
+
+def _abbreviations(table: Table) -> str:
+    """The end of a caption: what the initials in the labels stand for."""
+    _, initials = names.shortened([row.name for row in table.rows])
+    return f" {', '.join(f'{short}: {path}' for short, path in initials.items())}." if initials else ""
+
+
+def _ordered_colors(run: Run) -> dict[str, str]:
+    """Colours in order if the variants are: values of one number."""
+    axes = landscape.axes_of(run)
+    if len(axes) != 1 or not axes[0].numeric or len(axes[0].values) != len(run.variants) or len(run.variants) < 3:
+        return {}
+    points = sorted(landscape.points_of(run, axes, ""), key=lambda point: point.at)
+    return {point.variant: color for point, color in zip(points, style.sequence(len(points)), strict=True)}
+
+
+def _highlighted(table: Table) -> list[Row]:
+    rows = list(table.rows)
+    if len(rows) <= HIGHLIGHTED:
+        return rows
+    metric = table.metrics[0] if table.metrics else ""
+
+    def mean(row: Row) -> float | None:
+        return row.cells[metric].summary.mean if metric in row.cells else None
+
+    rest = [row for row in rows if not row.is_baseline]
+    ranked = sorted((row for row in rest if mean(row) is not None), key=mean, reverse=better(1, 0, metric))
+    ranked = ranked or rest
+    chosen = [row for row in rows if row.is_baseline] + ranked
+    return chosen[: HIGHLIGHTED - 2]
+
+
+def is_figure(name: str) -> bool:
+    """Whether a file is named as a figure of a report is."""
+    kinds = "scores|line|heatmap|scatter|parallel|curve|inside"
+    return re.fullmatch(rf"({kinds})(-[A-Za-z0-9._-]+)?\.png", name) is not None
+
+
+def _file_name(*words: str) -> str:
+    """Words as a file name: letters, digits, dots and dashes."""
+    return "-".join(part for word in words if (part := re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-.")))

@@ -1,0 +1,121 @@
+"""How numbers are written: a spread to one or two significant digits, a mean to the same decimal, always with its n."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from research.report.statistics import Difference, Summary
+
+NONE = "–"
+MINUS = "−"
+STAR = "*"
+TINY = 1e-300  # what is smaller is zero: below, numbers lose their digits
+
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def measure(x: Summary) -> str:
+    """`0.972 ± 0.004 (5)`: mean ± standard deviation (n).
+
+    >>> measure(Summary(0.97214, 0.00381, 5)), measure(Summary(0.97214, None, 1)), measure(Summary(None, None, 0))
+    ('0.972 ± 0.004 (5)', '0.9721 ± – (1)', '– (0)')
+    """
+    if x.mean is None:
+        return f"{NONE} (0)"
+    exponent = _exponent(x.mean, x.std or 0.0)
+    scale = 10.0**exponent
+    mean, std = x.mean / scale, None if x.std is None else x.std / scale
+    decimals = _decimals(mean, std)
+    spread = NONE if std is None else _fixed(std, decimals)
+    return _times(f"{_fixed(mean, decimals)} ± {spread}", exponent) + f" ({x.n})"
+
+
+def difference(x: Difference) -> str:
+    """`−0.034 [−0.040, −0.028] (5)*`: mean difference, its interval, the number of pairs, * if it excludes zero."""
+    if x.mean is None:
+        return NONE
+    if x.low is None or x.high is None:
+        return f"{_signed(x.mean, _decimals(x.mean, None, 3))} [{NONE}] ({x.n})"
+    half = (x.high - x.low) / 2
+    exponent = _exponent(x.mean, half)
+    scale = 10.0**exponent
+    decimals = _decimals(x.mean / scale, half / scale, 3)
+    mean, low, high = (_signed(value / scale, decimals) for value in (x.mean, x.low, x.high))
+    return _times(f"{mean} [{low}, {high}]", exponent) + f" ({x.n}){STAR if x.excludes_zero else ''}"
+
+
+def plain(x: float | None, digits: int = 3) -> str:
+    """A number on its own to `digits` significant digits; whole numbers keep all of theirs.
+
+    >>> plain(0.123456), plain(1234.56), plain(3e-05), plain(None)
+    ('0.123', '1,235', '3×10⁻⁵', '–')
+    """
+    if x is None or not math.isfinite(x):
+        return NONE
+    if abs(x) > TINY and not 1e-3 <= abs(x) < 1e7:
+        exponent = math.floor(math.log10(abs(x)))
+        mantissa = f"{x / 10.0**exponent:.{digits - 1}f}".rstrip("0").rstrip(".")
+        return f"{mantissa}×10{str(exponent).translate(_SUPERSCRIPT)}".replace("-", MINUS)
+    text = f"{x:,.{_decimals(x, None, digits)}f}"
+    return text.replace("-", MINUS)
+
+
+def value(x: Any, scientific: float = 1e-2) -> str:
+    """A value of a setting, short: `3e-3`, `0.5`, `relu`, `(128, 128)`, `none`; with an exponent below `scientific`.
+
+    >>> value(0.003), value(64), value(True), value([128, 64]), value(None)
+    ('3e-3', '64', 'true', '(128, 64)', 'none')
+    """
+    if x is None:
+        return "none"
+    if isinstance(x, bool):
+        return str(x).lower()
+    if isinstance(x, float):
+        mantissa, _, exponent = f"{x:.6g}".partition("e")
+        if not exponent and 0 < abs(x) < scientific:
+            mantissa, _, exponent = f"{x:.5e}".partition("e")
+            mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    if isinstance(x, list | tuple):
+        return f"({', '.join(value(item) for item in x)})"
+    if isinstance(x, dict):
+        fields = ", ".join(f"{key}={value(item)}" for key, item in x.items() if key != "_type")
+        kind = str(x.get("_type", "")).rsplit(":", 1)[-1]
+        return f"{kind}({fields})"
+    return str(x)
+
+
+def _decimals(mean: float, spread: float | None, digits: int = 4) -> int:
+    """Decimals at which the spread shows one significant digit, two if it starts with 1 or 2; at most 7 of the mean's.
+
+    Without a spread: `digits` significant digits of the mean.
+    """
+    order = math.floor(math.log10(abs(mean))) if abs(mean) > TINY else None
+    if not spread or spread < max(1e-9 * abs(mean), TINY):  # all the same, but for rounding
+        return max(digits - 1 - order, 0) if order is not None else 0
+    place = math.floor(math.log10(spread))
+    decimals = -place + (1 if spread / 10.0**place < 2.95 else 0)
+    return decimals if order is None else min(decimals, max(6 - order, 0))
+
+
+def _exponent(mean: float, spread: float) -> int:
+    """The power of ten to take out of both: 0 for numbers that are read easily as they are."""
+    size = max(abs(mean), abs(spread))
+    return 0 if size < TINY or 1e-3 <= size < 1e6 else math.floor(math.log10(size))
+
+
+def _fixed(x: float, decimals: int) -> str:
+    text = f"{round(x, decimals):.{max(decimals, 0)}f}"
+    if float(text) == 0:
+        text = text.lstrip("-") if x == 0 or decimals < 1 else f"{0:.{decimals}f}"
+    return text.replace("-", MINUS)
+
+
+def _signed(x: float, decimals: int) -> str:
+    text = _fixed(x, decimals)
+    return text if text.startswith(MINUS) or not any(digit in text for digit in "123456789") else f"+{text}"
+
+
+def _times(text: str, exponent: int) -> str:
+    return f"({text})×10{str(exponent).translate(_SUPERSCRIPT)}" if exponent else text

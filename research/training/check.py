@@ -1,0 +1,89 @@
+"""Whether an experiment can be trained, told before anything is compiled."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.config.hparams import hparams
+from research.data.feed import MASK, take
+from research.data.feeds import Feeds
+from research.data.source import Source
+from research.errors import RequestError, TooLong, located, nearest
+from research.experiment import Experiment
+from research.parallel.programs import Programs
+from research.training.step import make_eval_step, make_init, make_train_step
+from research.training.transfer import initial_parameters
+
+
+def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = None) -> None:
+    """Holds model, task, data, optimizer and devices against each other by tracing one step; nothing is compiled.
+
+    Args:
+      experiment: resolved (`Experiment.fit`).
+      prune: a metric of the validation split that trials are to be pruned by.
+
+    Raises:
+      RequestError: what does not fit.
+    """
+    with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
+        batch = take(feeds.train.resident, batches.largest())
+    programs = Programs(experiment, {})  # refuses devices that the batch does not divide over
+    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
+    try:
+        state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
+        jax.eval_shape(make_train_step(experiment), state, batch)
+        outputs = jax.eval_shape(make_eval_step(experiment), state, _at_its_longest(batch, feeds))
+    except TooLong as error:
+        raise RequestError(f"{error}{_whose(error.column, experiment, feeds.train.source)}") from error
+    except RequestError:
+        raise
+    except Exception as error:  # whatever a model or a task can raise
+        raise RequestError(f"model, task and data do not fit together: {located(error)}") from error
+    for name, x in outputs.items():
+        if x.shape[:1] != (experiment.batch_size,):
+            raise RequestError(f"task: eval_outputs gives {name} {x.shape} for a batch of {experiment.batch_size}")
+    for asked, metric in (("checkpoints.best=", experiment.checkpoints.best), ("--prune ", prune)):
+        if metric is not None:
+            _check_metric(f"{asked}{metric}", metric, experiment, feeds, outputs)
+    experiment.optimizer.check_paths(state.params)
+    programs.state_shardings(state)
+    if experiment.init_from is not None:
+        initial_parameters(experiment, state, stacked=False)
+
+
+def _at_its_longest(batch: Mapping[str, Any], feeds: Feeds) -> dict[str, Any]:
+    """Shapes of a batch in the last bucket of an evaluation, which takes every example of every split."""
+    source = next(iter(feeds.evaluation.values()), feeds.train).source
+    shapes = {name: np.shape(x) for name, x in batch.items()}
+    for name, lengths in getattr(source, "shapes", {}).items():
+        for column in batch.keys() & {name, f"{name}{MASK}", f"{name}_segments"}:
+            shapes[column] = (shapes[column][0], int(lengths[-1]), *shapes[column][2:])
+    return {name: jax.ShapeDtypeStruct(shapes[name], x.dtype) for name, x in batch.items()}
+
+
+def _whose(column: str, experiment: Experiment, source: Source) -> str:
+    """Where the longest example of a column is from, as the tail of a line."""
+    made_of = {transform.makes: transform.field for transform in experiment.preprocess}
+    place = getattr(source, "longest", {}).get(made_of.get(column, column))
+    return f"; the longest is that of {place}" if place else ""
+
+
+def _check_metric(asked: str, metric: str, experiment: Experiment, feeds: Feeds, outputs: Mapping[str, Any]) -> None:
+    """Refuses a metric of the validation split that the task, asked for those of zeros, does not give."""
+    if "validation" not in feeds.evaluation:
+        raise RequestError(f"{asked}: the data have no validation split")
+    zeros = {name: np.zeros(x.shape, x.dtype) for name, x in outputs.items() if name != "weight"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            names = [f"validation/{name}" for name in experiment.task.finalize(zeros)]
+    except Exception:  # zeros may be none of the task's outputs: the first evaluation will tell
+        return
+    if metric not in names:
+        raise RequestError(f"{asked}: no such metric; {nearest(metric, names)}")

@@ -1,0 +1,91 @@
+"""Starting from parameters that were trained before: `Experiment.init_from`.
+
+    init_from="runs/transfer/pretrain"                                      a run, or a trial of one
+    init_from="vit/model.safetensors", init_skip=("params/head/*",)         published weights, with a new head
+    init_from="google/vit-base-patch16-224", init_skip=("params/head/*",)   the same, from the hub
+
+Published weights go into the experiment's own model, which has to be built as theirs is (`load_pretrained` builds it);
+a ViT's positions are interpolated to its `image_size`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research import paths
+from research.errors import RequestError
+from research.experiment import Experiment
+from research.inference.predictor import read_variables, trial_folder
+from research.pretrained.catalog import family_of
+from research.pretrained.files import is_checkpoint
+from research.pretrained.load import read_into
+from research.training.state import TrainState
+
+
+def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bool) -> TrainState:
+    """`state` with the parameters and other collections that `experiment.init_from` names.
+
+    What matches a pattern of `experiment.init_skip` keeps its fresh values: a new head, for instance.
+
+    Args:
+      state: fresh; its arrays, or their shapes to only check that all fits.
+      stacked: whether the arrays of the state have a leading axis of trials, each of which gets the same.
+
+    Raises:
+      RequestError: names and shapes that do not fit, all in one line.
+    """
+    fresh = {"params": state.params, **state.collections}
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[int(stacked) :], x.dtype), fresh)
+    try:
+        given = paths.flatten(_source(experiment, wanted))
+    except RequestError as error:
+        raise RequestError(f"init_from: {error}") from None
+    paths.check_patterns("init_skip", experiment.init_skip, given | paths.flatten(wanted))
+    problems: list[str] = []
+
+    def skipped(path: str) -> bool:
+        return any(paths.matches(path, pattern) for pattern in experiment.init_skip)
+
+    def choose(path: str, fresh: Any, wanted: Any) -> Any:
+        if skipped(path):
+            return fresh
+        if path not in given:
+            problems.append(f"{path} is not there")
+        elif np.shape(given[path]) != wanted.shape:
+            problems.append(f"{path} is {list(np.shape(given[path]))}, not {list(wanted.shape)}")
+        elif not isinstance(fresh, jax.ShapeDtypeStruct):
+            return jnp.broadcast_to(jnp.asarray(given[path], fresh.dtype), fresh.shape)
+        return fresh
+
+    chosen = paths.map_with_path(choose, fresh, wanted)
+    known = paths.flatten(fresh)
+    problems += [f"{path} has no place" for path in given if path not in known and not skipped(path)]
+    if problems:
+        raise RequestError(
+            f"init_from={experiment.init_from}: {'; '.join(problems[:6])}"
+            + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
+            + "; name what is to stay fresh in init_skip, such as 'params/head/*'"
+        )
+    ema = None if state.ema is None else jax.tree.map(_copy, chosen)
+    params = chosen.pop("params")
+    return state.replace(params=params, collections=chosen, ema=ema)
+
+
+def _source(experiment: Experiment, wanted: Any) -> dict[str, Any]:
+    """The variables to start from: a run's, or published ones without what is to stay fresh."""
+    where, model = experiment.init_from, experiment.model
+    if not is_checkpoint(where):
+        return read_variables(trial_folder(where))
+    leaves = paths.flatten(wanted)
+    fresh = [path for path in leaves if any(paths.matches(path, pattern) for pattern in experiment.init_skip)]
+    kernel = leaves.get(family_of(model).input_kernel)
+    return read_into(model, where, channels=kernel and kernel.shape[-2], fresh=fresh)
+
+
+def _copy(x: Any) -> Any:
+    """Training uses up the buffers of its state, so no two of its arrays may share one."""
+    return x if isinstance(x, jax.ShapeDtypeStruct) else jnp.array(x)

@@ -1,0 +1,48 @@
+"""Fields against their types, in the words of an override."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from research.config.checks import check_types
+from research.config.override import override
+from research.errors import RequestError
+
+Mode = Literal["fast", "slow"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    mode: Mode = "fast"
+    other: Mode | None = None
+    modes: tuple[Mode, ...] = ()
+    size: int | tuple[int, int] = 3
+    rate: float = 0.5
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"other": "slow"}, {"modes": ("fast", "slow")}, {"size": (1, 2)}, {"rate": 1}, {"size": np.int64(3)}]
+)
+def test_what_is_of_its_type_passes(fields):
+    check_types(Spec(**fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mode": "fats"}, "mode='fats': expected one of fast, slow; did you mean 'fast'?"),
+        ({"mode": None}, "mode=None: expected one of fast, slow"),
+        ({"other": "quick"}, "other='quick': expected one of fast, slow or none"),
+        ({"modes": ("fast", "slwo")}, "modes.1='slwo': expected one of fast, slow; did you mean 'slow'?"),
+        ({"size": 2.5}, "size=2.5: expected a whole number or a tuple (a whole number, a whole number)"),
+        ({"rate": "high"}, "rate='high': expected a number"),
+    ],
+)
+def test_what_is_not_is_told_as_an_override_tells_it(fields, message):
+    with pytest.raises(RequestError) as checked:
+        check_types(Spec(**fields))
+    with pytest.raises(RequestError) as overridden:
+        override(Spec(), fields)
+    assert str(checked.value) == str(overridden.value) == message

@@ -1,0 +1,76 @@
+"""Labelled texts: divided by label, numbered by the training split, and classified as if nothing were padded."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.data.sources.labeled_text import LabeledText
+from research.data.text.tokenizers import CharTokenizer
+from research.errors import RequestError
+from research.models.rnn import RNNClassifier
+from research.tasks.classification import Classification
+
+
+def written(path, lines):
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return str(path)
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    lines = [
+        {"text": f"{'good' if i % 2 else 'bad'} {'very ' * (i % 5)}", "label": ["no", "yes"][i % 2]} for i in range(40)
+    ]
+    return LabeledText(path=written(tmp_path / "reviews.jsonl", lines), length=20, tokenizer=CharTokenizer())
+
+
+def test_lines_are_divided_by_label_and_numbered(reviews):
+    splits = reviews.load()
+    assert [len(split) for split in splits] == [29, 3, 8]
+    fitted = reviews.fit(splits.train)
+    assert fitted.class_names == ("no", "yes") and fitted.tokenizer.vocab_size == len(set("good bad very"))
+    test = splits.test.arrays()
+    assert test["label"].sum() == 4 and test["tokens"].shape == (8, 20)
+    for i in range(8):
+        text = fitted.tokenizer.decode(test["tokens"][i, : test["length"][i]])
+        assert text.startswith(("bad", "good")[test["label"][i]]) and test["length"][i] <= 20
+    assert "reviews.jsonl, line" in splits.test.where(0)
+
+
+def test_a_padded_text_is_classified_as_it_is_alone(reviews):
+    fitted = reviews.fit(reviews.load().train)
+    task = Classification(classes=2, input="tokens", length="length")
+    model = RNNClassifier(classes=2, vocab_size=fitted.tokenizer.vocab_size, width=6, bidirectional=True)
+    columns = fitted.encode(["good", "bad very very"])
+    variables = model.init(jax.random.key(0), *task.init_inputs(columns))
+
+    def apply(*inputs, **fields):
+        return model.apply(variables, *inputs, **fields)
+
+    together = task.predict(apply, {name: jnp.asarray(x) for name, x in columns.items()})["probability"]
+    for i, length in enumerate(columns["length"]):
+        alone = apply(jnp.asarray(columns["tokens"][i : i + 1, :length]))
+        np.testing.assert_allclose(together[i], jax.nn.softmax(alone)[0], rtol=1e-5)
+    with pytest.raises(RequestError, match="task.length='lengths': the train split has no such column"):
+        wrong = Classification(classes=2, input="tokens", length="lengths")
+        wrong.check_examples(reviews.load().train, "train")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([{"text": "a", "label": 0}, "nothing"], "x.jsonl, line 2: not JSON"),
+        ([{"text": "a"}], "x.jsonl, line 1: no 'label'; one of: text"),
+        ([{"text": "", "label": 0}], "x.jsonl, line 1: 'text' is empty"),
+        ([{"text": "a", "label": 0.5}], "x.jsonl, line 1: 'label' is 0.5, expected a string or integer"),
+        ([{"text": "a", "label": 0}] * 4, "the training split has no two classes"),
+        ([{"text": "a", "label": i} for i in (0, 1, 2)], "is none of the training split's"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path, lines, said):
+    with pytest.raises(RequestError) as error:
+        LabeledText(path=written(tmp_path / "x.jsonl", lines), length=4, test=1, validation=0).load()
+    assert said in str(error.value) and "\n" not in str(error.value)

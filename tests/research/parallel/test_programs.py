@@ -1,0 +1,156 @@
+"""Mapping the step over devices, trials and steps changes where it runs, not what it computes."""
+
+import dataclasses
+
+import chex
+import jax
+import numpy as np
+import pytest
+import toys
+
+from research.config.hparams import hparams
+from research.data.feed import make_feed
+from research.errors import RequestError
+from research.models.mlp import MLP
+from research.optimizers import SGD, AdamW
+from research.parallel.programs import Programs
+from research.parallel.spec import Parallel
+
+EIGHT = Parallel()
+STEPS = 20
+
+
+def losses(experiments, *, stacked=False, steps=STEPS, state_too=False):
+    """Loss of each step, [steps] or [steps, trials]."""
+    first = experiments[0]
+    feed = make_feed(first.data.load().train, first.data.storage)
+    programs = Programs(first, feed.resident, trials=len(experiments) if stacked else None)
+    batches = [feed.batches(e.seed, e.batch_size) for e in experiments]
+    state = programs.init([e.seed for e in experiments], [hparams(e) for e in experiments], batches[0].fed(0))
+
+    def fed(step):
+        if not stacked:
+            return batches[0].fed(step)
+        parts = [b.fed(step) for b in batches]
+        return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
+
+    found, step = [], 0
+    while step < steps:
+        n = min(programs.steps_per_call(state, fed(0)), steps - step)
+        state, metrics = programs.train(state, [fed(step + i) for i in range(n)])
+        found.append(np.asarray(metrics["loss"])[:n])
+        step += n
+    found = np.concatenate(found)
+    return (found, programs.fetch(state)) if state_too else found
+
+
+@pytest.fixture(scope="module")
+def with_batch_norm():
+    # Not Adam: it makes steps of full length out of the rounding in the gradients of biases before a batch norm.
+    optimizer = SGD(learning_rate=0.3, momentum=0.9)
+    model = MLP(widths=(16, 8), classes=3, norm="batch")
+    return toys.experiment(model=model, optimizer=optimizer, clip_norm=1.0, ema_decay=0.9)
+
+
+@pytest.fixture(scope="module")
+def alone(with_batch_norm):
+    return losses([with_batch_norm], state_too=True)
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_eight_devices_give_the_losses_of_one(strategy, with_batch_norm, alone):
+    assert jax.device_count() == 8
+    spread = dataclasses.replace(with_batch_norm, parallel=Parallel(strategy=strategy))
+    found, state = losses([spread], state_too=True)
+    np.testing.assert_allclose(found, alone[0], atol=1e-5)
+    chex.assert_trees_all_close(state.collections, alone[1].collections, atol=1e-4)
+    assert jax.tree.leaves(state.collections)
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_accumulation_on_eight_devices_with_unequal_weights(strategy):
+    one = toys.experiment(data=toys.Blobs(weighted=True, validation=0), batch_size=64, optimizer=SGD(learning_rate=0.5))
+    spread = dataclasses.replace(one, parallel=Parallel(strategy=strategy), accumulation=4)
+    np.testing.assert_allclose(losses([spread]), losses([one]), atol=1e-5)
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 3, 64])
+def test_steps_in_one_call_are_the_same_steps(steps_per_call):
+    experiment = toys.experiment(model=MLP(widths=(16,), classes=3, dropout=0.3))
+    parallel = dataclasses.replace(toys.ONE_DEVICE, steps_per_call=steps_per_call)
+    found = losses([dataclasses.replace(experiment, parallel=parallel)])
+    np.testing.assert_allclose(found, losses([experiment]), rtol=1e-5)
+
+
+def trials(count, **changes):
+    """Trials that differ in seed, learning rate and weight decay."""
+    rates = np.geomspace(1e-3, 3e-2, count)
+    return [
+        toys.experiment(seed=i % 2, optimizer=AdamW(learning_rate=float(r), weight_decay=0.1 * i), **changes)
+        for i, r in enumerate(rates)
+    ]
+
+
+@pytest.mark.parametrize("parallel", [toys.ONE_DEVICE, EIGHT], ids=["one device", "eight devices"])
+@pytest.mark.parametrize("count", [3, 8], ids=["batch over devices", "trials over devices"])
+def test_stacked_trials_have_the_losses_they_have_alone(parallel, count):
+    model = MLP(widths=(16,), classes=3, dropout=0.2, norm="batch")
+    together = losses(trials(count, parallel=parallel, model=model), stacked=True)
+    for i, experiment in enumerate(trials(count, model=model)):
+        np.testing.assert_allclose(together[:, i], losses([experiment]), rtol=1e-5)
+
+
+def test_stacked_trials_under_pmap():
+    together = losses(trials(3, parallel=Parallel(strategy="pmap")), stacked=True)
+    for i, experiment in enumerate(trials(3)):
+        np.testing.assert_allclose(together[:, i], losses([experiment]), atol=1e-5)
+
+
+def test_three_hundred_float64_steps_agree_to_nine_digits():
+    with jax.enable_x64(True):
+        own = trials(3, model=MLP(widths=(16,), classes=3, dtype="float64"), steps=300)
+        together = losses(own, stacked=True, steps=300)
+        assert together.dtype == np.float64
+        for i, experiment in enumerate(own):
+            np.testing.assert_allclose(together[:, i], losses([experiment], steps=300), rtol=1e-9)
+
+
+@pytest.mark.parametrize("storage", ["host", "device"])
+def test_where_the_data_live_changes_nothing(storage):
+    experiment = toys.experiment(data=toys.Blobs(validation=40, storage=storage))
+    np.testing.assert_allclose(losses([experiment]), losses([toys.experiment()]), rtol=1e-6)
+
+
+def test_rules_shard_a_parameter_and_its_moments():
+    rules = (("Dense_0/kernel", (None, "model")), ("Dense_1/kernel", ("model", None)))
+    parallel = Parallel(mesh=(("data", 2), ("model", 4)), rules=rules)
+    experiment = toys.experiment(parallel=parallel)
+    found, state = losses([experiment], state_too=True)
+    np.testing.assert_allclose(found, losses([toys.experiment()]), atol=1e-5)
+    kernel = state.params["Dense_0"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == (12, 4)
+    moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == (12, 16)]
+    assert moments and all(x.addressable_shards[0].data.shape == (12, 4) for x in moments)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "changes", "says"),
+    [
+        (Parallel(mesh=(("date", -1),)), {}, "one of them 'data'"),
+        (Parallel(mesh=(("data", 0),)), {}, "at least 1"),
+        (Parallel(mesh=(("data", -1), ("model", -1))), {}, "at most one"),
+        (Parallel(mesh=(("data", 16),)), {}, "8 devices do not fill it"),
+        (Parallel(mesh=(("data", -1), ("model", 3))), {}, "8 devices do not fill it"),
+        (Parallel(rules=(("*", ("modl",)),)), {}, "no mesh axis 'modl'"),
+        (Parallel(strategy="pmap", rules=(("*", ("data",)),)), {}, "use jit"),
+        (Parallel(steps_per_call=0), {}, "at least 1"),
+        (EIGHT, {"batch_size": 20}, "does not divide over 8 devices"),
+        (EIGHT, {"batch_size": 24, "accumulation": 2}, "does not divide over 8 devices"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_one_line(parallel, changes, says):
+    experiment = toys.experiment(parallel=parallel, **changes)
+    with pytest.raises(RequestError, match="^[^\n]+$") as error:
+        experiment.check()
+        Programs(experiment, {})
+    assert says in str(error.value)
