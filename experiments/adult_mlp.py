@@ -10,14 +10,8 @@ Expect 0.8554 ± 0.0009 (n = 5) test accuracy with dropout, 0.8502 ± 0.0011 for
 
 import os
 
-from research.data.sources.tables import Table
-from research.data.transforms import Standardize
-from research.experiment import Experiment
-from research.models.mlp import MLP
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, ablation
-from research.tasks.classification import Classification
 
 COLUMNS = (
     "age", "workclass", "fnlwgt", "education", "education_years", "marital_status", "occupation", "relationship",
@@ -28,9 +22,9 @@ COLUMNS = (
 def experiment() -> Experiment:
     folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "adult")
     return Experiment(
-        model=MLP(widths=(128, 64), classes=2, dropout=0.3),
-        task=Classification(classes=2, input="features"),
-        data=Table(
+        model=models.MLP(widths=(128, 64), classes=2, dropout=0.3),
+        task=tasks.Classification(classes=2, input="features"),
+        data=data.Table(
             path=f"{folder}/adult.data.gz",
             test_path=f"{folder}/adult.test.gz",
             target="income",
@@ -40,8 +34,8 @@ def experiment() -> Experiment:
             comment="|",
             target_suffix=".",
         ),
-        preprocess=(Standardize("features"),),
-        optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(), weight_decay=0.1),
+        preprocess=(data.Standardize("features"),),
+        optimizer=optimizers.AdamW(learning_rate=1e-3, schedule=schedules.Cosine(), weight_decay=0.1),
         steps=2000,
         batch_size=256,
         eval_every=250,

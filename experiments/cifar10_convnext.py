@@ -13,26 +13,18 @@ Expect of `roadmap_cpu` 0.529 ± 0.006 test accuracy (n = 3) of the ResNet, 0.45
 ConvNeXt at the end; RESULTS.md has all steps. The others, for an accelerator, are not measured.
 """
 
-from research.data.augment.augmentation import HorizontalFlip, OneOf, RandomCrop
-from research.data.augment.mixing import CutMix, Mixup
-from research.data.augment.randaugment import RandAugment
-from research.data.sources.tfds import TFDS
-from research.data.transforms import Scale, Standardize
-from research.experiment import Experiment
-from research.models.convnext_roadmap import STEPS, ConvNeXtRoadmap
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
+from research.data import augment
 from research.sweep import Overrides, Sweep, ablation
-from research.tasks.classification import Classification
 
 EPOCH = 45_000 // 128  # steps
 
-CROP_AND_FLIP = (RandomCrop(4), HorizontalFlip())
+CROP_AND_FLIP = (augment.RandomCrop(4), augment.HorizontalFlip())
 
 
 def experiment() -> Experiment:
     return Experiment(
-        model=ConvNeXtRoadmap(
+        model=models.ConvNeXtRoadmap(
             depths=(3, 3, 3),
             widths=stages(128),
             strides=(1, 2, 2),
@@ -42,15 +34,17 @@ def experiment() -> Experiment:
             classes=10,
             drop_path=0.1,
         ),
-        task=Classification(classes=10, label_smoothing=0.1),
-        data=TFDS("cifar10"),
+        task=tasks.Classification(classes=10, label_smoothing=0.1),
+        data=data.TFDS("cifar10"),
         augment=(
             *CROP_AND_FLIP,
-            RandAugment(),
-            OneOf((Mixup(classes=10, alpha=0.8), CutMix(classes=10))),
+            augment.RandAugment(),
+            augment.OneOf((augment.Mixup(classes=10, alpha=0.8), augment.CutMix(classes=10))),
         ),
-        preprocess=(Scale("image", 1 / 255), Standardize("image")),
-        optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup_steps=5 * EPOCH), weight_decay=0.05),
+        preprocess=(data.Scale("image", 1 / 255), data.Standardize("image")),
+        optimizer=optimizers.AdamW(
+            learning_rate=2e-3, schedule=schedules.Cosine(warmup_steps=5 * EPOCH), weight_decay=0.05
+        ),
         steps=100 * EPOCH,
         batch_size=128,
         ema_decay=0.999,
@@ -71,7 +65,8 @@ def changes(width: int) -> dict[str, Overrides]:
         "inverted bottleneck": {"block": "inverted", "widths": stages(width * 3 // 8)},
     }
     return {
-        name: {f"model.{field}": value for field, value in small.get(name, change).items()} for name, change in STEPS
+        name: {f"model.{field}": value for field, value in small.get(name, change).items()}
+        for name, change in models.convnext_roadmap.STEPS
     }
 
 
@@ -92,7 +87,7 @@ def sweeps() -> dict[str, Sweep]:
         "model.drop_path": 0.0,
         "augment": CROP_AND_FLIP,
         "steps": 2 * EPOCH,
-        "optimizer.schedule": Cosine(warmup_steps=100),
+        "optimizer.schedule": schedules.Cosine(warmup_steps=100),
         "ema_decay": None,
         "eval_every": None,
     }

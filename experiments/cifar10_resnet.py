@@ -19,32 +19,24 @@ networks (n = 1 each), 7 to 20 minutes each on one core; of `parts` and `augment
 command and the others.  The first and `fast`, for an accelerator, are not measured.
 """
 
-from research.data.augment.augmentation import HorizontalFlip, OneOf, RandomCrop
-from research.data.augment.color_jitter import ColorJitter
-from research.data.augment.erasing import Cutout, RandomErasing
-from research.data.augment.mixing import CutMix, Mixup
-from research.data.augment.randaugment import RandAugment
-from research.data.sources.tfds import TFDS
-from research.data.transforms import Scale, Standardize
-from research.experiment import Experiment
-from research.models.resnet import ResNet, cifar_resnet, resnet
-from research.optimizers import SGD
-from research.schedules import OneCycle
+from research import Experiment, data, models, optimizers, schedules, tasks
+from research.data import augment
 from research.sweep import Sweep, Variant, ablation
-from research.tasks.classification import Classification
 
 EPOCH = 45_000 // 128  # steps
-CROP_AND_FLIP = (RandomCrop(4, mode="reflect"), HorizontalFlip())
+CROP_AND_FLIP = (augment.RandomCrop(4, mode="reflect"), augment.HorizontalFlip())
 
 
 def experiment() -> Experiment:
     return Experiment(
-        model=resnet(18, stem="cifar", classes=10, zero_init=True),
-        task=Classification(classes=10, label_smoothing=0.1),
-        data=TFDS("cifar10"),
-        augment=(*CROP_AND_FLIP, Cutout(8)),
-        preprocess=(Scale("image", 1 / 255), Standardize("image")),
-        optimizer=SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4),
+        model=models.resnet(18, stem="cifar", classes=10, zero_init=True),
+        task=tasks.Classification(classes=10, label_smoothing=0.1),
+        data=data.TFDS("cifar10"),
+        augment=(*CROP_AND_FLIP, augment.Cutout(8)),
+        preprocess=(data.Scale("image", 1 / 255), data.Standardize("image")),
+        optimizer=optimizers.SGD(
+            0.1, schedule=schedules.OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4
+        ),
         steps=60 * EPOCH,
         batch_size=128,
         eval_every=5 * EPOCH,
@@ -53,7 +45,7 @@ def experiment() -> Experiment:
 
 def sweeps() -> dict[str, Sweep]:
     fast = {
-        "model": ResNet(
+        "model": models.ResNet(
             depths=(1, 1, 1),
             widths=(128, 256, 512),
             strides=(2, 2, 2),
@@ -69,23 +61,23 @@ def sweeps() -> dict[str, Sweep]:
         "ema_decay": 0.99,
     }
     cpu = {
-        "model": ResNet(
+        "model": models.ResNet(
             depths=(1, 1, 1), widths=(64, 128, 256), strides=(2, 2, 2), stem="cifar", stem_width=32, classes=10
         ),
         "steps": 5 * EPOCH,
     }
-    small = {"model": cifar_resnet(20), "task.label_smoothing": 0.0, "augment": CROP_AND_FLIP}
+    small = {"model": models.cifar_resnet(20), "task.label_smoothing": 0.0, "augment": CROP_AND_FLIP}
     return {
         "fast": Sweep((Variant("fast", fast),)),
         "cpu": Sweep((Variant("cpu", cpu),)),
         "depth": ablation(
             baseline=small,
             variants={
-                "ResNet-32": {"model": cifar_resnet(32)},
-                "ResNet-56": {"model": cifar_resnet(56)},
-                "plain-20": {"model": cifar_resnet(20, shortcut="none")},
-                "plain-32": {"model": cifar_resnet(32, shortcut="none")},
-                "plain-56": {"model": cifar_resnet(56, shortcut="none")},
+                "ResNet-32": {"model": models.cifar_resnet(32)},
+                "ResNet-56": {"model": models.cifar_resnet(56)},
+                "plain-20": {"model": models.cifar_resnet(20, shortcut="none")},
+                "plain-32": {"model": models.cifar_resnet(32, shortcut="none")},
+                "plain-56": {"model": models.cifar_resnet(56, shortcut="none")},
             },
             name="ResNet-20",
         ),
@@ -109,13 +101,18 @@ def sweeps() -> dict[str, Sweep]:
                 "crop": {"augment": CROP_AND_FLIP[:1]},
                 "flip": {"augment": CROP_AND_FLIP[1:]},
                 "crop and flip": {"augment": CROP_AND_FLIP},
-                "cutout": {"augment": (*CROP_AND_FLIP, Cutout(16))},
-                "random erasing": {"augment": (*CROP_AND_FLIP, RandomErasing())},
-                "colour jitter": {"augment": (*CROP_AND_FLIP, ColorJitter(hue=0.1))},
-                "RandAugment": {"augment": (*CROP_AND_FLIP, RandAugment())},
-                "mixup": {"augment": (*CROP_AND_FLIP, Mixup(classes=10))},
-                "cutmix": {"augment": (*CROP_AND_FLIP, CutMix(classes=10))},
-                "mixup or cutmix": {"augment": (*CROP_AND_FLIP, OneOf((Mixup(classes=10), CutMix(classes=10))))},
+                "cutout": {"augment": (*CROP_AND_FLIP, augment.Cutout(16))},
+                "random erasing": {"augment": (*CROP_AND_FLIP, augment.RandomErasing())},
+                "colour jitter": {"augment": (*CROP_AND_FLIP, augment.ColorJitter(hue=0.1))},
+                "RandAugment": {"augment": (*CROP_AND_FLIP, augment.RandAugment())},
+                "mixup": {"augment": (*CROP_AND_FLIP, augment.Mixup(classes=10))},
+                "cutmix": {"augment": (*CROP_AND_FLIP, augment.CutMix(classes=10))},
+                "mixup or cutmix": {
+                    "augment": (
+                        *CROP_AND_FLIP,
+                        augment.OneOf((augment.Mixup(classes=10), augment.CutMix(classes=10))),
+                    )
+                },
             },
             name="none",
         ),

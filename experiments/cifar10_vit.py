@@ -15,31 +15,24 @@ Expect of `data_size_cpu` 0.361, 0.469, 0.473 and 0.474 test accuracy of the ViT
 ResNet (n = 1 each), 4 to 10 minutes each on one core; the others, for an accelerator, are not measured.
 """
 
-from research.data.augment.augmentation import HorizontalFlip, OneOf, RandomCrop
-from research.data.augment.mixing import CutMix, Mixup
-from research.data.augment.randaugment import RandAugment
-from research.data.sources.tfds import TFDS
-from research.data.transforms import Scale, Standardize
-from research.experiment import Experiment
-from research.models.resnet import ResNet, resnet
-from research.models.vit import ViT
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
+from research.data import augment
 from research.sweep import Sweep, ablation, grid, product
-from research.tasks.classification import Classification
 
 EPOCH = 45_000 // 128  # steps
-CROP_AND_FLIP = (RandomCrop(4), HorizontalFlip())
+CROP_AND_FLIP = (augment.RandomCrop(4), augment.HorizontalFlip())
 
 
 def experiment() -> Experiment:
     return Experiment(
-        model=ViT(image_size=32, patch_size=4, width=192, depth=6, num_heads=3, classes=10, drop_path=0.1),
-        task=Classification(classes=10, label_smoothing=0.1),
-        data=TFDS("cifar10"),
-        augment=(*CROP_AND_FLIP, RandAugment()),
-        preprocess=(Scale("image", 1 / 255), Standardize("image")),
-        optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(warmup_steps=5 * EPOCH), weight_decay=0.05),
+        model=models.ViT(image_size=32, patch_size=4, width=192, depth=6, num_heads=3, classes=10, drop_path=0.1),
+        task=tasks.Classification(classes=10, label_smoothing=0.1),
+        data=data.TFDS("cifar10"),
+        augment=(*CROP_AND_FLIP, augment.RandAugment()),
+        preprocess=(data.Scale("image", 1 / 255), data.Standardize("image")),
+        optimizer=optimizers.AdamW(
+            learning_rate=1e-3, schedule=schedules.Cosine(warmup_steps=5 * EPOCH), weight_decay=0.05
+        ),
         steps=100 * EPOCH,
         batch_size=128,
         clip_norm=1.0,
@@ -48,17 +41,19 @@ def experiment() -> Experiment:
 
 
 def sweeps() -> dict[str, Sweep]:
-    cnn = resnet(18, stem="cifar", stem_width=32, widths=(32, 64, 128, 256), classes=10)
+    cnn = models.resnet(18, stem="cifar", stem_width=32, widths=(32, 64, 128, 256), classes=10)
     cpu = {
-        "model": ViT(image_size=32, patch_size=4, width=96, depth=4, num_heads=3, classes=10),
+        "model": models.ViT(image_size=32, patch_size=4, width=96, depth=4, num_heads=3, classes=10),
         "augment": CROP_AND_FLIP,
         "steps": 2 * EPOCH,
-        "optimizer.schedule": Cosine(warmup_steps=100),
+        "optimizer.schedule": schedules.Cosine(warmup_steps=100),
         "eval_every": None,
     }
-    cpu_cnn = ResNet(depths=(1, 1, 1), widths=(40, 80, 160), strides=(2, 2, 2), stem="cifar", stem_width=20, classes=10)
+    cpu_cnn = models.ResNet(
+        depths=(1, 1, 1), widths=(40, 80, 160), strides=(2, 2, 2), stem="cifar", stem_width=20, classes=10
+    )
     sizes = grid("data.train_examples", 1000, 4000, 16000, 45000)
-    mixed = OneOf((Mixup(classes=10), CutMix(classes=10)))
+    mixed = augment.OneOf((augment.Mixup(classes=10), augment.CutMix(classes=10)))
     return {
         "data_size": product(ablation(baseline={}, variants={"ResNet": {"model": cnn}}, name="ViT"), sizes),
         "data_size_cpu": product(ablation(baseline=cpu, variants={"ResNet": {"model": cpu_cnn}}, name="ViT"), sizes),
@@ -66,9 +61,9 @@ def sweeps() -> dict[str, Sweep]:
             baseline={"augment": ()},
             variants={
                 "crop and flip": {"augment": CROP_AND_FLIP},
-                "RandAugment": {"augment": (*CROP_AND_FLIP, RandAugment())},
+                "RandAugment": {"augment": (*CROP_AND_FLIP, augment.RandAugment())},
                 "mixup or cutmix": {"augment": (*CROP_AND_FLIP, mixed)},
-                "both": {"augment": (*CROP_AND_FLIP, RandAugment(), mixed)},
+                "both": {"augment": (*CROP_AND_FLIP, augment.RandAugment(), mixed)},
             },
             name="none",
         ),

@@ -9,23 +9,17 @@ Expect R² on the test split, over ten splits: linear 0.51 ± 0.07 (n = 30), one
 [0.079, 0.121] less.
 """
 
-from research.data.sources.scikit import Sklearn
-from research.data.transforms import Standardize
-from research.experiment import Experiment
-from research.models.mlp import MLP
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, ablation, grid, product, repeats
-from research.tasks.regression import Regression
 
 
 def experiment() -> Experiment:
     return Experiment(
-        model=MLP(widths=(64,), classes=1, dropout=0.2),
-        task=Regression(),
-        data=Sklearn(name="diabetes", test=0.2, validation=0.2),
-        preprocess=(Standardize("features"),),
-        optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(), weight_decay=1.0),
+        model=models.MLP(widths=(64,), classes=1, dropout=0.2),
+        task=tasks.Regression(),
+        data=data.Sklearn(name="diabetes", test=0.2, validation=0.2),
+        preprocess=(data.Standardize("features"),),
+        optimizer=optimizers.AdamW(learning_rate=3e-3, schedule=schedules.Cosine(), weight_decay=1.0),
         steps=300,
         batch_size=64,
         eval_every=50,

@@ -11,25 +11,18 @@ Expect of `claim`, over ten splits: relu 0.984 ± 0.006 (n = 50) test accuracy, 
 `linear_depth`: 0.971 ± 0.009 (n = 30) whatever the depth.  Numbers and commits: experiments/RESULTS.md.
 """
 
-from research.data.augment.augmentation import Noise
-from research.data.sources.scikit import Sklearn
-from research.data.transforms import Scale
-from research.experiment import Experiment
-from research.models.mlp import MLP
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, ablation, grid, product, repeats
-from research.tasks.classification import Classification
 
 
 def experiment() -> Experiment:
     return Experiment(
-        model=MLP(widths=(128, 128), classes=10),
-        task=Classification(classes=10),
-        data=Sklearn(name="digits", test=0.2),
-        augment=(Noise(field="image", std=3.0),),  # pixels are 0 to 16
-        preprocess=(Scale("image", 1 / 16),),
-        optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(), weight_decay=0.1),
+        model=models.MLP(widths=(128, 128), classes=10),
+        task=tasks.Classification(classes=10),
+        data=data.Sklearn(name="digits", test=0.2),
+        augment=(data.augment.Noise(field="image", std=3.0),),  # pixels are 0 to 16
+        preprocess=(data.Scale("image", 1 / 16),),
+        optimizer=optimizers.AdamW(learning_rate=3e-3, schedule=schedules.Cosine(), weight_decay=0.1),
         steps=1200,
         batch_size=128,
         eval_every=200,

@@ -21,31 +21,20 @@ two epochs, 0.813 ± 0.005 by maxima, 0.7976 ± 0.0029 by means, 0.8136 ± 0.001
 average an image and its mirror image, but those of `shift`; those of `resnet` both moved a pixel each way too.
 """
 
-from research.data.augment.augmentation import HorizontalFlip, RandomCrop
-from research.data.augment.erasing import Cutout
-from research.data.sources.tfds import TFDS
-from research.data.transforms import Scale
-from research.experiment import Experiment
-from research.models.mlp import MLP
-from research.models.resnet import ResNet
-from research.models.simple_cnn import SimpleCNN
-from research.optimizers import SGD, AdamW
-from research.schedules import OneCycle
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, Variant, ablation
-from research.tasks.classification import Classification
-from research.tasks.shifted_classification import ShiftedClassification
 
 EPOCH = 54_000 // 128  # steps
 
 
 def experiment() -> Experiment:
     return Experiment(
-        model=SimpleCNN(channels=(32, 64), kernel_size=5, hidden=(), norm="batch", dropout=0.3),
-        task=Classification(classes=10, mirrored=True),
-        data=TFDS("fashion_mnist"),
-        augment=(HorizontalFlip(),),
-        preprocess=(Scale("image", 1 / 255),),
-        optimizer=AdamW(learning_rate=3e-3, schedule=OneCycle(pct_start=0.2), weight_decay=0.05),
+        model=models.SimpleCNN(channels=(32, 64), kernel_size=5, hidden=(), norm="batch", dropout=0.3),
+        task=tasks.Classification(classes=10, mirrored=True),
+        data=data.TFDS("fashion_mnist"),
+        augment=(data.augment.HorizontalFlip(),),
+        preprocess=(data.Scale("image", 1 / 255),),
+        optimizer=optimizers.AdamW(learning_rate=3e-3, schedule=schedules.OneCycle(pct_start=0.2), weight_decay=0.05),
         steps=28 * EPOCH,
         batch_size=128,
         ema_decay=0.998,
@@ -55,12 +44,12 @@ def experiment() -> Experiment:
 
 def sweeps() -> dict[str, Sweep]:
     mlp = {
-        "model": MLP(widths=(100, 64), classes=10, norm="batch"),
+        "model": models.MLP(widths=(100, 64), classes=10, norm="batch"),
         "steps": 40 * EPOCH,
         "eval_every": 10 * EPOCH,
     }
     resnet = {
-        "model": ResNet(
+        "model": models.ResNet(
             depths=(2, 2, 1),
             widths=(40, 80, 160),
             strides=(2, 2, 2),
@@ -69,19 +58,21 @@ def sweeps() -> dict[str, Sweep]:
             zero_init=True,
             classes=10,
         ),
-        "augment": (HorizontalFlip(), Cutout(8)),
+        "augment": (data.augment.HorizontalFlip(), data.augment.Cutout(8)),
         "steps": 24 * EPOCH,
         "eval_every": None,
         "task.label_smoothing": 0.1,
         "task.moved": 1,
-        "optimizer": SGD(0.1, schedule=OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=1e-3),
+        "optimizer": optimizers.SGD(
+            0.1, schedule=schedules.OneCycle(pct_start=0.2), momentum=0.9, nesterov=True, weight_decay=1e-3
+        ),
     }
     short = {"steps": 2 * EPOCH, "eval_every": None}
-    small_resnet = ResNet(
+    small_resnet = models.ResNet(
         depths=(1, 1, 1), widths=(16, 32, 64), strides=(1, 2, 2), stem="cifar", stem_width=16, classes=10
     )
     averaged = short | {"model.readout": "average"}
-    shifted = short | {"task": ShiftedClassification(classes=10)}
+    shifted = short | {"task": tasks.ShiftedClassification(classes=10)}
     return {
         "mlp": Sweep((Variant("mlp", mlp),)),
         "resnet": Sweep((Variant("resnet", resnet),)),
@@ -105,7 +96,7 @@ def sweeps() -> dict[str, Sweep]:
                 "average pooling": {"model.pool": "average"},
                 "stride": {"model.pool": "stride"},
                 "each channel's mean": {"model.readout": "average"},
-                "trained on moved images": {"augment": (RandomCrop(4), HorizontalFlip())},
+                "trained on moved images": {"augment": (data.augment.RandomCrop(4), data.augment.HorizontalFlip())},
                 "mlp": {"model": mlp["model"]},
             },
             name="cnn",

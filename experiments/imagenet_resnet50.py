@@ -21,17 +21,8 @@ What can be known without the data, on so many chips or on none:
 The first says 2.69 GiB a device of a v5e-16, at 1,024 images: it fits.
 """
 
-from research.data.augment.augmentation import HorizontalFlip
-from research.data.augment.resized_crop import RandomResizedCrop
-from research.data.sources.tfds import TFDS
-from research.data.transforms import CenterCrop, Scale, Standardize
-from research.experiment import Experiment
-from research.models.resnet import resnet
-from research.optimizers import SGD
-from research.pretrained.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from research.schedules import Cosine, Step
+from research import Experiment, data, models, optimizers, pretrained, schedules, tasks
 from research.sweep import Sweep, ablation
-from research.tasks.classification import Classification
 
 EXAMPLES = 1_281_167 - 10_000  # to train on; the others are the validation split, and TFDS's validation split the test
 BATCH = 1024
@@ -40,21 +31,23 @@ EPOCH = EXAMPLES // BATCH  # steps
 
 def experiment() -> Experiment:
     return Experiment(
-        model=resnet(50, zero_init=True, dtype="bfloat16"),
-        task=Classification(classes=1000, label_smoothing=0.1, top_k=(5,)),
-        data=TFDS("imagenet2012", test="validation", validation=10_000, size=(256, 256), convert=True, workers=32),
-        augment=(RandomResizedCrop(size=(224, 224)), HorizontalFlip()),
+        model=models.resnet(50, zero_init=True, dtype="bfloat16"),
+        task=tasks.Classification(classes=1000, label_smoothing=0.1, top_k=(5,)),
+        data=data.TFDS("imagenet2012", test="validation", validation=10_000, size=(256, 256), convert=True, workers=32),
+        augment=(data.augment.RandomResizedCrop(size=(224, 224)), data.augment.HorizontalFlip()),
         preprocess=(
-            CenterCrop("image", (224, 224)),
-            Scale("image", 1 / 255),
-            Standardize("image", mean=IMAGENET_MEAN, std=IMAGENET_STD),
+            data.CenterCrop("image", (224, 224)),
+            data.Scale("image", 1 / 255),
+            data.Standardize(
+                "image", mean=pretrained.preprocessing.IMAGENET_MEAN, std=pretrained.preprocessing.IMAGENET_STD
+            ),
         ),
-        optimizer=SGD(
+        optimizer=optimizers.SGD(
             learning_rate=0.1 * BATCH / 256,
             momentum=0.9,
             nesterov=True,
             weight_decay=1e-4,
-            schedule=Cosine(warmup_steps=5 * EPOCH),
+            schedule=schedules.Cosine(warmup_steps=5 * EPOCH),
         ),
         steps=90 * EPOCH,
         batch_size=BATCH,
@@ -66,10 +59,10 @@ def experiment() -> Experiment:
 def sweeps() -> dict[str, Sweep]:
     warmup = 5 * EPOCH
     goyal = {
-        "optimizer.schedule": Step(milestones=(30 * EPOCH, 60 * EPOCH, 80 * EPOCH), warmup_steps=warmup),
+        "optimizer.schedule": schedules.Step(milestones=(30 * EPOCH, 60 * EPOCH, 80 * EPOCH), warmup_steps=warmup),
         "task.label_smoothing": 0.0,
     }
-    cosine = {"optimizer.schedule": Cosine(warmup_steps=warmup)}
+    cosine = {"optimizer.schedule": schedules.Cosine(warmup_steps=warmup)}
     both = cosine | {"task.label_smoothing": 0.1}
     return {
         "recipe": ablation(

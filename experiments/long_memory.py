@@ -14,23 +14,17 @@ Expect test accuracies of 1.000 (n = 3) up to distance 4 for the RNN, which is a
 LSTM and the GRU, at 64 from 0.1 to 1 by seed; at all of `near` for the Transformer.  Numbers: experiments/RESULTS.md.
 """
 
-from research.data.sources.recall import Recall
-from research.experiment import Experiment
-from research.models.gpt import GPT
-from research.models.rnn import RNNLanguageModel
-from research.optimizers import AdamW, Muon
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, Variant, grid, product
-from research.tasks.classification import Classification
 
-TOKENS = Recall().vocab_size
+TOKENS = data.Recall().vocab_size
 
 MODELS = {
-    "RNN": RNNLanguageModel(TOKENS, cell="elman", width=151),
-    "LSTM": RNNLanguageModel(TOKENS, cell="lstm", width=77, forget_bias=3.0),
-    "GRU": RNNLanguageModel(TOKENS, cell="gru", width=89),
+    "RNN": models.RNNLanguageModel(TOKENS, cell="elman", width=151),
+    "LSTM": models.RNNLanguageModel(TOKENS, cell="lstm", width=77, forget_bias=3.0),
+    "GRU": models.RNNLanguageModel(TOKENS, cell="gru", width=89),
     # Rotary positions have no table, so that its parameters do not grow with the distance either.
-    "Transformer": GPT(TOKENS, context_length=1026, width=64, depth=1, num_heads=2, positions="rotary"),
+    "Transformer": models.GPT(TOKENS, context_length=1026, width=64, depth=1, num_heads=2, positions="rotary"),
 }
 """Widths that make the numbers of parameters equal."""
 
@@ -38,9 +32,9 @@ MODELS = {
 def experiment() -> Experiment:
     return Experiment(
         model=MODELS["LSTM"],
-        task=Classification(classes=TOKENS, input="tokens", token=-1),
-        data=Recall(distance=32),
-        optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup_steps=50)),
+        task=tasks.Classification(classes=TOKENS, input="tokens", token=-1),
+        data=data.Recall(distance=32),
+        optimizer=optimizers.AdamW(learning_rate=3e-3, schedule=schedules.Cosine(warmup_steps=50)),
         clip_norm=1.0,
         steps=400,
         batch_size=32,
@@ -49,10 +43,10 @@ def experiment() -> Experiment:
 
 
 def sweeps() -> dict[str, Sweep]:
-    models = {name: {"model": model} for name, model in MODELS.items()}
+    cells = {name: {"model": model} for name, model in MODELS.items()}
     # Attention that has a thousand places to choose from sharpens slowly under AdamW.
-    muon = {"optimizer": Muon(learning_rate=1e-2, schedule=Cosine(warmup_steps=50))}
-    far = models | {"Transformer": models["Transformer"] | muon}
+    muon = {"optimizer": optimizers.Muon(learning_rate=1e-2, schedule=schedules.Cosine(warmup_steps=50))}
+    far = cells | {"Transformer": cells["Transformer"] | muon}
     # Long sequences cost time: fewer of them a step, and fewer to be scored; none on which a choice was tried.
     short = {
         "batch_size": 8,
@@ -62,7 +56,7 @@ def sweeps() -> dict[str, Sweep]:
         "data.split_seed": 1,
     }
     return {
-        "near": product(_named(models), grid("data.distance", 4, 8, 16, 32, 64)),
+        "near": product(_named(cells), grid("data.distance", 4, 8, 16, 32, 64)),
         "far": product(_named(far), grid("data.distance", 128, 256, 512, 1024), _named({"": short})),
     }
 

@@ -19,16 +19,8 @@ found best on validation.  docs/alignment.png is a picture of the last command's
 
 import os
 
-from research.data.sources.parallel_text import SPECIAL, ParallelText
-from research.data.text.tokenizers import BPETokenizer
-from research.experiment import Experiment
-from research.models.seq2seq_rnn import Seq2SeqRNN
-from research.models.transformer import Transformer
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Checkpoints, Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, ablation
-from research.tasks.translation import Translation
-from research.training.checkpoints import Checkpoints
 
 VOCAB_SIZE = 8000
 
@@ -40,17 +32,21 @@ def experiment() -> Experiment:
         return f"{folder}/{name}.de.gz", f"{folder}/{name}.en.gz"
 
     return Experiment(
-        model=Transformer(VOCAB_SIZE, context_length=128, width=256, depth=3, num_heads=4, norm="pre", dropout=0.1),
-        task=Translation(label_smoothing=0.1, max_new_tokens=60),
-        data=ParallelText(
+        model=models.Transformer(
+            VOCAB_SIZE, context_length=128, width=256, depth=3, num_heads=4, norm="pre", dropout=0.1
+        ),
+        task=tasks.Translation(label_smoothing=0.1, max_new_tokens=60),
+        data=data.ParallelText(
             path=files("train"),
             validation_path=files("val"),
             test_path=files("test_2016_flickr"),
-            tokenizer=BPETokenizer(VOCAB_SIZE, SPECIAL),
+            tokenizer=data.text.BPETokenizer(VOCAB_SIZE, data.SPECIAL),
             packed=64,
             buckets=7,  # of validation and test, which are not packed
         ),
-        optimizer=AdamW(learning_rate=1e-3, b2=0.98, weight_decay=1e-4, schedule=Cosine(warmup_steps=400)),
+        optimizer=optimizers.AdamW(
+            learning_rate=1e-3, b2=0.98, weight_decay=1e-4, schedule=schedules.Cosine(warmup_steps=400)
+        ),
         steps=2760,  # 12 epochs
         batch_size=32,  # rows, of 3.9 pairs each
         clip_norm=1.0,
@@ -63,15 +59,15 @@ def experiment() -> Experiment:
 def sweeps() -> dict[str, Sweep]:
     # A quarter of the size, so that a CPU compares in minutes: 1.90M parameters.
     small = {
-        "model": Transformer(4000, context_length=128, width=128, depth=3, num_heads=4, norm="pre", dropout=0.1),
-        "data.tokenizer": BPETokenizer(4000, SPECIAL),
+        "model": models.Transformer(4000, context_length=128, width=128, depth=3, num_heads=4, norm="pre", dropout=0.1),
+        "data.tokenizer": data.text.BPETokenizer(4000, data.SPECIAL),
         "data.packed": 72,  # the longest sentence is 65 of these tokens
         "steps": 1380,  # 3 epochs
         "batch_size": 16,
         "eval_every": None,
     }
     # 1.90M parameters each.  They read a pair a row, as many a step.
-    lstm = Seq2SeqRNN(4000, width=184, tied_head=True, dropout=0.2)
+    lstm = models.Seq2SeqRNN(4000, width=184, tied_head=True, dropout=0.2)
     unpacked = {"data.packed": None, "batch_size": 64}
     return {
         "architecture": ablation(

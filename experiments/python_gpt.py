@@ -11,30 +11,26 @@ Expect 1.668 bits a byte on the test files (n = 1), as much as a 5-gram of the s
 is one for an accelerator.  Numbers: experiments/RESULTS.md.
 """
 
-from research.data.sources.python_source import PythonSource
-from research.data.text.tokenizers import BPETokenizer
-from research.experiment import Experiment
-from research.models.gpt import GPT
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, Variant
-from research.tasks.language_modeling import LanguageModeling
 
 TOKENS = 4096
 
 
 def experiment() -> Experiment:
     return Experiment(
-        model=GPT(vocab_size=TOKENS, context_length=256, width=192, depth=4, num_heads=4, use_bias=False),
-        task=LanguageModeling(vocab_size=TOKENS),
-        data=PythonSource(
+        model=models.GPT(vocab_size=TOKENS, context_length=256, width=192, depth=4, num_heads=4, use_bias=False),
+        task=tasks.LanguageModeling(vocab_size=TOKENS),
+        data=data.PythonSource(
             length=256,
-            tokenizer=BPETokenizer(TOKENS, ("<eos>",)),
+            tokenizer=data.text.BPETokenizer(TOKENS, ("<eos>",)),
             end_of_text="<eos>",
             validation=0.05,
             test=0.1,
         ),
-        optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1),
+        optimizer=optimizers.AdamW(
+            learning_rate=2e-3, schedule=schedules.Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1
+        ),
         clip_norm=1.0,
         steps=1500,
         batch_size=8,
@@ -44,7 +40,7 @@ def experiment() -> Experiment:
 
 
 def sweeps() -> dict[str, Sweep]:
-    large = GPT(
+    large = models.GPT(
         vocab_size=TOKENS, context_length=512, width=512, depth=8, num_heads=8, use_bias=False, dropout=0.2,
         attention_dropout=0.0, dtype="bfloat16",
     )  # fmt: skip

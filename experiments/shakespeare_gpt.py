@@ -15,14 +15,8 @@ Expect 1.784 ± 0.004 (n = 3); nanoGPT states 1.88, the best of its estimates, a
 
 import os
 
-from research.data.sources.text import TextFiles
-from research.experiment import Experiment
-from research.models.gpt import GPT
-from research.models.rnn import RNNLanguageModel
-from research.optimizers import AdamW
-from research.schedules import Constant, Cosine, InverseSqrt, Linear, WarmupStableDecay
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, ablation, grid
-from research.tasks.language_modeling import LanguageModeling
 
 CHARACTERS = 65
 
@@ -30,11 +24,13 @@ CHARACTERS = 65
 def experiment() -> Experiment:
     folder = os.environ.get("ESPALIER_DATA", "data")
     return Experiment(
-        model=GPT(vocab_size=CHARACTERS, context_length=64, width=128, depth=4, num_heads=4, use_bias=False),
-        task=LanguageModeling(vocab_size=CHARACTERS),
-        data=TextFiles(path=f"{folder}/tiny_shakespeare/input.txt", length=64),
+        model=models.GPT(vocab_size=CHARACTERS, context_length=64, width=128, depth=4, num_heads=4, use_bias=False),
+        task=tasks.LanguageModeling(vocab_size=CHARACTERS),
+        data=data.TextFiles(path=f"{folder}/tiny_shakespeare/input.txt", length=64),
         # Embeddings and matrices are decayed; there are no biases, and scales of norms are not.
-        optimizer=AdamW(learning_rate=4e-3, schedule=Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1),
+        optimizer=optimizers.AdamW(
+            learning_rate=4e-3, schedule=schedules.Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1
+        ),
         clip_norm=1.0,
         steps=2000,
         batch_size=12,
@@ -44,13 +40,13 @@ def experiment() -> Experiment:
 
 def sweeps() -> dict[str, Sweep]:
     def lstm(width: int, depth: int) -> dict:
-        return {"model": RNNLanguageModel(vocab_size=CHARACTERS, width=width, depth=depth, tied_head=True)}
+        return {"model": models.RNNLanguageModel(vocab_size=CHARACTERS, width=width, depth=depth, tied_head=True)}
 
-    schedules = {
-        "constant": Constant(warmup_steps=100),
-        "linear": Linear(warmup_steps=100, final=0.1),
-        "warmup, stable, decay": WarmupStableDecay(warmup_steps=100, decay_steps=500, final=0.1),
-        "inverse square root": InverseSqrt(warmup_steps=100),
+    shapes = {
+        "constant": schedules.Constant(warmup_steps=100),
+        "linear": schedules.Linear(warmup_steps=100, final=0.1),
+        "warmup, stable, decay": schedules.WarmupStableDecay(warmup_steps=100, decay_steps=500, final=0.1),
+        "inverse square root": schedules.InverseSqrt(warmup_steps=100),
     }
     depth = {f"{n} layers": {"model.depth": n} for n in (1, 2)}
     heads = {f"{n} heads": {"model.num_heads": n} for n in (1, 8)}
@@ -59,7 +55,7 @@ def sweeps() -> dict[str, Sweep]:
         "norm after each sum": {"model.norm": "post"},
         "norm after each sum, rate 1e-3": {"model.norm": "post", "optimizer.learning_rate": 1e-3},
     }
-    schedule = {name: {"optimizer.schedule": s} for name, s in schedules.items()}
+    schedule = {name: {"optimizer.schedule": s} for name, s in shapes.items()}
     # 801,593 and 806,591 parameters.
     lstms = {"LSTM, 1 x 312": lstm(312, 1), "LSTM, 2 x 222": lstm(222, 2)}
     return {

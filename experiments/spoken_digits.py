@@ -16,19 +16,8 @@ five); 8 to 17 minutes a seed on one CPU core.
 
 import os
 
-from research.data.augment.spec_augment import SpecAugment
-from research.data.sources.parallel_text import SPECIAL
-from research.data.sources.speech import LogMelFeatures, Speech
-from research.data.text.tokenizers import CharTokenizer
-from research.experiment import Experiment
-from research.layers.log_mel import LogMel
-from research.models.ctc import CTC
-from research.models.whisper import Whisper
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Checkpoints, Experiment, data, layers, models, optimizers, schedules, tasks
 from research.sweep import Sweep, Variant, ablation, grid
-from research.tasks.transcription import CTCTranscription, Transcription
-from research.training.checkpoints import Checkpoints
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MELS = 40
@@ -39,19 +28,19 @@ ENCODER = {"mels": MELS, "width": 96, "num_heads": 4, "audio_length": 256, "drop
 def experiment() -> Experiment:
     folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "spoken_digit")
     return Experiment(
-        model=CTC(VOCAB_SIZE, depth=4, **ENCODER),
-        task=CTCTranscription(beams=8),  # the likeliest alignment of "three" may lack an e
-        data=Speech(
+        model=models.CTC(VOCAB_SIZE, depth=4, **ENCODER),
+        task=tasks.CTCTranscription(beams=8),  # the likeliest alignment of "three" may lack an e
+        data=data.Speech(
             path=f"{folder}/free-spoken-digit-dataset-1.0.9.tar.gz",
             pattern="{text}_{speaker}_{index}",
             words=tuple((str(digit), word) for digit, word in enumerate(WORDS)),
             test_if=(("index", ("0", "1", "2", "3", "4")),),
-            tokenizer=CharTokenizer(special_tokens=SPECIAL),
+            tokenizer=data.text.CharTokenizer(special_tokens=data.SPECIAL),
             buckets=8,
         ),
-        preprocess=(LogMelFeatures(log_mel=LogMel(mels=MELS)),),
-        augment=(SpecAugment(time_width=5, frequency_width=4),),
-        optimizer=AdamW(learning_rate=2e-3, weight_decay=0.05, schedule=Cosine(warmup_steps=100)),
+        preprocess=(data.LogMelFeatures(log_mel=layers.LogMel(mels=MELS)),),
+        augment=(data.augment.SpecAugment(time_width=5, frequency_width=4),),
+        optimizer=optimizers.AdamW(learning_rate=2e-3, weight_decay=0.05, schedule=schedules.Cosine(warmup_steps=100)),
         steps=3600,
         batch_size=64,
         clip_norm=1.0,
@@ -64,8 +53,8 @@ def experiment() -> Experiment:
 def sweeps() -> dict[str, Sweep]:
     # 490,272 parameters, against CTC's 488,274.
     whisper = {
-        "model": Whisper(VOCAB_SIZE, context_length=16, depth=3, decoder_depth=1, mlp_width=336, **ENCODER),
-        "task": Transcription(max_new_tokens=10),
+        "model": models.Whisper(VOCAB_SIZE, context_length=16, depth=3, decoder_depth=1, mlp_width=336, **ENCODER),
+        "task": tasks.Transcription(max_new_tokens=10),
     }
     speakers = ("george", "jackson", "nicolas", "theo", "yweweler")
     return {

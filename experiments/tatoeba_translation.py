@@ -14,16 +14,8 @@ Transformer, 3.3 of the LSTM; 15.3 of 10,000 pairs, 15.4 to 16.5 of more (n = 1 
 
 import os
 
-from research.data.sources.parallel_text import SPECIAL, ParallelText
-from research.data.text.tokenizers import BPETokenizer
-from research.experiment import Experiment
-from research.models.seq2seq_rnn import Seq2SeqRNN
-from research.models.transformer import Transformer
-from research.optimizers import AdamW
-from research.schedules import Cosine
+from research import Checkpoints, Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, Variant, ablation, grid, product
-from research.tasks.translation import Translation
-from research.training.checkpoints import Checkpoints
 
 VOCAB_SIZE = 8000
 
@@ -31,18 +23,22 @@ VOCAB_SIZE = 8000
 def experiment() -> Experiment:
     folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "tatoeba_anki_deu_eng")
     return Experiment(
-        model=Transformer(VOCAB_SIZE, context_length=128, width=256, depth=3, num_heads=4, norm="pre", dropout=0.1),
-        task=Translation(label_smoothing=0.1, max_new_tokens=60),
-        data=ParallelText(
+        model=models.Transformer(
+            VOCAB_SIZE, context_length=128, width=256, depth=3, num_heads=4, norm="pre", dropout=0.1
+        ),
+        task=tasks.Translation(label_smoothing=0.1, max_new_tokens=60),
+        data=data.ParallelText(
             path=(f"{folder}/deu-eng.zip",),
             columns=(1, 0),  # a line is English, tab, German
             validation=1000,
             test=2000,
             max_length=40,
-            tokenizer=BPETokenizer(VOCAB_SIZE, SPECIAL),
+            tokenizer=data.text.BPETokenizer(VOCAB_SIZE, data.SPECIAL),
             packed=64,
         ),
-        optimizer=AdamW(learning_rate=1e-3, b2=0.98, weight_decay=1e-4, schedule=Cosine(warmup_steps=400)),
+        optimizer=optimizers.AdamW(
+            learning_rate=1e-3, b2=0.98, weight_decay=1e-4, schedule=schedules.Cosine(warmup_steps=400)
+        ),
         steps=1740,  # 2 epochs
         batch_size=32,  # rows, of 6.0 pairs each
         clip_norm=1.0,
@@ -55,15 +51,15 @@ def experiment() -> Experiment:
 def sweeps() -> dict[str, Sweep]:
     # A quarter of the size, so that a CPU compares in minutes: 1.90M parameters.
     small = {
-        "model": Transformer(4000, context_length=128, width=128, depth=3, num_heads=4, norm="pre", dropout=0.1),
-        "data.tokenizer": BPETokenizer(4000, SPECIAL),
+        "model": models.Transformer(4000, context_length=128, width=128, depth=3, num_heads=4, norm="pre", dropout=0.1),
+        "data.tokenizer": data.text.BPETokenizer(4000, data.SPECIAL),
         "steps": 1380,
         "batch_size": 16,
         "eval_every": None,
     }
     # 1.90M parameters.  It reads a pair a row, as many a step.
     lstm = {
-        "model": Seq2SeqRNN(4000, width=184, tied_head=True, dropout=0.2),
+        "model": models.Seq2SeqRNN(4000, width=184, tied_head=True, dropout=0.2),
         "data.packed": None,
         "batch_size": 88,
     }

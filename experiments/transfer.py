@@ -24,16 +24,8 @@ one CPU core.
 
 from typing import Any
 
-from research.data.augment.augmentation import HorizontalFlip, RandomCrop
-from research.data.sources.classes import Classes
-from research.data.sources.tfds import TFDS
-from research.data.transforms import Scale, Standardize
-from research.experiment import Experiment
-from research.models.resnet import ResNet
-from research.optimizers import AdamW, layer_decay
-from research.schedules import Cosine
+from research import Experiment, data, models, optimizers, schedules, tasks
 from research.sweep import Sweep, Variant, grid, product, repeats
-from research.tasks.classification import Classification
 
 SOURCE = (0, 2, 4, 6, 8)  # airplane, bird, deer, frog, ship
 TARGET = (1, 3, 5, 7, 9)  # automobile, cat, dog, horse, truck
@@ -42,12 +34,17 @@ LAYERS = ("*", "stage0_*", "stage1_*", "stage2_*", "head/*")  # from the input t
 
 def experiment() -> Experiment:
     return Experiment(
-        model=ResNet(depths=(1, 1, 1), widths=(16, 32, 64), strides=(2, 2, 2), stem="cifar", stem_width=16, classes=5),
-        task=Classification(classes=5),
-        data=Classes(TFDS("cifar10"), keep=TARGET, train_examples=50),
-        augment=(RandomCrop(4), HorizontalFlip()),
-        preprocess=(Scale("image", 1 / 255), Standardize("image", mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))),
-        optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(), weight_decay=0.01),
+        model=models.ResNet(
+            depths=(1, 1, 1), widths=(16, 32, 64), strides=(2, 2, 2), stem="cifar", stem_width=16, classes=5
+        ),
+        task=tasks.Classification(classes=5),
+        data=data.Classes(data.TFDS("cifar10"), keep=TARGET, train_examples=50),
+        augment=(data.augment.RandomCrop(4), data.augment.HorizontalFlip()),
+        preprocess=(
+            data.Scale("image", 1 / 255),
+            data.Standardize("image", mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26)),
+        ),
+        optimizer=optimizers.AdamW(learning_rate=3e-3, schedule=schedules.Cosine(), weight_decay=0.01),
         steps=200,
         batch_size=25,
         init_from="runs/transfer/pretrain",
@@ -60,7 +57,7 @@ def sweeps() -> dict[str, Sweep]:
         "scratch": {"init_from": None, "init_skip": (), "optimizer.learning_rate": 3e-3},
         "linear probe": {"optimizer.frozen": ("stem_*", "stage*"), "optimizer.learning_rate": 1e-2},
         "fine-tune": {"optimizer.learning_rate": 1e-3},
-        "layer-wise rates": {"optimizer.rates": layer_decay(0.5, LAYERS), "optimizer.learning_rate": 3e-3},
+        "layer-wise rates": {"optimizer.rates": optimizers.layer_decay(0.5, LAYERS), "optimizer.learning_rate": 3e-3},
     }
     subsets = repeats(grid("data.split_seed", *range(10)))
 

@@ -15,6 +15,7 @@ from typing import ParamSpec
 P = ParamSpec("P")
 
 _LISTED = 32  # options; more than these make a line that nobody reads
+_FACES = os.path.join(os.path.dirname(__file__), "faces.py")  # a wrong name is the fault of who asks for it
 _ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore's, after the cause: [os_error_code='28'] [tensorstore_spec='{…
 
 
@@ -107,4 +108,4 @@ def command(main: Callable[P, int | None]) -> Callable[P, int | None]:
 
 
 def _is_library(file: str) -> bool:
-    return "site-packages" in file or file.startswith(("<", os.path.dirname(os.__file__)))
+    return "site-packages" in file or file.startswith(("<", os.path.dirname(os.__file__), _FACES))

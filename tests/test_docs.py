@@ -46,7 +46,7 @@ def test_the_readme_shows_a_module_that_is_one(tmp_path):
     from launch.request import read_request
 
     (module,) = [text for language, _, text in blocks("README.md") if "def experiment" in text]
-    assert len([line for line in module.splitlines() if line]) <= 31
+    assert len([line for line in module.splitlines() if line]) <= 20
     (tmp_path / "mine.py").write_text(module)
     for sweep in (None, "activation", "lr_wd"):
         assert read_request(str(tmp_path / "mine.py"), sweep=sweep).trials

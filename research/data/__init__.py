@@ -1,0 +1,5 @@
+"""Where examples come from, and how they reach the step: `data.Sklearn`, `data.Scale`, `data.augment.RandomCrop`."""
+
+from research.faces import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

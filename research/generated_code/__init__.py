@@ -1,0 +1,5 @@
+"""Judging programs that a model writes: problems, a sandbox, pass@k."""
+
+from research.faces import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -6,12 +6,6 @@ predict = load("runs/digits_mlp/base").predict
 predict(images)["label"]
 """
 
-import lazy_loader
+from research.faces import face
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "predictor": ["Predictor", "load", "load_text_model", "read_experiment", "read_variables", "trial_folder"],
-        "text": ["TextModel"],
-    },
-)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

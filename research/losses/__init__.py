@@ -1,0 +1,5 @@
+"""Losses that are more than a line."""
+
+from research.faces import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Metrics that tasks share."""
+
+from research.faces import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

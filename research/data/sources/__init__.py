@@ -1,0 +1,5 @@
+"""Data sets and file formats: each a value whose `read()` gives splits."""
+
+from research.faces import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Tokenizers, and packing of tokens into rows."""
+
+from research.faces import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

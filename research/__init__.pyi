@@ -1,0 +1,27 @@
+from . import (
+    config as config,
+    data as data,
+    decoding as decoding,
+    errors as errors,
+    evaluation as evaluation,
+    generated_code as generated_code,
+    inference as inference,
+    layers as layers,
+    losses as losses,
+    metrics as metrics,
+    models as models,
+    optimizers as optimizers,
+    parallel as parallel,
+    paths as paths,
+    pretrained as pretrained,
+    report as report,
+    schedules as schedules,
+    sweep as sweep,
+    tasks as tasks,
+    training as training,
+)
+from .config.override import override as override
+from .errors import RequestError as RequestError
+from .experiment import Experiment as Experiment
+from .parallel.spec import Parallel as Parallel
+from .training.checkpoints import Checkpoints as Checkpoints

@@ -1,0 +1,62 @@
+from . import augment as augment, sources as sources, text as text
+from .buckets import Padded as Padded
+from .feed import (
+    Batches as Batches,
+    Feed as Feed,
+    WorkerBatches as WorkerBatches,
+    evaluation_batches as evaluation_batches,
+    make_feed as make_feed,
+    take as take,
+)
+from .feeds import Feeds as Feeds, make_feeds as make_feeds
+from .images import ImageShape as ImageShape
+from .order import Bucketed as Bucketed, InOrder as InOrder, Plan as Plan, Shuffled as Shuffled
+from .source import (
+    Columns as Columns,
+    Decoded as Decoded,
+    Source as Source,
+    Subset as Subset,
+    materialize as materialize,
+    subset as subset,
+)
+from .sources.arrays import Arrays as Arrays, InMemory as InMemory
+from .sources.classes import Classes as Classes
+from .sources.folders import ImageFolder as ImageFolder, Images as Images
+from .sources.labeled_text import LabeledText as LabeledText
+from .sources.parallel_text import (
+    SPECIAL as SPECIAL,
+    Pairs as Pairs,
+    ParallelText as ParallelText,
+    TokenPairs as TokenPairs,
+)
+from .sources.python_source import PythonSource as PythonSource
+from .sources.recall import Recall as Recall
+from .sources.scikit import Sklearn as Sklearn
+from .sources.speech import (
+    LogMelFeatures as LogMelFeatures,
+    Recordings as Recordings,
+    Speech as Speech,
+    Transcribed as Transcribed,
+)
+from .sources.tables import Boolean as Boolean, Category as Category, Number as Number, Table as Table
+from .sources.text import (
+    Corpus as Corpus,
+    Document as Document,
+    JSONLines as JSONLines,
+    TextFiles as TextFiles,
+    Tokens as Tokens,
+)
+from .sources.tfds import TFDS as TFDS, Records as Records
+from .spec import Data as Data, Splits as Splits
+from .split import hold_out as hold_out
+from .transforms import (
+    Cast as Cast,
+    CenterCrop as CenterCrop,
+    OneHot as OneHot,
+    Scale as Scale,
+    Standardize as Standardize,
+    Transform as Transform,
+    fit_transforms as fit_transforms,
+    preprocess as preprocess,
+)
+from .windows import Windows as Windows

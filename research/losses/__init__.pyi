@@ -1,0 +1,1 @@
+from .ctc import Decoded as Decoded, ctc_loss as ctc_loss

@@ -1,0 +1,1 @@
+from .ranking import is_first as is_first, rank as rank
