@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     root = _Parser(prog="python -m launch", description="One launcher for every experiment, from a laptop to a pod.")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    commands.add_parser("list", help="every experiment and its sweeps, one line each")
+    commands.add_parser("list", help="every experiment and its sweeps; scripts that look at finished runs; timings")
 
     show = commands.add_parser("show", help="the resolved configuration, the parameters, FLOPs per step")
     _experiment(show)
@@ -112,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(asked: argparse.Namespace) -> int:
     if asked.command == "list":
-        return _list()
+        from launch.list import list_all
+
+        return list_all()
     if asked.command == "report":
         from research.report import report, terminal_table
 
@@ -154,13 +156,3 @@ def _dispatch(asked: argparse.Namespace) -> int:
     from launch.run import run
 
     return run(request, asked.out, stack=asked.stack, prune=asked.prune)
-
-
-def _list() -> int:
-    from launch.catalog import entries
-
-    for entry in entries():
-        print(f"{entry.name:24} {entry.summary}")
-        if entry.sweeps:
-            print(f"{'':24} --sweep {', '.join(entry.sweeps)}")
-    return 0

@@ -10,9 +10,8 @@ import jax
 from etils import epath
 
 from launch.plan import program_key
-from launch.request import held_against_types
 from research.config.hparams import hparams
-from research.config.override import override, parse_assignment
+from research.config.override import conformed, override, parse_assignment
 from research.data.feeds import Feeds, make_feeds
 from research.data.spec import Data
 from research.errors import RequestError, in_one_line, nearest
@@ -71,7 +70,7 @@ class Scorer:
         """The metrics of a trial's checkpoint (that which the test split was scored with)."""
         variables = read_variables(trial)
         experiment = dataclasses.replace(read_experiment(trial), ema_decay=None)  # the average is the parameters now
-        experiment = held_against_types(override(experiment, self.settings, parse=True))
+        experiment = conformed(override(experiment, self.settings, parse=True))
         with in_one_line():
             experiment.check()
         feeds = self._feeds.get(experiment.data)

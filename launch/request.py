@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from launch.catalog import module_name, short_name
+from launch.list import module_name, short_name
 from research import sweep as sweeping
 from research.config.modules import load_module
-from research.config.override import leaf_paths, override, parse_assignment
+from research.config.override import conformed, override, parse_assignment
 from research.config.serialization import stable_hash, to_json
 from research.errors import RequestError, in_one_line, require
 from research.experiment import Experiment
@@ -84,12 +83,12 @@ def read_request(
         alike, chosen = sweeping.shared(chosen, texts)
         _check_settings_matter(texts, chosen, sweep)
         base = override(base, alike)
-    base = held_against_types(override(held_against_types(base), texts, parse=True))
+    base = conformed(override(conformed(base), texts, parse=True))
     with in_one_line():
         specs = sweeping.trials(base, chosen, seeds=seeds)
     for trial in specs:
         with in_one_line(f"{trial.name}: " if len(specs) > 1 else ""):
-            held_against_types(trial.experiment)
+            conformed(trial.experiment)
     baseline = chosen.baseline if chosen is not None else None
     return Request(module, sweep, texts, seeds, base, baseline, tuple(specs))
 
@@ -114,12 +113,3 @@ def _check_settings_matter(settings: Mapping[str, str], sweep: sweeping.Sweep, n
         if len(sweep) and all(overruled):
             every = f"every variant of --sweep {name} sets it"
             raise RequestError(f"--set {path}={text}: {every}, so it would change nothing")
-
-
-def held_against_types(experiment: Experiment) -> Experiment:
-    """The experiment, every field of it held against its type: Python does not, and a file may say steps="600"."""
-    leaves = dict(leaf_paths(experiment))
-    for path, value in leaves.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RequestError(f"{path}={value}: expected a finite number")
-    return override(experiment, leaves)

@@ -1,6 +1,8 @@
 """Why steps with convolutions are not looped on the device on a CPU: the same step in a loop there, and called in turn.
 
-python -m experiments.speed.loop_on_cpu
+    python -m experiments.speed.loop_on_cpu
+
+What was measured is in experiments/RESULTS.md.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import time
 
 from etils import epath
 
-from launch.request import read_request
+from experiments import digits_mlp
+from research import sweep
 from research.training.records import read_json
 
 
@@ -30,9 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commands", type=int, default=64)
     asked = parser.parse_args()
-    trials = read_request("digits_mlp", sweep="lr_wd", seeds=4).trials
+    trials = sweep.trials(digits_mlp.experiment(), digits_mlp.sweeps()["lr_wd"], seeds=4)
     with tempfile.TemporaryDirectory() as folder:
-        sweep = _timed("--sweep", "lr_wd", "--seeds", "4", "--out", f"{folder}/sweep")
+        together = _timed("--sweep", "lr_wd", "--seeds", "4", "--out", f"{folder}/sweep")
         chosen = trials[:: len(trials) // asked.commands]
         single = []
         for trial in chosen:
@@ -40,9 +41,11 @@ def main() -> None:
             single.append(_timed(*settings, "--out", f"{folder}/{trial.name}"))
         (group,) = read_json(epath.Path(folder) / "sweep" / "sweep.json")["groups"]
     separate = sum(single) * len(trials) / len(single)
-    print(f"{len(trials)} trials in one sweep: {sweep:.1f} s, {'stacked' if group['stacked'] else 'one after another'}")
+    print(
+        f"{len(trials)} trials in one sweep: {together:.1f} s, {'stacked' if group['stacked'] else 'one after another'}"
+    )
     print(f"{len(single)} commands of one trial: {sum(single):.1f} s, so {len(trials)} take {separate:.1f} s")
-    print(f"the sweep takes {sweep / separate:.3f} of their time")
+    print(f"the sweep takes {together / separate:.3f} of their time")
     print(f"trial steps/s in one process: {group['measured']}")
 
 

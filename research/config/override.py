@@ -10,17 +10,20 @@ import dataclasses
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from research.config.serialization import from_json, value_fields
 from research.config.types import Mismatch, arms, conform, conform_arm, describe, field_types, spelling
 from research.errors import RequestError, nearest
 
+T = TypeVar("T")
 
-def override(value: Any, changes: Mapping[str, Any], *, parse: bool = False) -> Any:
+
+def override(value: T, changes: Mapping[str, Any], *, parse: bool = False) -> T:
     """`value` with the fields at the dotted paths of `changes` replaced; `value` itself stays as it is.
 
     A whole part and fields of it may be changed together ({"optimizer": SGD(), "optimizer.momentum": 0.9}): shorter
@@ -32,6 +35,19 @@ def override(value: Any, changes: Mapping[str, Any], *, parse: bool = False) -> 
     for path in sorted(changes, key=lambda p: p.count(".")):
         value = _replaced(value, Any, path.split("."), changes[path], path, parse, value)
     return value
+
+
+def conformed(value: T) -> T:
+    """`value`, every field of it held against its type: Python does not, and a file may say steps="600".
+
+    Raises:
+      RequestError: a field is not of its type, or a number is not finite.
+    """
+    leaves = dict(leaf_paths(value))
+    for path, leaf in leaves.items():
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise RequestError(f"{path}={leaf}: expected a finite number")
+    return override(value, leaves)
 
 
 def parse_assignment(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command_line import Process, launch, lines, quickly, read, saved_steps, state, write_module
 
-from launch.catalog import entries
+from launch.list import EXPERIMENTS, entries, scripts
 from research.config.modules import load_module
 from research.config.serialization import stable_hash
 from research.experiment import Experiment
@@ -267,6 +267,10 @@ sys.exit(status)
     if arguments == ["list"]:
         for entry in entries():
             assert f"{entry.name} " in done.stdout and entry.summary in done.stdout
+        for folder in ("analysis", "speed"):
+            assert done.stdout.count(f"(experiments/{folder}/):") == 1
+            for script in scripts(EXPERIMENTS / folder):
+                assert script.summary in done.stdout and f" {script.command}\n" in done.stdout
     else:
         assert done.stdout.startswith("usage: python -m launch")
 
@@ -285,6 +289,17 @@ def test_the_list_is_what_the_modules_say():
         for sweep in sweeps.values():
             assert isinstance(sweep, Sweep)
             sweep.check()
+
+
+def test_every_script_is_listed_with_its_command():
+    peers = {"shakespeare_torch", "torch_sequences", "torch_vit"}  # of another Python, which has torch
+    for folder in ("analysis", "speed"):
+        files = (EXPERIMENTS / folder).glob("*.py")
+        runnable = {path.stem for path in files if '__name__ == "__main__"' in path.read_text()}
+        assert {script.name for script in scripts(EXPERIMENTS / folder)} == runnable - peers
+    commands = {script.name: script.command for script in scripts(EXPERIMENTS / "speed")}
+    assert commands["compile_scan"] == "python -m experiments.speed.compile_scan"
+    assert commands["shakespeare_against_torch"].startswith("ESPALIER_DATA=... python -m experiments.speed.shake")
 
 
 def test_the_list_of_another_folder(module):

@@ -7,8 +7,7 @@ import pytest
 import toys
 from command_line import Process, files, fill, refused
 
-from launch.request import held_against_types
-from research.config.override import leaf_paths, override
+from research.config.override import conformed, leaf_paths, override
 from research.data.augment.augmentation import RandomCrop
 from research.data.transforms import Scale
 from research.errors import RequestError
@@ -255,7 +254,7 @@ def test_any_text_for_any_path_is_a_value_or_a_request_error():
     refused = 0
     for path, text in itertools.product(paths, TEXTS):
         try:
-            changed = held_against_types(override(experiment, {path: text}, parse=True))
+            changed = conformed(override(experiment, {path: text}, parse=True))
             changed.check()
         except RequestError as error:
             refused += 1

@@ -1,4 +1,4 @@
-"""Which experiments there are, read from their source: without importing them, and so without importing jax."""
+"""`launch list`: experiments and scripts, read from their source: without importing them, and so without jax."""
 
 from __future__ import annotations
 
@@ -21,6 +21,29 @@ class Entry:
     sweeps: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Script:
+    """A script of a folder in experiments/: its name, the first line of its docstring, the first command in it."""
+
+    name: str
+    summary: str
+    command: str
+
+
+def list_all() -> int:
+    """Prints every experiment and its sweeps, then the scripts that look at finished runs, then the timings."""
+    for entry in entries():
+        print(f"{entry.name:24} {entry.summary}")
+        if entry.sweeps:
+            print(f"{'':24} --sweep {', '.join(entry.sweeps)}")
+    for title, folder in (("looking at finished runs", "analysis"), ("timings", "speed")):
+        print(f"\n{title} (experiments/{folder}/):")
+        for script in scripts(EXPERIMENTS / folder):
+            print(f"{script.name:26} {script.summary}")
+            print(f"{'':26} {script.command}")
+    return 0
+
+
 def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
     """The experiments of a folder: its modules that define `experiment()`, by name."""
     found = []
@@ -28,10 +51,24 @@ def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
         tree = ast.parse(path.read_text())
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         if "experiment" in functions:
-            summary = (ast.get_docstring(tree) or "").strip().splitlines()[:1]
             keys = _literal_keys(functions["sweeps"]) if "sweeps" in functions else ()
-            found.append(Entry(path.stem, summary[0] if summary else "", keys))
+            found.append(Entry(path.stem, next(iter(_docstring(tree)), ""), keys))
     return found
+
+
+def scripts(folder: pathlib.Path) -> list[Script]:
+    """The scripts of a folder: its modules whose docstring gives their command, by name."""
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        lines = _docstring(ast.parse(path.read_text()))
+        commands = [line for line in lines if f"python -m experiments.{folder.name}.{path.stem}" in line]
+        if commands:
+            found.append(Script(path.stem, lines[0], commands[0].partition("  ")[0]))
+    return found
+
+
+def _docstring(tree: ast.Module) -> list[str]:
+    return [line.strip() for line in (ast.get_docstring(tree) or "").splitlines()]
 
 
 def _literal_keys(function: ast.FunctionDef) -> tuple[str, ...]:
