@@ -83,6 +83,15 @@ def located(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
+def prefixed(prefix: str) -> Iterator[None]:
+    """Puts `prefix` before the message of a RequestError: the path or the file that it is about."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{prefix}{error}") from None
+
+
+@contextlib.contextmanager
 def in_one_line(prefix: str = "") -> Iterator[None]:
     """Makes a RequestError of whatever a person's own code raises: one line that says where, after `prefix`."""
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from research.config.checks import check_part
 from research.config.hparams import hparam
 from research.data.augment.augmentation import BatchAugmentation
 from research.data.source import Decoded, Source
@@ -87,15 +88,15 @@ class Experiment:
             raise RequestError(f"clip_norm={self.clip_norm}: expected a number above 0, or none")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise RequestError(f"ema_decay={self.ema_decay}: expected 0 <= ema_decay < 1, or none")
-        _check_part("model", self.model)
-        _check_part("task", self.task)
-        _check_part("data", self.data)
-        _check_part("optimizer", self.optimizer, self.steps)
-        _check_part("checkpoints", self.checkpoints)
-        _check_part("parallel", self.parallel)
+        check_part("model", self.model)
+        check_part("task", self.task)
+        check_part("data", self.data)
+        check_part("optimizer", self.optimizer, self.steps)
+        check_part("checkpoints", self.checkpoints)
+        check_part("parallel", self.parallel)
         for name in ("preprocess", "augment"):
             for i, part in enumerate(getattr(self, name)):
-                _check_part(f"{name}.{i}", part)
+                check_part(f"{name}.{i}", part)
 
     def fit(self, splits: Splits, decoded: Splits | None = None) -> Experiment:
         """The resolved experiment: what was left None for the training split to say (means, categories) filled in.
@@ -125,14 +126,6 @@ class Experiment:
 def _as_called(source: Source, original: Source) -> Source:
     """What is in memory no longer knows the files that it is from; an error is to name them all the same."""
     return source if source is original or not hasattr(source, "arrays") else Decoded(source.arrays(), original)
-
-
-def _check_part(path: str, part: Any, *context: Any) -> None:
-    if hasattr(part, "check"):
-        try:
-            part.check(*context)
-        except RequestError as error:
-            raise RequestError(f"{path}.{error}") from None
 
 
 def _fitted(part: Any, train: Any) -> Any:

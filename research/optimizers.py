@@ -27,8 +27,9 @@ import jax.numpy as jnp
 import optax
 
 from research import paths
+from research.config.checks import check_part
 from research.config.hparams import concrete, hparam
-from research.errors import RequestError, require
+from research.errors import require
 from research.schedules import Constant, Schedule
 
 NO_DECAY = ("*/bias", "*/scale")
@@ -126,10 +127,7 @@ class Optimizer(abc.ABC):
                 concrete(multiplier) and 0 <= multiplier < math.inf,
                 f"rates={(pattern, multiplier)!r}: the multiplier must be a finite number >= 0",
             )
-        try:
-            self.schedule.check(total_steps)
-        except RequestError as error:
-            raise RequestError(f"schedule.{error}") from None
+        check_part("schedule", self.schedule, total_steps)
 
     def check_paths(self, params: Any) -> None:
         """Raises RequestError if a pattern matches no parameter, or nothing is left to train; shapes are enough."""

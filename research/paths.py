@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.errors import RequestError, require
+from research.errors import RequestError, prefixed, require
 
 Rules = Sequence[tuple[str, Any]]
 """(pattern, value) pairs, of which the first that matches holds."""
@@ -90,10 +90,8 @@ def check_patterns(field: str, patterns: Iterable[str], tree: Any) -> None:
             near = " or ".join(repr(path) for path in _nearest(pattern, leaves)) or "nothing"
             raise RequestError(f"{field}={pattern!r}: matches none of {len(leaves)} parameters; did you mean {near}?")
         for path in found:
-            try:
+            with prefixed(f"{field}={pattern!r}: "):
                 _chosen(pattern, path, leaves[path].shape)
-            except RequestError as error:
-                raise RequestError(f"{field}={pattern!r}: {error}") from None
 
 
 def _path(keys: tuple[Any, ...]) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from research.config.override import override
-from research.errors import RequestError, nearest, require
+from research.errors import RequestError, nearest, prefixed, require
 
 if TYPE_CHECKING:
     from research.experiment import Experiment
@@ -292,11 +292,9 @@ def trials(
         chosen = [own] if seeds is None else range(own, own + seeds) if isinstance(seeds, int) else seeds
         for seed in chosen:
             overrides = {**variant.overrides, "seed": int(seed)}
-            try:
+            with prefixed(f"{name}: " if len(sweep) > 1 else ""):
                 changed = override(experiment, overrides)
                 changed.check()
-            except RequestError as error:
-                raise RequestError(f"{name}: {error}" if len(sweep) > 1 else str(error)) from None
             folder = folder_name(name, seed, variant.repeat)
             if folder in found:
                 raise RequestError(f"two trials would share the folder {folder}; name the variants apart")

@@ -2,6 +2,7 @@ from .checks import (
     check_counts as check_counts,
     check_factors as check_factors,
     check_images as check_images,
+    check_part as check_part,
     check_rates as check_rates,
     check_shares as check_shares,
     check_size as check_size,

@@ -6,7 +6,8 @@
         check_rates(self, "dropout")
 
 Each raises RequestError with the field's name first.  Where a type allows None, so do the others, which leave it to the
-default; a tuple is checked item by item.  `check_images` is for `__call__`, and `check_size` for a name.
+default; a tuple is checked item by item.  `check_part` is for a field that has a `check` of its own, `check_images` for
+`__call__`, and `check_size` for a name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import jax
 
 from research.config.types import conform, field_types
-from research.errors import nearest, require
+from research.errors import nearest, prefixed, require
 
 
 def check_types(spec: Any, above: str = "") -> None:
@@ -49,6 +50,13 @@ def check_shares(spec: Any, *names: str) -> None:
 def check_factors(spec: Any, *names: str) -> None:
     """Each of the fields is above 0 and finite: a factor, an epsilon."""
     _check_items(spec, names, lambda item: 0 < item < math.inf, "expected a finite number above 0")
+
+
+def check_part(path: str, part: Any, *context: Any) -> None:
+    """Calls `part.check(*context)`, where the part has a check; `path` begins its error: "schedule.final=2: …"."""
+    if hasattr(part, "check"):
+        with prefixed(f"{path}."):
+            part.check(*context)
 
 
 def check_stages(spec: Any, *names: str, stages: str = "depths") -> None:

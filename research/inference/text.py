@@ -22,7 +22,7 @@ from flax import linen as nn
 
 from research.data.text.tokenizers import BPETokenizer, Tokenizer
 from research.decoding.generation import Beam, Generation, Sample, Strategy, batch_prompts, generate
-from research.errors import RequestError, require
+from research.errors import prefixed, require
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,10 +105,8 @@ class TextModel:
         name = "prompt" if prompts == 1 else f"prompt {i}"
         require(isinstance(text, str), f"{name}: expected a text, got {type(text).__name__}")
         require(len(text) > 0, f"{name}: empty, expected at least one character")
-        try:
+        with prefixed(f"{name}: "):
             return self.tokenizer.encode(text)
-        except RequestError as error:
-            raise RequestError(f"{name}: {error}") from None
 
     def _decode(self, tokens: np.ndarray) -> str:
         """Tokens beyond the tokenizer's, which a model may have more of, spell nothing."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.config.checks import check_part
 from research.errors import RequestError, TooLong
 from research.layers.dtypes import param_dtype
 
@@ -77,11 +78,7 @@ class Rotary:
         """Raises `RequestError` for a theta that is not above 0, or scaling that does not hold."""
         if not self.theta > 0:
             raise RequestError(f"theta={self.theta}: expected a number above 0")
-        if self.scaling is not None:
-            try:
-                self.scaling.check()
-            except RequestError as error:
-                raise RequestError(f"scaling.{error}") from None
+        check_part("scaling", self.scaling)
 
 
 def sinusoidal(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from research.config.checks import check_counts
+from research.config.checks import check_counts, check_part
 from research.errors import RequestError, nearest
 from research.layers.attention import (
     Kernel,
@@ -71,10 +71,7 @@ class Llama(Model):
         super().check()
         check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "head_dim")
         check_heads(self.width, self.num_heads, self.num_kv_heads, self.head_dim, rotary=True)
-        try:
-            self.rotary.check()
-        except RequestError as error:
-            raise RequestError(f"rotary.{error}") from None
+        check_part("rotary", self.rotary)
         check_kernel(self.kernel, dtype=self.dtype, head_dim=self.head_dim or self.width // self.num_heads)
 
     @nn.compact

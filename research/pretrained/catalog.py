@@ -8,7 +8,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from research.errors import RequestError, nearest
+from research.errors import RequestError, nearest, prefixed
 from research.pretrained import convnext, efficientnet, gpt2, llama, marian, resnet, rnn, timm_config, vit, whisper
 from research.pretrained.family import Family, Variant
 from research.pretrained.files import is_hub_id
@@ -86,10 +86,8 @@ def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
         model = family.from_config(config)
     else:
         model = family.from_timm({**family.architectures[architecture], **timm_config.arguments(config)})
-    try:
+    with prefixed("config: "):
         model.check()
-    except RequestError as error:
-        raise RequestError(f"config: {error}") from None
     return family, model
 
 

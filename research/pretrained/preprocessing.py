@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from research.data.images import ImageShape, read_image
-from research.errors import RequestError, nearest, require
+from research.errors import nearest, prefixed, require
 from research.pretrained.config_values import numbers
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -210,10 +210,8 @@ def from_timm(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
 
 
 def _checked(read: Preprocessing, file: str) -> Preprocessing:
-    try:
+    with prefixed(f"{file}: "):
         read.check()
-    except RequestError as error:
-        raise RequestError(f"{file}: {error}") from None
     return read
 
 

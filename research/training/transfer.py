@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import paths
-from research.errors import RequestError
+from research.errors import RequestError, prefixed
 from research.experiment import Experiment
 from research.inference.predictor import read_variables, trial_folder
 from research.pretrained.catalog import family_of
@@ -40,10 +40,8 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
     """
     fresh = {"params": state.params, **state.collections}
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[int(stacked) :], x.dtype), fresh)
-    try:
+    with prefixed("init_from: "):
         given = paths.flatten(_source(experiment, wanted))
-    except RequestError as error:
-        raise RequestError(f"init_from: {error}") from None
     paths.check_patterns("init_skip", experiment.init_skip, given | paths.flatten(wanted))
     problems: list[str] = []
 

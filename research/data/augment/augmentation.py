@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from research.config.checks import check_types
+from research.config.checks import check_part, check_types
 from research.config.hparams import hparam
 from research.errors import RequestError, nearest, require
 
@@ -156,10 +156,7 @@ class OneOf(BatchAugmentation):
             good = len(weights) == len(self.augmentations) and min(weights) >= 0 and sum(weights) > 0
             require(good, f"weights={weights}: expected {len(self.augmentations)}, none below 0 and some above")
         for i, augmentation in enumerate(self.augmentations):
-            try:
-                augmentation.check()
-            except RequestError as error:
-                raise RequestError(f"augmentations.{i}.{error}") from None
+            check_part(f"augmentations.{i}", augmentation)
 
 
 def augment(

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from etils import epath
 
+from research.config.checks import check_part
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.padding import lengths_of, padded_columns, padded_rows
 from research.data.source import Source
@@ -25,7 +26,7 @@ from research.data.spec import Data, Splits, check_amount, check_file
 from research.data.split import count, stratified_order
 from research.data.text.packing import pack_pairs
 from research.data.text.tokenizers import BPETokenizer, Tokenizer, to_text
-from research.errors import RequestError, nearest, require
+from research.errors import RequestError, nearest, prefixed, require
 
 PAD, BOS, EOS = SPECIAL = ("<pad>", "<bos>", "<eos>")
 """The special tokens that a tokenizer of sequences has first: padding, and the start and end of a target."""
@@ -316,19 +317,13 @@ def check_special(name: str, tokenizer: Tokenizer | None) -> None:
         return
     begins = tokenizer.special_tokens[: len(SPECIAL)] == SPECIAL
     require(begins, f"{name}.special_tokens={tokenizer.special_tokens}: expected them to begin with {SPECIAL}")
-    if hasattr(tokenizer, "check"):
-        try:
-            tokenizer.check()
-        except RequestError as error:
-            raise RequestError(f"{name}.{error}") from None
+    check_part(name, tokenizer)
 
 
 def ended(tokenizer: Tokenizer, line: str, where: str) -> np.ndarray:
     """The tokens of a line and of its end, int32 [length]; an error begins with `where` it is from."""
-    try:
+    with prefixed(f"{where}: "):
         return np.append(tokenizer.encode(line), tokenizer.token_id(EOS)).astype(np.int32)
-    except RequestError as error:
-        raise RequestError(f"{where}: {error}") from None
 
 
 def _families(pairs: Pairs) -> np.ndarray:

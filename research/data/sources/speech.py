@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from research.config.checks import check_part
 from research.data.audio import decode_wav, to_waveform
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.feed import MASK
@@ -291,10 +292,7 @@ class LogMelFeatures(Transform):
 
     def check(self) -> None:
         super().check()
-        try:
-            self.log_mel.check()
-        except RequestError as error:
-            raise RequestError(f"log_mel.{error}") from None
+        check_part("log_mel", self.log_mel)
 
 
 def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from etils import epath
 
+from research.config.checks import check_part
 from research.data.padding import lengths_of, padded_rows
 from research.data.source import Columns, Source
 from research.data.spec import Data, Splits, check_amount, check_file
@@ -31,7 +32,7 @@ from research.data.split import count, hold_out
 from research.data.text.packing import pack
 from research.data.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, to_text
 from research.data.windows import Windows
-from research.errors import RequestError, nearest, require
+from research.errors import RequestError, nearest, prefixed, require
 
 Layout = Literal["windows", "packed"]
 
@@ -116,11 +117,7 @@ class Corpus(Data):
         super().check()
         require(self.length >= 1, f"length={self.length}: expected at least 1 token")
         check_amount("test", self.test)
-        if hasattr(self.tokenizer, "check"):
-            try:
-                self.tokenizer.check()
-            except RequestError as error:
-                raise RequestError(f"tokenizer.{error}") from None
+        check_part("tokenizer", self.tokenizer)
         known = self.tokenizer.special_tokens
         if self.end_of_text is not None and self.end_of_text not in known:
             hint = nearest(self.end_of_text, known)
@@ -158,10 +155,8 @@ class Corpus(Data):
         end = np.array([] if self.end_of_text is None else [tokenizer.token_id(self.end_of_text)], np.int32)
         rows = []
         for text, name in documents:
-            try:
+            with prefixed(f"{name} ({split} split): "):
                 tokens = tokenizer.encode(text)
-            except RequestError as error:
-                raise RequestError(f"{name} ({split} split): {error}") from None
             rows.append(np.concatenate([tokens, end]).astype(dtype))
         columns = self._packed(split, rows) if self.layout == "packed" else self._windows(split, np.concatenate(rows))
         spelled = tokenizer.spelled()

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from research.config.checks import check_types
+from research.config.checks import check_part, check_types
 from research.config.override import override
 from research.errors import RequestError
 
@@ -46,3 +46,19 @@ def test_what_is_not_is_told_as_an_override_tells_it(fields, message):
     with pytest.raises(RequestError) as overridden:
         override(Spec(), fields)
     assert str(checked.value) == str(overridden.value) == message
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    size: int
+
+    def check(self, most: int) -> None:
+        if self.size > most:
+            raise RequestError(f"size={self.size}: expected at most {most}")
+
+
+def test_the_error_of_a_part_begins_with_its_path():
+    check_part("stages.0", Part(3), 3)
+    check_part("stages.0", None, 3)
+    with pytest.raises(RequestError, match=r"^stages\.0\.size=4: expected at most 3$"):
+        check_part("stages.0", Part(4), 3)
