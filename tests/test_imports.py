@@ -1,0 +1,130 @@
+"""Imports run downhill: no module imports what stands above it, and no modules import one another in a circle.
+
+Imports inside functions count, and those behind a guard of TYPE_CHECKING.
+"""
+
+import ast
+import graphlib
+import importlib
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+LAYERS = (
+    # the ground
+    ("research.errors",),
+    ("research.faces",),
+    ("research.config", "research.paths"),
+    # what a model is made of, and where examples come from
+    ("research.schedules", "research.layers", "research.losses", "research.metrics", "research.generated_code"),
+    ("research.optimizers", "research.data", "research.decoding"),
+    ("research.models",),
+    # what is learned, and what others have learned
+    ("research.evaluation.exhibits",),
+    ("research.tasks", "research.pretrained"),
+    # an experiment and what it is made of besides: values
+    ("research.training.state", "research.training.records"),
+    ("research.parallel.spec", "research.training.checkpoints"),
+    ("research.experiment",),
+    ("research.sweep",),
+    # the step, which knows no device; how it runs on devices; scores of a split by it
+    ("research.training.step",),
+    ("research.parallel",),
+    ("research.evaluation",),
+    # runs: what is read of them, what makes them, what is drawn of them
+    ("research.inference",),
+    ("research.training",),
+    ("research.report",),
+    ("research",),
+    ("experiments",),
+    ("experiments.analysis", "experiments.speed"),
+    ("launch",),
+)
+"""From the ground up.  A module belongs to the longest of these names that it begins with; it imports what has the same
+name, and what stands in a row above here."""
+
+
+class Import(NamedTuple):
+    """One module imports another."""
+
+    importer: str
+    imported: str
+
+
+def modules() -> dict[str, pathlib.Path]:
+    """{name of a module or package: its file}."""
+    found = {}
+    for top in ("research", "experiments", "launch"):
+        for path in (ROOT / top).glob("**/*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports() -> Iterator[Import]:
+    """Every import of one of our modules by another; of a name on a face, that of the module that defines it."""
+    for importer, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            yield from (Import(importer, imported) for imported in _imported(node) if imported != importer)
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name in MODULES)
+    elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+        for alias in node.names:
+            below = f"{node.module}.{alias.name}"
+            if below in MODULES:
+                yield below
+            elif MODULES[node.module].stem == "__init__":
+                named = getattr(importlib.import_module(node.module), alias.name)
+                yield getattr(named, "__module__", node.module)
+            else:
+                yield node.module
+
+
+def owner(module: str) -> tuple[int, str]:
+    """(number of its row, name there) that a module belongs to."""
+    found = [(len(name), row, name) for row, names in enumerate(LAYERS) for name in names if _is_in(module, name)]
+    _, row, name = max(found)
+    return row, name
+
+
+def _is_in(module: str, name: str) -> bool:
+    return f"{module}.".startswith(f"{name}.")
+
+
+def uphill(entry: Import) -> bool:
+    """Whether the import is of what stands above, or beside under another name."""
+    (own_row, own), (row, name) = owner(entry.importer), owner(entry.imported)
+    return own != name and row >= own_row
+
+
+KNOWN = {Import("experiments.analysis.decoding", "launch.evaluate")}
+"""Imports that should not be, and are to go."""
+
+
+def test_every_module_has_a_place():
+    assert all(owner(module) for module in MODULES)
+    assert owner("research.training.step") > owner("research.experiment") > owner("research.training.checkpoints")
+
+
+def test_imports_run_downhill():
+    against = {entry for entry in imports() if uphill(entry)}
+    assert not against - KNOWN, "a module imports what stands above it, or beside it in another package"
+    assert not KNOWN - against, "these are gone: take them from KNOWN"
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    graph = {module: set() for module in MODULES}
+    for entry in imports():
+        graph[entry.importer].add(entry.imported)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
