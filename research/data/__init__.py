@@ -1,4 +1,4 @@
-"""Where examples come from, and how they reach the step: `data.Sklearn`, `data.Scale`, `data.augment.RandomCrop`."""
+"""Data sets, and the path from files to batches: `data.Sklearn`, `data.Scale`, `data.augment.RandomCrop`."""
 
 from research.faces import face
 

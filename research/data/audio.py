@@ -1,4 +1,4 @@
-"""Audio as it is kept here: int16 of one channel at one sample rate, from wav files and arrays of every other kind."""
+"""Reads audio into int16 waveforms with one channel at one sample rate, from wav files or arrays."""
 
 from __future__ import annotations
 
@@ -13,56 +13,58 @@ import numpy as np
 from research.errors import RequestError, require
 
 _SIZE = {b"RIFF": (slice(4, 8), "little"), b"RIFX": (slice(4, 8), "big"), b"RF64": (slice(20, 28), "little")}
-"""Where the kinds of wav files say how many bytes follow, the first eight not counted, and in what order."""
+"""Where each kind of wav header stores the file size (less the first eight bytes), and in which byte order."""
 
 _OPEN = b"\xff" * 4
-"""The size that a file has which was written as a stream, by who could not go back and say it."""
+"""The size in the header of a file that was streamed, so that its length was not known when the header was written."""
 
 _FASTEST = 1_000_000
-"""Samples a second, over which a sample rate is a mistake, and its filter would take the memory."""
+"""The highest sample rate accepted, in samples per second; a higher one is a mistake, and its filter would not fit in
+memory.
+"""
 
 
 def decode_wav(data: bytes, name: str, sample_rate: int) -> np.ndarray:
-    """The waveform in a wav file, int16 [samples], of one channel and this sample rate.
+    """Decodes a wav file into a mono int16 waveform [samples] at `sample_rate`.
 
-    A file that was streamed, and does not say how long it is, is read to its end.
+    A streamed file, whose header does not give its length, is read to the end.
 
     Raises:
-      RequestError: it is no wav file, is cut off, or `to_waveform` refuses its samples; `name` is said first.
+      RequestError: the data are not a wav file, are cut off, or `to_waveform` refuses the samples; begins with `name`.
     """
     from scipy.io import wavfile
 
     data = _sized(data)
     place, order = _SIZE.get(data[:4], (slice(0), "little"))
     size = 8 + int.from_bytes(data[place], order)
-    whole = data[8:12] != b"WAVE" or len(data) >= size - 1  # some do not write the byte that makes a size even
-    require(whole, f"{name}: cut off: {len(data):,} bytes of the {size:,} that it says it has")
+    whole = data[8:12] != b"WAVE" or len(data) >= size - 1  # some writers omit the byte that pads to an even size
+    require(whole, f"{name}: cut off: {len(data):,} bytes, but its header says {size:,}")
     try:
         with warnings.catch_warnings(action="ignore"):
             rate, samples = wavfile.read(io.BytesIO(data))
-    except Exception as error:  # of whatever its bytes make it stumble over
+    except Exception as error:  # the parser raises many types on damaged bytes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(f"{name}: cannot be read as a wav file: {reason}") from None
     return to_waveform(samples, rate, sample_rate, name)
 
 
 def to_waveform(samples: np.ndarray, rate: int, sample_rate: int, name: str) -> np.ndarray:
-    """Samples [samples] or [samples, channels] as int16 [samples]: the mean of the channels, resampled.
+    """Converts samples [samples] or [samples, channels] to int16 [samples]: averages the channels, then resamples.
 
     Args:
-      samples: signed integers of full range, uint8 around 128, or floats in -1 ... 1, of which what is beyond is cut.
-      rate: how many there are in a second.
-      sample_rate: how many there are to be.
-      name: what an error begins with.
+      samples: full-range signed integers, uint8 centred on 128, or floats in [-1, 1], clipped to that range.
+      rate: the sample rate of `samples`, in Hz.
+      sample_rate: the sample rate of the result, in Hz.
+      name: the start of every error message.
 
     Raises:
-      RequestError: another shape, type or rate; no samples, or some that are not finite.
+      RequestError: the shape, type or rate is unsupported, or the samples are empty or not finite.
     """
     whole = isinstance(rate, numbers.Integral) and 1 <= rate <= _FASTEST
     require(whole, f"{name}: sample_rate={rate}: expected a whole number, 1 to {_FASTEST:,}, as in 16000")
     shape = f"{name}: shape {list(samples.shape)}, expected [samples] or [samples, channels]"
     require(samples.ndim in (1, 2), shape)
-    require(len(samples) > 0, f"{name}: no samples in it")
+    require(len(samples) > 0, f"{name}: holds no samples")
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     require(channels > 0, shape)
     require(channels <= len(samples), f"{shape}; transpose it if channels come first")
@@ -79,10 +81,10 @@ def to_waveform(samples: np.ndarray, rate: int, sample_rate: int, name: str) -> 
 
 
 def resample(x: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """Samples [samples] of `rate` in a second as samples [samples · sample_rate / rate, rounded up] of `sample_rate`.
+    """Resamples x [samples] from `rate` to `sample_rate` Hz: [samples · sample_rate / rate, rounded up].
 
-    Frequencies up to 5/6 of what both rates can carry stay as they are, to 0.001 dB; from 1.07 times that on, what
-    would be folded back or mirrored is 100 dB down.
+    Frequencies up to 5/6 of the lower Nyquist frequency are kept to within 0.001 dB.  From 1.07 times that Nyquist
+    frequency, aliases and images are attenuated by 100 dB.
     """
     from scipy.signal import resample_poly
 
@@ -95,9 +97,9 @@ def resample(x: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _low_pass(factor: int) -> np.ndarray:
-    """[64 · factor + 1], a sinc under Kaiser's window that lets one part in `factor` of the frequencies through.
+    """A Kaiser-windowed sinc filter [64 · factor + 1] that passes the lowest 1/factor of the spectrum.
 
-    scipy's own has 10 zeros on a side where this has 32, and leaves images and aliases at -12 dB.
+    It has 32 zero crossings per side; scipy's default has 10 and leaves images and aliases at -12 dB.
     """
     from scipy.signal import firwin
 
@@ -105,7 +107,7 @@ def _low_pass(factor: int) -> np.ndarray:
 
 
 def _sized(data: bytes) -> bytes:
-    """A wav file, with the sizes that it has where it left them open."""
+    """Fills in the sizes that a streamed wav file left open in its headers."""
     samples = data.find(b"data" + _OPEN) if data.startswith(b"RIFF") else -1
     if samples < 0:
         return data

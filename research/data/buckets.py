@@ -1,8 +1,8 @@
-"""Examples of many lengths in batches of a few shapes, so that little of a batch is padding and little is compiled.
+"""Groups examples of similar length into batches of a few shapes, to limit both padding and compilation.
 
-A bucket is a shape: a length for every padded column.  The buckets of a data set form a chain, each at least as long as
-the one before in every column; an example belongs to the first that takes it, and so a batch of any examples fits the
-bucket of the last.
+A bucket is a shape: one length for every padded column.  The buckets of a data set form a chain in which each is at
+least as long as the previous one in every column.  An example belongs to the first bucket that fits it, so the last
+bucket fits any batch.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from research.data.source import Columns
 from research.errors import require
 
 Shapes = dict[str, np.ndarray]
-"""{padded column: its length in every bucket, int32 [bucket]}, not decreasing."""
+"""{padded column: its length in each bucket, int32 [bucket]}, non-decreasing."""
 
 
 class Padded(Columns):
-    """Columns in memory, of which some are padded at the end of an example's first axis.
+    """In-memory columns, some of which are padded at the end of each example's first axis.
 
     Attributes:
-      lengths: {padded column: how much of an example is none, int32 [example]}.
-      shapes: the buckets; one that takes every example is the last.
-      first: bool [example], the examples that an evaluation reads before the others; None is all alike.
-      note: what happened to the examples on the way here, for the record.
-      longest: {padded column: where the longest of all splits is from}, for who cannot take it.
+      lengths: {padded column: the unpadded length of each example, int32 [example]}.
+      shapes: the buckets; the last one fits every example.
+      first: bool [example], the examples that evaluation reads before the others; None for no preference.
+      note: how the examples were selected or cut, for the run's record.
+      longest: {padded column: where the longest example of all splits comes from}, for error messages.
     """
 
     def __init__(
@@ -58,11 +58,12 @@ class Padded(Columns):
 def longest_of(
     lengths: Mapping[str, Mapping[str, np.ndarray]], examples: Mapping[str, Any]
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """The longest of all splits, and where it is from: ({padded column: length}, {padded column: place}).
+    """Returns the longest lengths over all splits, and their origins: ({padded column: length}, {padded column:
+    place}).
 
     Args:
       lengths: {split: {padded column: int [example]}}.
-      examples: {split: examples that say by `where(i)` where one is from}.
+      examples: {split: examples whose `where(i)` says where example i comes from}.
     """
     longest, places = {}, {}
     for name in next(iter(lengths.values())):
@@ -72,10 +73,10 @@ def longest_of(
 
 
 def assign(lengths: Mapping[str, np.ndarray], shapes: Shapes) -> np.ndarray:
-    """The bucket of every example, int32 [example].
+    """The bucket of each example, int32 [example].
 
     Raises:
-      RequestError: an example that no bucket takes.
+      RequestError: an example is longer than every bucket.
     """
     bucket = np.max([np.searchsorted(shapes[name], x) for name, x in lengths.items()], axis=0)
     count = len(next(iter(shapes.values())))
@@ -84,7 +85,7 @@ def assign(lengths: Mapping[str, np.ndarray], shapes: Shapes) -> np.ndarray:
 
 
 def padding(lengths: Mapping[str, np.ndarray], shapes: Shapes) -> float:
-    """The share of all places, over the padded columns, that hold padding when every example is once in its bucket."""
+    """The fraction of padding over all padded columns when every example appears once, in its own bucket."""
     bucket = assign(lengths, shapes)
     places = sum(int(shapes[name][bucket].sum()) for name in lengths)
     return 1 - sum(int(x.sum()) for x in lengths.values()) / places
@@ -93,15 +94,16 @@ def padding(lengths: Mapping[str, np.ndarray], shapes: Shapes) -> float:
 def fit_shapes(
     lengths: Mapping[str, np.ndarray], buckets: int, longest: Mapping[str, int], granularity: int = 1024
 ) -> Shapes:
-    """A chain of at most `buckets` shapes with little padding for examples of these lengths.
+    """Chooses at most `buckets` shapes that need little padding for examples of these lengths.
 
-    From the quantiles of the lengths on, one length of one bucket at a time is moved as long as that saves padding.
+    Starts from the quantiles of the lengths, then moves one length of one bucket at a time while that reduces padding.
 
     Args:
       lengths: {padded column: int [example]}, of the training split.
-      buckets: how many there may be.
-      longest: the last bucket, {padded column: length}; at least the longest example.
-      granularity: a length is one of so many equally spaced ones, or any where a column is shorter.
+      buckets: the maximum number of buckets.
+      longest: {padded column: length} of the last bucket; at least as long as the longest example.
+      granularity: bucket lengths are multiples of 1/granularity of the longest; columns shorter than this use any
+        length.
     """
     names = list(lengths)
     top = np.array([longest[name] for name in names])
@@ -114,7 +116,7 @@ def fit_shapes(
         bucket = np.max([np.searchsorted(chain[:, c], distinct[:, c]) for c in range(len(names))], axis=0)
         return int((chain[bucket] @ unit * counts).sum())
 
-    # Between the middle of the quantiles and equal steps: short examples are many, long ones need much.
+    # Start halfway between quantiles and equal steps: short examples are frequent, long ones cost the most padding.
     quantiles = np.quantile(units, np.linspace(0, 1, buckets + 1)[1:], axis=0)
     chain = np.maximum(1, (0.5 * quantiles + 0.5 * np.linspace(0, most, buckets + 1)[1:]).astype(int))
     chain[-1] = most

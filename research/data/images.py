@@ -1,4 +1,4 @@
-"""Encoded images as arrays of one shape, decoded by Pillow; one that cannot be read is told by its name."""
+"""Decodes images with Pillow into uint8 arrays of a fixed shape; errors name the image that cannot be read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 class ImageShape(NamedTuple):
-    """What images are brought to: uint8 [height, width, channels].
+    """The shape that images are converted to: uint8 [height, width, channels].
 
     Attributes:
-      size: (height, width) in pixels; None leaves every image its own.
-      resize: how: "crop" scales an image to cover the size and crops the centre, "pad" fits it in and pads with black,
-        "stretch" changes its aspect.
-      convert: whether an image of another number of channels is converted rather than refused.
+      size: (height, width) in pixels; None keeps the size of each image.
+      channels: 1 (grey), 2 (grey with alpha), 3 (RGB) or 4 (RGBA).
+      resize: "crop" scales the image to cover the size and crops the centre, "pad" scales it to fit and pads with
+        black, "stretch" changes its aspect ratio.
+      convert: convert images with another number of channels instead of refusing them.
     """
 
     size: tuple[int, int] | None
@@ -36,10 +37,10 @@ class ImageShape(NamedTuple):
 
 
 def decode(file: BinaryIO, shape: ImageShape, name: str) -> np.ndarray:
-    """The image in an open file, as `to_shape` gives it.
+    """Decodes the image in an open file with `to_shape`.
 
     Raises:
-      RequestError: it is damaged or no image; the line begins with `name`.
+      RequestError: the file is damaged or not an image; begins with `name`.
     """
     import PIL.Image
 
@@ -50,10 +51,10 @@ def decode(file: BinaryIO, shape: ImageShape, name: str) -> np.ndarray:
 
 
 def load_image(path: epath.Path, shape: ImageShape) -> np.ndarray:
-    """The image in a file, uint8 [height, width, channels] of that shape.
+    """Loads an image file as uint8 [height, width, channels] of the given shape.
 
     Raises:
-      RequestError: the line names the file, which is missing, damaged or of other channels.
+      RequestError: the file is missing, damaged or has another number of channels; names the file.
     """
     try:
         with path.open("rb") as file:
@@ -65,15 +66,16 @@ def load_image(path: epath.Path, shape: ImageShape) -> np.ndarray:
 
 
 def stack_images(raw: Any, shape: ImageShape) -> np.ndarray:
-    """A list of paths, Pillow images and uint8 arrays [height, width, channels], or one array of them all, as uint8
-    [image, height, width, channels] of that shape.
+    """Loads several images as uint8 [image, height, width, channels] of the given shape.
+
+    `raw` is a list of paths, Pillow images and uint8 arrays [height, width, channels], or one array of them all.
 
     Raises:
-      RequestError: the line names the file, or says which of the images it is.
+      RequestError: an image cannot be used; gives its file name or its index.
     """
     if hasattr(raw, "shape") and np.asarray(raw).dtype.kind in "biuf":
         raw = np.asarray(raw)
-        # One image alone would pass for a stack of grey ones.
+        # A single image would pass for a stack of grey images.
         given = f"{raw.dtype} {list(raw.shape)}"
         require(raw.ndim == 4, f"expected uint8 [image, height, width, {shape.channels}], got {given}")
     good = isinstance(raw, Sequence | np.ndarray) and not isinstance(raw, str | bytes)
@@ -83,14 +85,14 @@ def stack_images(raw: Any, shape: ImageShape) -> np.ndarray:
 
 
 def read_image(image: Any, shape: ImageShape, name: str) -> np.ndarray:
-    """What a person may give as an image, as uint8 [height, width, channels] of that shape.
+    """Loads one image in any supported form as uint8 [height, width, channels] of the given shape.
 
     Args:
       image: a path, a Pillow image, or a uint8 array [height, width] or [height, width, channels].
-      name: what an error calls it, unless it is a path.
+      name: what error messages call the image if it is not a path.
 
     Raises:
-      RequestError: it is something else, there is no such file, or it is no image of that shape.
+      RequestError: the type is unsupported, the file does not exist, or the image does not have that shape.
     """
     import PIL.Image
 
@@ -107,13 +109,14 @@ def read_image(image: Any, shape: ImageShape, name: str) -> np.ndarray:
 
 
 def to_shape(image: Any, shape: ImageShape, name: str) -> np.ndarray:
-    """A Pillow image as uint8 [height, width, channels] of that shape, EXIF orientation applied.
+    """Converts a Pillow image to uint8 [height, width, channels] of the given shape, after applying its EXIF
+    orientation.
 
     Palettes and CMYK count as 3 channels.
 
     Raises:
-      RequestError: it is damaged, has another number of channels, or more than 8 bits a channel (which one that is
-        loaded already no longer tells, where Pillow has made them 8); the line begins with `name`.
+      RequestError: the image is damaged, has another number of channels, or has more than 8 bits per channel (not
+        detected if the image was already loaded and Pillow has reduced it to 8); begins with `name`.
     """
     from PIL import ExifTags, Image, ImageOps
 
@@ -126,8 +129,8 @@ def to_shape(image: Any, shape: ImageShape, name: str) -> np.ndarray:
             "convert=True converts such images"
         )
     with _readable(name):
-        image.load()  # Pillow opens a file by its header, and reads the pixels only now
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies what needs no turning
+        image.load()  # Pillow reads only the header on opening, and the pixels here
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies even upright images
             image = ImageOps.exif_transpose(image)
     mode = MODES[shape.channels]
     if image.mode != mode:
@@ -144,10 +147,10 @@ def to_shape(image: Any, shape: ImageShape, name: str) -> np.ndarray:
 
 
 def _deep(image: Any) -> str | None:
-    """What pixels of 16 bits a channel are in the file, where Pillow reads them as 8; None where they are not."""
+    """The file's raw mode if it has 16 bits per channel and Pillow reduces them to 8; otherwise None."""
     for _, _, _, args in getattr(image, "tile", ()):
         raw, *rest = args if isinstance(args, tuple) else (args,)
-        if isinstance(raw, str) and re.search(r";16[BLN]$", raw):  # not BMP's "BGR;16", which is 16 bits a pixel
+        if isinstance(raw, str) and re.search(r";16[BLN]$", raw):  # not BMP's "BGR;16", which has 16 bits per pixel
             return raw
         if image.format == "PPM" and rest and isinstance(rest[0], int) and rest[0] > 255:
             return f"{raw};16"
@@ -156,16 +159,16 @@ def _deep(image: Any) -> str | None:
 
 @contextlib.contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Makes whatever Pillow raises while it reads an image one line that begins with `name`.
+    """Turns any exception that Pillow raises while reading an image into one line that begins with `name`.
 
-    Damaged headers end in a ValueError, struct.error, IndexError and more, as it happens.
+    Damaged headers raise ValueError, struct.error, IndexError and others.
     """
     import PIL
 
     try:
         yield
     except Exception as error:
-        # Pillow's message for a file it cannot identify is about the open file; the name says it better.
+        # Pillow's message for an unidentified file describes the open file object; the name is clearer.
         known = not isinstance(error, PIL.UnidentifiedImageError)
         reason = f": {' '.join(str(error).split()) or type(error).__name__}" if known else ""
         raise RequestError(f"{name} is not an image that can be read{reason}") from None

@@ -1,4 +1,4 @@
-"""Labels of one class per example: integers [batch], or probabilities [batch, classes] where examples were mixed."""
+"""Class labels: integers [batch], or probabilities [batch, classes] after mixing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from research.errors import require
 
 
 def is_soft(labels: jax.Array) -> bool:
-    """Whether labels are probabilities rather than integers."""
+    """True if labels are probabilities rather than integers."""
     return jnp.issubdtype(labels.dtype, jnp.floating)
 
 
 def probabilities(labels: jax.Array, classes: int) -> jax.Array:
-    """Labels as probabilities, floating [batch, classes].
+    """Converts labels to probabilities, floating [batch, classes].
 
     Raises:
-      RequestError: probabilities of another number of classes.
+      RequestError: the labels are probabilities over another number of classes.
     """
     if not is_soft(labels):
         return jax.nn.one_hot(labels, classes)

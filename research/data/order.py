@@ -1,8 +1,9 @@
-"""The order of examples: one function of (seed, epoch), and what each step takes from it.
+"""The order of training examples, computed from (seed, epoch), and the examples of each step.
 
-The stream of indices is the concatenation of the epochs' permutations, and batch k takes its positions [k·B, (k+1)·B).
-So a batch may span two epochs (more, where B > n), each epoch shows every example exactly once, and nothing is dropped
-at an epoch's end.  A step's indices need nothing but the step: resuming is asking for the next one.
+The permutations of all epochs form one stream of indices, and batch k takes its positions [k·B, (k+1)·B).  A batch may
+therefore span two epochs (or more, if B > n), each epoch shows every example exactly once, and no example is dropped at
+the end of an epoch.  The indices of a step depend only on the step number, so a run resumes by asking for its next
+step.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ def order(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 class Plan(Protocol):
-    """Which examples a step takes: {"index": int32 [batch]}, and {"weight": float32 [batch]} where rows are padding."""
+    """The examples of each step: {"index": int32 [batch]}, and {"weight": float32 [batch]} if some rows are padding."""
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Shuffled:
-    """The plan of training: step k's indices out of `order`, the permutations of the epochs around k kept at hand."""
+    """The training plan: the indices of step k out of `order`.  Caches the permutations of the epochs around k.
+
+    >>> plan = Shuffled(seed=0, n=6, batch_size=4)
+    >>> sorted(np.concatenate([plan[0]["index"], plan[1]["index"][:2]]).tolist())  # the first epoch
+    [0, 1, 2, 3, 4, 5]
+    """
 
     seed: int
     n: int
@@ -50,15 +56,16 @@ class Shuffled:
 
 @dataclasses.dataclass(frozen=True)
 class Bucketed:
-    """The plan of training where only examples of one bucket share a batch (`research/data/buckets.py`).
+    """The training plan for bucketed data, in which each batch holds examples of one bucket
+    (`research/data/buckets.py`).
 
-    Every bucket has a stream of batches of its own, as `Shuffled` says.  After e epochs bucket b has given
-    ⌊e · its examples / batch_size⌋ batches: each epoch shows every example once, give or take a batch of each bucket.
-    Which bucket is next within an epoch is drawn by the epoch's number alone, so it is the same for all seeds: trials
-    that train side by side have batches of one shape.
+    Each bucket has its own stream of batches, ordered by `Shuffled`.  After e epochs, bucket b has produced ⌊e · its
+    examples / batch_size⌋ batches, so each epoch shows every example once, give or take one batch per bucket.  The
+    order of buckets within an epoch depends only on the epoch number.  It is the same for all seeds, so trials that
+    train side by side have batches of the same shape.
 
     Attributes:
-      members: the examples of each bucket, int32 [examples of it]; none is empty.
+      members: the examples of each bucket, int32 [examples in it]; no bucket is empty.
     """
 
     seed: int
@@ -74,18 +81,18 @@ class Bucketed:
         return {"index": self.members[bucket][streams[bucket][turn]["index"]]}
 
     def of(self, bucket: int) -> dict[str, np.ndarray]:
-        """A batch of one bucket; the last is the largest shape."""
+        """A batch from one bucket; the last bucket has the largest shape."""
         return {"index": np.resize(self.members[bucket], self.batch_size)}
 
     def _before(self, epoch: int) -> np.ndarray:
-        """How many batches each bucket has given before an epoch, int [bucket]."""
+        """The number of batches that each bucket has produced before an epoch, int [bucket]."""
         return np.array([epoch * len(own) // self.batch_size for own in self.members])
 
     def _turn(self, step: int) -> tuple[int, int]:
-        """The bucket of a step, and how many batches it has given before."""
+        """The bucket of a step, and the number of batches that bucket has produced before it."""
         start, sequence = self._kept.get("epoch", (0, ()))
         if not start <= step < start + len(sequence):
-            epoch = step * self.batch_size // sum(len(own) for own in self.members)  # or one of the next few
+            epoch = step * self.batch_size // sum(len(own) for own in self.members)  # possibly a few epochs too early
             while self._before(epoch + 1).sum() <= step:
                 epoch += 1
             before = self._before(epoch)
@@ -99,9 +106,9 @@ class Bucketed:
 
 @dataclasses.dataclass(frozen=True)
 class InOrder:
-    """The plan of an evaluation: every example once, in order; the last batch filled up with example 0, at weight 0.
+    """The evaluation plan: every example once, in order.  The last batch is filled up with example 0 at weight 0.
 
-    `order` are the numbers of all examples in the order to take them in; None is as they come.
+    `order` lists all examples in the order to visit them; None keeps the order of the data set.
     """
 
     n: int

@@ -1,6 +1,6 @@
-"""What a data set is to an experiment: a value that loads its splits, and encodes what a user brings to predict on.
+"""Data sets as values: a `Data` loads its splits and encodes raw inputs for prediction.
 
-A new data set is a subclass with one method, `read`, that returns the splits the files hold:
+A new data set is a subclass with one method, `read`, that returns the splits found in the files:
 
     @dataclasses.dataclass(frozen=True)
     class Spirals(Data):
@@ -9,7 +9,7 @@ A new data set is a subclass with one method, `read`, that returns the splits th
         def read(self) -> Splits:
             return Splits(train=Columns({"features": x, "label": y}), test=Columns(...))
 
-`load` then carves the validation split out of train, unless there is one, and subsamples.
+`load` then takes a validation split from train if there is none, and subsamples train if asked to.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from research.errors import RequestError, nearest, require
 
 Storage = Literal["auto", "device", "host", "workers"]
 
-_PURPOSES = {"test": 1, "validation": 2, "train_examples": 3}  # orders of one split_seed that do not coincide
+_PURPOSES = {"test": 1, "validation": 2, "train_examples": 3}  # independent orders from one split_seed
 
 
 class Splits(NamedTuple):
-    """The examples to train on, to select by, and to report on."""
+    """The examples for training, model selection and final test."""
 
     train: Source
     validation: Source | None = None
@@ -41,15 +41,18 @@ class Splits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(abc.ABC):
-    """The fields all data sets share.
+    """The base of every data set, with the fields they share.
 
-    `validation`: the part of the training split to select by, a fraction or a number of examples; 0 for none.  A data
-    set that brings a validation split keeps it.  `split_seed` fixes who is in which split, so that an experiment's
-    seed does not.  `train_examples`: how many examples of the training split to use, None for all.  Both are
-    stratified by `label`, where the data has an integer label per example.
+    Splits are stratified by `label` if the data have an integer label per example.
 
-    `storage`: where the decoded examples live while training ("auto": on the device if they fit, else in host memory,
-    else read by `workers` processes).  It changes the speed, never a batch.
+    Attributes:
+      validation: the part of the training split held out for model selection, as a fraction or a number of examples;
+        0 for none.  A data set with a validation split of its own keeps that one.
+      split_seed: decides which examples go to which split; independent of the experiment's seed.
+      train_examples: the number of training examples to use; None for all.
+      storage: where decoded examples are kept during training; "auto" chooses the device if they fit, else host
+        memory, else reading by `workers` processes.  It affects speed, never the batches.
+      workers: the number of processes that read the data where it is not kept in memory.
     """
 
     validation: float | int = 0.1
@@ -60,10 +63,10 @@ class Data(abc.ABC):
 
     @abc.abstractmethod
     def read(self) -> Splits:
-        """The splits as they are on disk."""
+        """Reads the splits as they are on disk."""
 
     def load(self) -> Splits:
-        """The splits of an experiment: those of `read`, a validation split carved from train, train subsampled."""
+        """The splits of an experiment: reads them, holds out a validation split and subsamples the training split."""
         train, validation, test = self.read()
         if validation is None:
             train, validation = self.hold_out(train, "validation")
@@ -77,7 +80,9 @@ class Data(abc.ABC):
         return Splits(train, validation, test)
 
     def hold_out(self, source: Source, field: Literal["validation", "test"]) -> tuple[Source, Source | None]:
-        """(rest, held): the share of `source` that the field of that name asks for, held out; None for 0."""
+        """Holds out the share of `source` given by `self.validation` or `self.test`: (rest, held), with held None for
+        0.
+        """
         amount = getattr(self, field)
         if count(amount, len(source), field) == 0:
             return source, None
@@ -85,22 +90,25 @@ class Data(abc.ABC):
         return subset(source, rest), subset(source, held)
 
     def fit(self, train: Source) -> Self:
-        """This data set with the fields that are None filled in from the training split that `load` returned."""
+        """A copy with fields that are None computed from the training split, as returned by `load`."""
         return self
 
     def example(self) -> dict[str, np.ndarray] | None:
-        """Zeros of the shapes and dtypes of one example, where they are known without the files; else None."""
+        """Zeros with the shapes and dtypes of one example if they are known without reading files, otherwise None."""
         return None
 
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
-        """What a user brings to predict on, as columns [example, ...]; needs no data set.  Here: arrays by name."""
+        """Encodes raw inputs for prediction as columns [example, ...], without reading the data set.
+
+        By default the input is a dict of arrays by name.
+        """
         require(isinstance(raw, dict), f"expected a dict of arrays [example, ...], got {type(raw).__name__}")
         columns = {name: canonical(x, f"{name!r}") for name, x in raw.items()}
         same_length(columns, "the input")
         return columns
 
     def check(self) -> None:
-        """Raises RequestError for a field that cannot be meant."""
+        """Raises RequestError for an invalid field."""
         check_types(self)
         check_amount("validation", self.validation)
         for name, least in (("split_seed", 0), ("workers", 0), ("train_examples", 1)):
@@ -115,7 +123,7 @@ def check_amount(name: str, amount: float | int) -> None:
 
 
 def check_file(path: epath.Path) -> None:
-    """Raises RequestError, with the name nearest in its folder, unless `path` is a file."""
+    """Raises RequestError unless `path` is a file; the error suggests the nearest name in its folder."""
     if path.is_dir():
         raise RequestError(f"path={str(path)!r}: expected a file, this is a folder")
     if not path.exists():
@@ -134,6 +142,6 @@ def check_labels(splits: Splits, classes: int, field: str = "label") -> None:
 
 
 def _strata(source: Source) -> np.ndarray | int:
-    """The labels to split by, or the number of examples where there is no integer label per example."""
+    """The labels to stratify by, or the number of examples if there is no integer label per example."""
     labels = column(source, "label")
     return labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iub" else len(source)

@@ -1,8 +1,8 @@
-"""Preprocessing as values, applied inside the program to whole batches, in training, evaluation and prediction alike.
+"""Deterministic preprocessing as values, applied to whole batches in training, evaluation and prediction alike.
 
     preprocess=(Scale("image", 1 / 255), Standardize("image"))
 
-What a transform leaves None is filled in from the training split, once: `fit_transforms`.
+`fit_transforms` computes fields that are None from the training split, once.
 """
 
 from __future__ import annotations
@@ -26,18 +26,28 @@ Batch = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Transform(abc.ABC):
-    """A deterministic function of one field of a batch."""
+    """A deterministic function of one field of a batch.
+
+    A new transform is a subclass with `apply`:
+
+        @dataclasses.dataclass(frozen=True)
+        class Square(Transform):
+            def apply(self, x):
+                return x * x
+
+        preprocess=(Square("features"),)
+    """
 
     field: str
 
     @property
     def makes(self) -> str:
-        """The field that it makes: its own, unless a transform gives what it makes another name."""
+        """The name of the field that holds the result; by default the input field."""
         return self.field
 
     @abc.abstractmethod
     def apply(self, x: jax.Array) -> jax.Array:
-        """The field's new value, from [batch, ...]."""
+        """Computes the new value of the field from x [batch, ...]."""
 
     def __call__(self, batch: Batch) -> Batch:
         if self.field not in batch:
@@ -47,19 +57,25 @@ class Transform(abc.ABC):
         return batch | {self.field: self.apply(batch[self.field])}
 
     def fit(self, batches: Iterable[Batch]) -> Self:
-        """This transform with what is None filled in from the training split, given as batches already transformed by
-        those before it."""
+        """A copy with fields that are None computed from the training split.
+
+        `batches` have already passed through the transforms before this one.
+        """
         return self
 
     def check(self) -> None:
-        """Raises RequestError for a field that cannot be meant."""
+        """Raises RequestError for an invalid field."""
         check_types(self)
         require(bool(self.field), "field='': expected the name of a field of a batch")
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale(Transform):
-    """x · factor, in float32 where x holds integers: `Scale("image", 1 / 255)`."""
+    """Multiplies by `factor`; integers become float32.
+
+    >>> Scale("image", 1 / 255)({"image": np.array([0, 255], np.uint8)})["image"].tolist()
+    [0.0, 1.0]
+    """
 
     factor: float = 1 / 255
 
@@ -69,9 +85,14 @@ class Scale(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class Standardize(Transform):
-    """(x − mean) / std: one of each per channel of images, per feature of vectors (the last axis), and one for [batch].
+    """Computes (x − mean) / std.
 
-    None takes them from the training split (std of the population), where a constant entry gets std 1.
+    There is one mean and std per channel of images or per feature of vectors (the last axis), and a single one for x
+    [batch].  None computes them from the training split (population std); a constant feature gets std 1.
+
+    >>> fitted = Standardize("x").fit([{"x": np.array([[1.0], [3.0]])}])
+    >>> fitted.mean, fitted.std
+    ((2.0,), (1.0,))
     """
 
     mean: float | tuple[float, ...] | None = hparam(None)
@@ -87,7 +108,7 @@ class Standardize(Transform):
         if self.mean is not None and self.std is not None:
             return self
         n, mean, squares, low, high = 0, 0.0, 0.0, np.inf, -np.inf
-        for batch in batches:  # Chan, Golub & LeVeque (1983): means and sums of squares of parts, combined
+        for batch in batches:  # Chan, Golub & LeVeque (1983): combines means and sums of squares of parts
             x = np.asarray(batch[self.field])
             x = x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1).astype(np.float64)
             part, total = x.mean(0), n + len(x)
@@ -110,9 +131,12 @@ class Standardize(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class CenterCrop(Transform):
-    """The middle of images [batch, height, width, channels]: `size` (height, width), which leaves smaller ones alone.
+    """Crops the centre of images [batch, height, width, channels] to `size` (height, width); smaller sides are kept.
 
-    Behind a random crop to that size it changes evaluation only.
+    After a random crop to the same size it only affects evaluation.
+
+    >>> CenterCrop("image", (2, 2))({"image": np.zeros((1, 4, 6, 3))})["image"].shape
+    (1, 2, 2, 3)
     """
 
     size: tuple[int, int] = (224, 224)
@@ -128,7 +152,7 @@ class CenterCrop(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class Cast(Transform):
-    """x in another dtype."""
+    """Converts to another dtype: `Cast("features", "bfloat16")`."""
 
     dtype: str = "float32"
 
@@ -146,9 +170,12 @@ class Cast(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class OneHot(Transform):
-    """Integers as float32 indicators [..., classes]; zeros outside [0, classes).
+    """Encodes integers as float32 one-hot vectors [..., classes]; integers outside [0, classes) become zeros.
 
-    None takes one more than the largest of the training split.
+    If `classes` is None, it is one more than the largest value in the training split.
+
+    >>> OneHot("x", 3)({"x": np.array([1, 2])})["x"].tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
 
     classes: int | None = None
@@ -169,9 +196,9 @@ class OneHot(Transform):
 
 
 def preprocess(transforms: tuple[Transform, ...], batch: Batch, *, partial: bool = False) -> Batch:
-    """The batch after all transforms, in order.
+    """Applies all transforms to a batch, in order.
 
-    `partial` leaves out those of fields that are not there: a user who wants a prediction brings no label.
+    `partial` skips transforms whose field is missing, as labels are in prediction.
     """
     for transform in transforms:
         if not partial or transform.field in batch:
@@ -182,7 +209,7 @@ def preprocess(transforms: tuple[Transform, ...], batch: Batch, *, partial: bool
 def fit_transforms(
     transforms: tuple[Transform, ...], train: Source | Mapping[str, np.ndarray]
 ) -> tuple[Transform, ...]:
-    """The transforms, each fitted to the training split as those before it leave it."""
+    """Fits each transform to the training split as processed by the transforms before it."""
     fitted: tuple[Transform, ...] = ()
     for transform in transforms:
         before = fitted

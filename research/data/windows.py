@@ -1,11 +1,11 @@
-"""Windows over one array: a column of overlapping rows that holds the array once.
+"""Overlapping windows over one array, stored once.
 
-    rows = Windows(tokens, length=65)       # a row for every place where 65 tokens begin
+    rows = Windows(tokens, length=65)       # one row per position where 65 tokens begin
     rows[3]                                 # tokens[3:68]
     rows[np.array([3, 70, 5])]              # [3, 65]
 
-It is indexed like the array [row, length] that it stands for, on the host and inside a compiled program, where
-`values` is what lives on the device.
+Windows are indexed like the array [row, length] that they represent, both on the host and inside a compiled program;
+only `values` is stored on the device.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
-    """Row i is values[i · stride : i · stride + length].
+    """An array of overlapping rows: row i is values[i · stride : i · stride + length].
 
     Attributes:
-      values: [values], at least `length` of them; of a dtype that a device holds.
-      length: of a row.
-      stride: from the start of a row to that of the next one.
+      values: [values], at least `length` of them, in a dtype that devices support.
+      length: the length of a row.
+      stride: the distance between the starts of consecutive rows.
+
+    >>> Windows(np.arange(6), length=3, stride=2)[1].tolist()
+    [2, 3, 4]
     """
 
     values: Any
@@ -34,7 +37,7 @@ class Windows:
         return (len(self.values) - self.length) // self.stride + 1
 
     def __getitem__(self, index: Any) -> Any:
-        """Row `index` [length]; for an array or a slice of them, [rows, length]."""
+        """Row `index` [length], or [rows, length] for an array or slice of indices."""
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
         index = index if hasattr(index, "ndim") else np.asarray(index)
@@ -54,7 +57,7 @@ class Windows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is held: the values, not the rows."""
+        """The size in bytes of the stored values, not of the rows."""
         return self.values.nbytes
 
     def min(self) -> Any:

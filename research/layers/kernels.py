@@ -53,14 +53,13 @@ def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]
 
 @contextlib.contextmanager
 def recording() -> Iterator[dict[str, str]]:
-    """Collects which kernels the operations traced inside were given, and why.
+    """Collects the kernels chosen for the operations traced inside, and why.
 
-    >>> with recording() as kernels:
-    ...     jax.eval_shape(step, state, batch)
-    >>> kernels
-    {"attention": "einsum (the table's for cpu)"}
+        with recording() as kernels:
+            jax.eval_shape(step, state, batch)
+        kernels  # {"attention": "einsum (the table's for cpu)"}
 
-    What JAX has traced before and keeps is not traced again, and so not recorded.
+    Functions that JAX has already traced and cached are not traced again, so they are not recorded.
     """
     record: dict[str, str] = {}
     token = _record.set(record)

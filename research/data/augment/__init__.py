@@ -1,4 +1,4 @@
-"""Random changes to training examples, inside the program, keyed per example."""
+"""Random augmentation of training examples, inside the compiled program, with one key per example."""
 
 from research.faces import face
 

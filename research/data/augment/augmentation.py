@@ -1,13 +1,13 @@
-"""Augmentation as values: random functions of examples, inside the program, with a key per example.
+"""Augmentations as values: random functions of examples, inside the compiled program, with one key per example.
 
     augment((RandomCrop(4), HorizontalFlip(), CutMix(classes=10)), key, batch)
 
-An example's randomness depends on `key` and its position in the whole batch alone, so it is the same wherever the data
-lives and however the batch is divided among devices or micro-batches.  They run before `preprocess`, on the pixels as
-the data set has them, and in training only.
+The randomness of an example depends only on `key` and the example's position in the whole batch.  It is the same
+wherever the data are stored and however the batch is divided among devices or micro-batches.  Augmentations run in
+training only, before `preprocess`, on pixels as stored in the data set.
 
-Here: what moves the image.  Elsewhere: erasing.py, color_jitter.py, resized_crop.py, randaugment.py, and
-mixing.py, whose functions look at other examples of the batch.
+This file holds the base classes and the simplest augmentations; see also erasing.py, color_jitter.py, resized_crop.py,
+randaugment.py, spec_augment.py, and mixing.py, which combines examples of a batch.
 """
 
 from __future__ import annotations
@@ -28,38 +28,43 @@ Padding = Literal["zeros", "reflect", "edge"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchAugmentation(abc.ABC):
-    """A random function of a batch, with a key for each of its examples."""
+    """A random function of a batch, with one key per example."""
 
     field: str = "image"
 
     after_preprocess: ClassVar[bool] = False
-    """Whether it changes what `preprocess` makes (features of speech), not what the data set has."""
+    """True if it runs after `preprocess` (on features of speech) rather than on the stored data."""
 
     @abc.abstractmethod
     def over_batch(self, keys: jax.Array, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with some of its fields changed; keys [batch]."""
+        """Returns the batch with some fields changed; keys [batch]."""
 
     def require_field(self, name: str, example: dict[str, Any]) -> None:
-        """Raises RequestError unless an example (or a batch) has a field of that name."""
+        """Raises RequestError unless the example or batch has a field of that name."""
         if name not in example:
             raise RequestError(f"{type(self).__name__}: an example has no field {name!r}; {nearest(name, example)}")
 
     def check(self) -> None:
-        """Raises RequestError for a field that cannot be meant."""
+        """Raises RequestError for an invalid field."""
         check_types(self)
         require(bool(self.field), "field='': expected the name of a field of an example")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation(BatchAugmentation):
-    """A random function of one example's field, written without a batch axis.
+    """A random function of one field of one example, written without a batch axis.
 
-    One that changes several fields together (an image and its boxes) overrides `__call__`.
+    An augmentation that changes several fields together (an image and its boxes) overrides `__call__`.
+
+        @dataclasses.dataclass(frozen=True)
+        class VerticalFlip(Augmentation):
+            def apply(self, key, x):
+                return jnp.where(jax.random.bernoulli(key), x[::-1], x)
     """
 
     @abc.abstractmethod
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        """The field's new value, of one example."""
+        """Computes the new value of the field for one example."""
 
     def __call__(self, key: jax.Array, example: dict[str, Any]) -> dict[str, Any]:
         self.require_field(self.field, example)
@@ -71,8 +76,14 @@ class Augmentation(BatchAugmentation):
 
 @dataclasses.dataclass(frozen=True)
 class RandomCrop(Augmentation):
-    """The image moved by up to `padding` pixels each way: a crop of its own size from the image padded on every side
-    (He et al., 2015: 4 for CIFAR), with zeros or with itself."""
+    """Pads the image by `padding` pixels on every side and crops a random window of the original size.
+
+    He et al. (2015) use `RandomCrop(4)` for CIFAR.
+
+    Attributes:
+      padding: pixels added per side.
+      mode: pad with "zeros", by "reflect"-ing the image, or by repeating its "edge".
+    """
 
     padding: int = 4
     mode: Padding = "zeros"
@@ -94,7 +105,12 @@ class RandomCrop(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class HorizontalFlip(Augmentation):
-    """The image mirrored left to right, with the given probability."""
+    """Mirrors the image left to right with the given probability.
+
+    >>> image = jnp.arange(3).reshape(1, 3, 1)
+    >>> HorizontalFlip(1.0)(jax.random.key(0), {"image": image})["image"].ravel().tolist()
+    [2, 1, 0]
+    """
 
     probability: float = hparam(0.5)
 
@@ -110,7 +126,7 @@ class HorizontalFlip(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Augmentation):
-    """x + std · normal noise, in float32 where x holds integers."""
+    """Adds normal noise with standard deviation `std`; integers become float32: `Noise(0.1, field="features")`."""
 
     std: float = hparam(0.1)
 
@@ -125,9 +141,9 @@ class Noise(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class OneOf(BatchAugmentation):
-    """One of several, drawn for each example: `OneOf((Mixup(classes=10), CutMix(classes=10)))`.
+    """Applies one of several augmentations, drawn per example: `OneOf((Mixup(classes=10), CutMix(classes=10)))`.
 
-    `weights` says how often, in proportion; None is as often.
+    `weights` are relative probabilities; None makes all equally likely.
     """
 
     augmentations: tuple[BatchAugmentation, ...]
@@ -165,9 +181,9 @@ def augment(
     batch: dict[str, jax.Array],
     positions: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """The batch with every example augmented, by all augmentations in order.
+    """Applies all augmentations, in order, to every example of a batch.
 
-    `positions` int32 [batch] are the examples' positions in the whole batch, where this is a part of it.
+    `positions` int32 [batch] are the examples' positions in the whole batch, if this is only part of it.
     """
     if not augmentations:
         return batch
@@ -185,7 +201,7 @@ def check_probability(name: str, value: float) -> None:
 
 
 def check_fill(value: float) -> None:
-    """Raises RequestError unless `value` is what a pixel can be, as the data set has it."""
+    """Raises RequestError unless `value` is a possible pixel value of stored images."""
     require(0 <= value <= 255, f"fill={value}: expected 0 to 255")
 
 

@@ -1,4 +1,4 @@
-"""Colour jitter: brightness, contrast, saturation and hue, each by a random amount, in random order."""
+"""Colour jitter: random brightness, contrast, saturation and hue, in random order."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from research.errors import RequestError, require
 
 @dataclasses.dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    """Brightness, contrast and saturation times a factor in [max(0, 1 - strength), 1 + strength]; hue moved by up to
-    `hue` of the colour circle.  As torchvision defines them, and in a random order as there.
+    """Changes brightness, contrast, saturation and hue by random amounts, in random order, as torchvision does.
 
-    Images are grey or RGB, from 0 to `white`; they become float32 and are cut off there, not rounded.  Saturation and
-    hue leave grey images alone.
+    Brightness, contrast and saturation are multiplied by a factor in [max(0, 1 - strength), 1 + strength]; hue is
+    rotated by up to `hue` of the colour circle.
+
+    Images are grey or RGB, with values from 0 to `white`.  The result is float32, clipped to that range and not
+    rounded.  Saturation and hue do not change grey images.
+
+        augment=(data.augment.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4),)
     """
 
     brightness: float = hparam(0.4)
@@ -68,32 +72,32 @@ def require_channels(augmentation: Augmentation, x: jax.Array) -> None:
 
 
 def blend(base: jax.Array, x: jax.Array, factor: jax.Array) -> jax.Array:
-    """`base` for a factor of 0, x for 1; beyond, away from `base`; cut off at 0 and 1."""
+    """Interpolates from `base` (factor 0) to x (factor 1), extrapolates beyond 1, and clips to [0, 1]."""
     return jnp.clip(base + factor * (x - base), 0.0, 1.0)
 
 
 def luma(x: jax.Array) -> jax.Array:
-    """The grey image [height, width, 1] of an RGB image (ITU-R BT.601); a grey one itself."""
+    """Converts an RGB image to grey [height, width, 1] (ITU-R BT.601); grey images are returned as they are."""
     return x if x.shape[-1] == 1 else x @ jnp.asarray([[0.299], [0.587], [0.114]], x.dtype)
 
 
 def adjust_brightness(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Away from black."""
+    """Moves pixels away from black."""
     return blend(jnp.zeros_like(x), x, factor)
 
 
 def adjust_contrast(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Away from the image's mean grey."""
+    """Moves pixels away from the image's mean grey."""
     return blend(luma(x).mean(), x, factor)
 
 
 def adjust_saturation(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Away from the grey image."""
+    """Moves pixels away from the grey image."""
     return blend(luma(x), x, factor)
 
 
 def adjust_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
-    """Hue (of HSV) further by `turn` rounds of the colour circle."""
+    """Rotates the hue (of HSV) by `turn` turns of the colour circle."""
     if x.shape[-1] == 1:
         return x
     high, low = x.max(-1), x.min(-1)
@@ -102,6 +106,6 @@ def adjust_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
     safe = jnp.where(chroma > 0, chroma, 1)
     sixths = jnp.select([high == r, high == g], [(g - b) / safe, 2 + (b - r) / safe], 4 + (r - g) / safe)
     hue = jnp.where(chroma > 0, sixths / 6 + turn, 0.0) % 1.0
-    # A channel is `high` within a sixth of its own hue, `low` from two sixths on, and falls in between.
+    # A channel equals `high` within a sixth of its own hue and `low` beyond two sixths, and falls linearly in between.
     distance = jnp.abs((hue[..., None] - jnp.asarray([0.0, 1 / 3, 2 / 3]) + 0.5) % 1.0 - 0.5) * 6
     return low[..., None] + chroma[..., None] * jnp.clip(2 - distance, 0.0, 1.0)

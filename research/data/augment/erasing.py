@@ -1,4 +1,4 @@
-"""Erasing: a rectangle of the image is lost, so that no single part of it decides."""
+"""Erasing: removes a rectangle of the image, so that the model does not rely on a single part."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(Augmentation):
-    """A square of `size` pixels set to `fill`, around a pixel of the image; what lies outside is cut off (DeVries &
-    Taylor, 2017)."""
+    """Sets a square of `size` pixels around a random pixel to `fill` (DeVries & Taylor, 2017).
+
+    The square is clipped at the border of the image.
+    """
 
     size: int = 8
     fill: float = 0.0
@@ -24,7 +26,7 @@ class Cutout(Augmentation):
         """x: [height, width, channels]."""
         require_image(self, x)
         height, width, _ = x.shape
-        # From here on nothing is left of the image, whichever its pixel.
+        # At this size the square covers the whole image, whichever pixel is its centre.
         most = 2 * max(height, width) - 2
         given = f"{self.field!r} is {list(x.shape)} per example"
         require(self.size <= most, f"Cutout: size={self.size}, {given}, erased whole; expected at most {most} pixels")
@@ -42,10 +44,10 @@ class Cutout(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class RandomErasing(Augmentation):
-    """With the given probability a rectangle is set to `fill`, whole inside the image (Zhong et al., 2020).
+    """Sets a random rectangle inside the image to `fill`, with the given probability (Zhong et al., 2020).
 
-    `area` bounds its share of the image's pixels, `aspect` its height over its width, evenly in the logarithm.  One
-    that does not fit is made as high or as wide as the image.
+    `area` bounds its share of the image's pixels and `aspect` its height over its width (log-uniform).  A rectangle
+    that does not fit is reduced to the height or width of the image.
     """
 
     probability: float = hparam(0.5)
@@ -77,6 +79,6 @@ class RandomErasing(Augmentation):
 
 
 def rectangle(height: int, width: int, top, left, bottom, right) -> jax.Array:
-    """bool [height, width]: rows from top to below bottom, columns from left to below right."""
+    """bool [height, width]: True in rows top to bottom (exclusive) and columns left to right (exclusive)."""
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
     return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)

@@ -1,10 +1,11 @@
-"""Mixing: an example becomes a mixture of itself and another of the batch, and so does its label.
+"""Mixing: combines pairs of examples in a batch, and their labels in the same proportion.
 
     augment=(RandomCrop(4), HorizontalFlip(), OneOf((Mixup(classes=10), CutMix(classes=10))))
 
-Neighbours in the batch are mixed with each other, 2k with 2k + 1: their order is random as it is, and the mixture stays
-the same however a batch is divided, as long as each part holds an even number.  Each of the two draws its own share.
-The last example of an odd batch stays unmixed, and so does one whose neighbour is padding (weight 0).
+Neighbours in the batch, 2k and 2k + 1, are mixed with each other.  Their order is random already, and the mixtures stay
+the same however a batch is divided, as long as each part holds an even number of examples.  Each of the two draws its
+own share.  The last example of an odd batch stays unmixed, and so does an example whose neighbour is padding (weight
+0).
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixing(BatchAugmentation):
-    """What mixtures share: labels become probabilities [batch, classes], in the shares of the images.
+    """The base of Mixup and CutMix: labels become probabilities [batch, classes], in proportion to the images.
 
     Attributes:
-      classes: how many there are (as in the task).
-      label: the field of labels, integers or probabilities already.
-      probability: how many of the examples are mixed.
+      classes: the number of classes (as in the task).
+      label: the field of labels, which are integers or already probabilities.
+      probability: the fraction of examples that are mixed.
     """
 
     classes: int
@@ -39,7 +40,7 @@ class Mixing(BatchAugmentation):
 
     @abc.abstractmethod
     def mix(self, key: jax.Array, x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(the mixture of two images, the share of x in it)."""
+        """Mixes two images: (mixture, share of x in it)."""
 
     def over_batch(self, keys: jax.Array, batch: dict[str, Any]) -> dict[str, Any]:
         for name in (self.field, self.label):
@@ -69,7 +70,7 @@ class Mixing(BatchAugmentation):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixup(Mixing):
-    """λ x + (1 - λ) x', λ ~ Beta(alpha, alpha) (Zhang et al., 2018); in float32 where x holds integers."""
+    """Averages two images: λ x + (1 - λ) x', λ ~ Beta(alpha, alpha) (Zhang et al., 2018); integers become float32."""
 
     alpha: float = hparam(0.2)
 
@@ -86,10 +87,10 @@ class Mixup(Mixing):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CutMix(Mixing):
-    """A rectangle of x' pasted over x; λ ~ Beta(alpha, alpha) (Yun et al., 2019).
+    """Pastes a rectangle of x' over x, with λ ~ Beta(alpha, alpha) (Yun et al., 2019).
 
-    It has the image's aspect, a share 1 - λ of its area, and a random pixel at its centre; what lies outside the image
-    is cut off, and the label's share is what is left of x.
+    The rectangle has the image's aspect ratio, a share 1 - λ of its area, and a random pixel as its centre.  It is
+    clipped at the border, and the label's share is the remaining area of x.
     """
 
     alpha: float = hparam(1.0)
@@ -110,7 +111,11 @@ class CutMix(Mixing):
 
 
 def neighbours(x: jax.Array) -> jax.Array:
-    """[batch, ...] with 2k and 2k + 1 exchanged; the last of an odd number stays."""
+    """Swaps examples 2k and 2k + 1 of x [batch, ...]; the last of an odd number stays.
+
+    >>> neighbours(jnp.arange(5)).tolist()
+    [1, 0, 3, 2, 4]
+    """
     even = len(x) // 2 * 2
     swapped = x[:even].reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(even, *x.shape[1:])
     return swapped if even == len(x) else jnp.concatenate([swapped, x[even:]])

@@ -1,4 +1,4 @@
-"""RandAugment: a few operations at random, all at one magnitude (Cubuk et al., 2020)."""
+"""RandAugment: applies a few random operations at one magnitude (Cubuk et al., 2020)."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ Operation = Literal[
 Resampling = Literal["nearest", "bilinear"]
 
 OPERATIONS: tuple[Operation, ...] = Operation.__args__
-"""The paper's fourteen."""
+"""The fourteen operations of the paper."""
 
 STRONGEST = 30
-"""The magnitude at which every operation is as strong as in AutoAugment."""
+"""The magnitude at which every operation has AutoAugment's full strength."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment(Augmentation):
-    """`num_ops` of `operations`, drawn with replacement, one after another, at one `magnitude` (0 to 30).
+    """Applies `num_ops` of `operations`, drawn with replacement, one after another, at one `magnitude` (0 to 30).
 
-    The operations are Pillow's, on uint8 images [height, width, 1 or 3], and their ranges AutoAugment's: at magnitude
-    30 a rotation by 30 degrees, a shear of 0.3, a translation by 45% of the side, factors 1 ± 0.9 of colour, contrast,
-    brightness and sharpness, 4 bits, every pixel solarized.  Signs are drawn.  Pixels that come in are `fill`.
+    The operations are Pillow's, on uint8 images [height, width, 1 or 3], with AutoAugment's ranges.  Magnitude 30 means
+    a rotation by 30 degrees, a shear of 0.3, a translation by 45% of the side, factors of 1 ± 0.9 for colour, contrast,
+    brightness and sharpness, posterizing to 4 bits, and solarizing every pixel.  Signs are random.  Pixels from outside
+    the image are `fill`.
 
-    The scale of `magnitude` is torchvision's, 0 to 30 (of 31 bins).  Where timm's and Google's code has 10, it has 30:
-    ConvNeXt's "9" is 27 here.
+    `magnitude` uses torchvision's scale, 0 to 30 (of 31 bins).  Magnitude 10 in timm's and Google's code is 30 here, so
+    ConvNeXt's "9" is 27.
 
-    Under `vmap` every operation is computed for every example and one is taken; the five that move pixels share one
+    Under `vmap` every operation is computed for every example and one is selected; the five geometric ones share one
     resampling.
+
+        augment=(data.augment.RandAugment(num_ops=2, magnitude=9.0),)
     """
 
     num_ops: int = 2
@@ -75,13 +78,13 @@ class RandAugment(Augmentation):
         check_fill(self.fill)
 
 
-# -- what moves pixels -------------------------------------------------------------------------------------------------
+# -- geometric operations ----------------------------------------------------------------------------------------------
 
 
 def matrix(name: Operation, signed: jax.Array, height: int, width: int) -> jax.Array:
-    """[2, 3], from (column, row, 1) of a pixel to where in the image it is taken from: Pillow's affine coefficients.
+    """Pillow's affine coefficients [2, 3]: maps (column, row, 1) of an output pixel to its source in the image.
 
-    `signed` is the magnitude's share of the strongest, -1 to 1.
+    `signed` is the signed fraction of full strength, -1 to 1.
     """
     one, zero = jnp.ones_like(signed), jnp.zeros_like(signed)
     if name == "rotate":  # about the centre
@@ -98,7 +101,7 @@ def matrix(name: Operation, signed: jax.Array, height: int, width: int) -> jax.A
 
 
 def affine(x: jax.Array, matrix: jax.Array, resampling: Resampling, fill: float) -> jax.Array:
-    """x [height, width, channels] resampled as Pillow does: centres of pixels lie at halves, outside is `fill`."""
+    """Resamples x [height, width, channels] like Pillow: pixel centres lie at halves, and pixels outside are `fill`."""
     height, width, _ = x.shape
     rows, columns = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
     across, down = jnp.einsum(
@@ -120,11 +123,11 @@ def affine(x: jax.Array, matrix: jax.Array, resampling: Resampling, fill: float)
     return jnp.where(inside[..., None], taken, fill)
 
 
-# -- what changes colours: float32 images that hold whole numbers from 0 to 255 ----------------------------------------
+# -- colour operations, on float32 images with whole numbers from 0 to 255 ---------------------------------------------
 
 
 def _of_colour(name: Operation, strength: jax.Array, signed: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """The operation of that name, at the magnitude's share of the strongest; those that move pixels do nothing here."""
+    """The colour operation of that name at a fraction of full strength; the identity for geometric operations."""
     factor = 1 + 0.9 * signed
     return {
         "auto_contrast": auto_contrast,
@@ -139,14 +142,14 @@ def _of_colour(name: Operation, strength: jax.Array, signed: jax.Array) -> Calla
 
 
 def auto_contrast(x: jax.Array) -> jax.Array:
-    """Every channel stretched to 0 to 255; one of a single value stays."""
+    """Stretches every channel to 0 to 255; a constant channel stays."""
     low, high = x.min((0, 1)), x.max((0, 1))
     scale = 255 / jnp.where(high > low, high - low, 1)
     return jnp.where(high > low, jnp.floor(jnp.clip((x - low) * scale + 1e-4, 0, 255)), x)
 
 
 def equalize(x: jax.Array) -> jax.Array:
-    """Every channel's histogram made even."""
+    """Equalizes the histogram of every channel."""
 
     def one(channel: jax.Array) -> jax.Array:
         values = channel.astype(jnp.int32)
@@ -161,33 +164,33 @@ def equalize(x: jax.Array) -> jax.Array:
 
 
 def solarize(x: jax.Array, threshold: jax.Array) -> jax.Array:
-    """Values from the threshold on inverted."""
+    """Inverts values at or above the threshold."""
     return jnp.where(x < threshold, x, 255 - x)
 
 
 def posterize(x: jax.Array, bits: jax.Array) -> jax.Array:
-    """The highest bits kept."""
+    """Keeps the highest bits of every value."""
     step = jnp.exp2(8 - bits)
     return jnp.floor(x / step) * step
 
 
 def brightness(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Away from black."""
+    """Moves pixels away from black."""
     return _blend(jnp.zeros_like(x), x, factor)
 
 
 def contrast(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Away from the mean grey."""
+    """Moves pixels away from the mean grey."""
     return _blend(jnp.floor(_grey(x).mean() + 0.5), x, factor)
 
 
 def color(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Away from the grey image."""
+    """Moves pixels away from the grey image."""
     return _blend(_grey(x), x, factor)
 
 
 def sharpness(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Away from the image smoothed, whose outermost pixels stay as they are."""
+    """Moves pixels away from the smoothed image; the border stays as it is."""
     height, width, _ = x.shape
     near = sum(x[i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))
     smooth = jnp.floor((near + 4 * x[1:-1, 1:-1]) / 13 + 0.5)
@@ -195,12 +198,12 @@ def sharpness(x: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def _blend(base: jax.Array, x: jax.Array, factor: jax.Array) -> jax.Array:
-    """`base` for a factor of 0, x for 1; as whole numbers, cut off at 0 and 255."""
+    """Interpolates from `base` (factor 0) to x (factor 1); rounds down to whole numbers and clips to 0 to 255."""
     return jnp.floor(jnp.clip(base + factor * (x - base) + 1e-4, 0, 255))
 
 
 def _grey(x: jax.Array) -> jax.Array:
-    """[height, width, 1], as Pillow rounds it."""
+    """Converts to grey [height, width, 1], rounded as Pillow does."""
     if x.shape[-1] == 1:
         return x
     weighted = x.astype(jnp.int32) * jnp.asarray([19595, 38470, 7471])

@@ -1,4 +1,4 @@
-"""Random resized crop: a random part of the image, brought to one size (Szegedy et al., 2015: "Inception" crops)."""
+"""Random resized crops: a random part of the image, scaled to one size ("Inception" crops; Szegedy et al., 2015)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class RandomResizedCrop(Augmentation):
-    """A rectangle of the image, bilinearly resized (with antialiasing) to `size`; float32.
+    """Crops a random rectangle and resizes it to `size`, bilinearly with antialiasing; the result is float32.
 
-    `area` bounds its share of the image, `aspect` its width over its height, evenly in the logarithm.  Of ten
-    rectangles drawn the first that fits is taken, else the largest central one of an aspect within bounds, as in
-    torchvision.  The host decodes to one fixed shape first, somewhat larger than `size` (256 for 224).
+    `area` bounds the rectangle's share of the image and `aspect` its width over its height (log-uniform).  As in
+    torchvision, the first of ten random rectangles that fits is used, otherwise the largest central one with an aspect
+    in bounds.  The host first decodes images to one fixed shape, somewhat larger than `size` (256 for 224).
 
-    Near the border of the rectangle, interpolation mixes in pixels from outside it, where torchvision crops first.
+    Near the border of the rectangle, interpolation uses pixels from outside it, whereas torchvision crops first.
 
-    Evaluation sees images as the host gave them: `CenterCrop` of transforms.py, in `preprocess`, takes their middle.
+    Evaluation sees images as decoded by the host; add `CenterCrop` to `preprocess` to crop their centre.
+
+        augment=(data.augment.RandomResizedCrop((224, 224)),), preprocess=(data.CenterCrop("image", (224, 224)),)
     """
 
     size: tuple[int, int] = (224, 224)
@@ -29,7 +31,7 @@ class RandomResizedCrop(Augmentation):
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
 
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        """x: [height, width, channels] to [*size, channels]."""
+        """Crops x [height, width, channels] to [*size, channels]."""
         require_image(self, x)
         top, left, height, width = self.window(key, *x.shape[:2])
         scale = jnp.stack([self.size[0] / height, self.size[1] / width])
@@ -39,7 +41,7 @@ class RandomResizedCrop(Augmentation):
         return jax.image.scale_and_translate(x.astype(dtype), shape, (0, 1), scale, moved, "linear")
 
     def window(self, key: jax.Array, height: int, width: int) -> tuple[jax.Array, ...]:
-        """(top, left, height, width) of the rectangle in an image of that height and width, in whole pixels."""
+        """Draws the rectangle (top, left, height, width) in an image of that height and width, in whole pixels."""
         area_key, aspect_key, place_key = jax.random.split(key, 3)
         area = jax.random.uniform(area_key, (10,), minval=self.area[0], maxval=self.area[1]) * height * width
         low, high = jnp.log(jnp.asarray(self.aspect))

@@ -1,4 +1,4 @@
-"""SpecAugment: stretches of time and bands of pitch that are hidden from the model (Park et al., 2019)."""
+"""SpecAugment: hides stretches of time and bands of frequency from the model (Park et al., 2019)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class SpecAugment(Augmentation):
-    """Some of `features` [frames, mels] replaced by their mean, after `preprocess`.
+    """Replaces random stretches and bands of `features` [frames, mels] with their mean, after `preprocess`.
 
-    A mask is 0 to its largest width wide, drawn evenly, and anywhere among the frames that are not padding.
+    The width of a mask is uniform from 0 to its maximum, and its position is uniform among the frames that are not
+    padding.
+
+        augment=(data.augment.SpecAugment(time_masks=2, frequency_masks=2),)
 
     Attributes:
-      time_masks, time_width: how many stretches, and their most frames.
-      time_share: of an example's frames, the most that one stretch may hide.
-      frequency_masks, frequency_width: how many bands, and their most mels.
+      time_masks, time_width: the number of masked stretches, and the maximum width of one in frames.
+      time_share: the maximum fraction of an example's frames that one stretch hides.
+      frequency_masks, frequency_width: the number of masked bands, and the maximum width of one in mels.
     """
 
     field: str = "features"
@@ -35,7 +38,7 @@ class SpecAugment(Augmentation):
     after_preprocess: ClassVar[bool] = True
 
     def apply(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        """x: [frames, mels], none of it padding."""
+        """Masks x [frames, mels] without padding."""
         return self.masked(key, x, jnp.ones(len(x), bool))
 
     def __call__(self, key: jax.Array, example: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +47,7 @@ class SpecAugment(Augmentation):
         return example | {self.field: self.masked(key, example[self.field], valid)}
 
     def masked(self, key: jax.Array, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """x [frames, mels] with the masks; `valid` [frames] bool is False on padding, which stands at the end."""
+        """Masks x [frames, mels]; `valid` [frames] bool is False on padding, which is at the end."""
         times, bands = jax.random.split(key)
         frames, mels = valid.sum(), x.shape[1]
         widest = jnp.minimum(self.time_width, (frames * self.time_share).astype(jnp.int32))
@@ -60,7 +63,7 @@ class SpecAugment(Augmentation):
 
 
 def _stretches(key: jax.Array, count: int, widest: Any, among: Any, length: int) -> jax.Array:
-    """[length] bool: `count` stretches of 0 to `widest` places, anywhere in the first `among`."""
+    """Draws `count` stretches of 0 to `widest` positions within the first `among`: bool [length]."""
     keys = jax.random.split(key)
     width = jax.random.randint(keys[0], (count,), 0, widest + 1)
     start = (jax.random.uniform(keys[1], (count,)) * (among - width + 1)).astype(jnp.int32)
