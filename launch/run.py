@@ -23,6 +23,7 @@ from research.errors import RequestError, in_one_line, one_line
 from research.experiment import Experiment
 from research.training.check import check_trainable
 from research.training.loop import Interrupted
+from research.training.progress import counted
 from research.training.records import read_json
 from research.training.trial import Trial, finished_status, record_failure, standing
 
@@ -91,7 +92,8 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
                 folder.write_config(name, experiment)
         except OSError as error:
             raise RequestError(f"{folder.path}: cannot be written to: {one_line(error)}") from error
-        print(f"{len(prepared.experiments)} trials in {folder.path}; data: {_where(prepared)}", file=sys.stderr)
+        trials = counted(len(prepared.experiments), "trial")
+        print(f"{trials} in {folder.path}; data: {_where(prepared)}", file=sys.stderr)
         with local.stopping_signals() as stop:
             try:
                 _train_all(request, folder, prepared, halving, stack, stop)

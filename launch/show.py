@@ -20,6 +20,7 @@ from research.config.serialization import stable_hash, to_json
 from research.data.feed import take
 from research.data.feeds import Feeds
 from research.experiment import Experiment
+from research.training.progress import counted, duration
 from research.training.step import make_init, make_train_step
 
 
@@ -84,11 +85,13 @@ def show_plan(request: Request, stack: str) -> int:
                 way if len(group.trials) > 1 else "alone",
                 f"{needed / 2**20:,.1f} MiB",
                 f"{steps:,}",
-                _time(took),
+                duration(took),
             )
     Console(width=120).print(table)
     memory = f"{plan.device_memory() / 2**30:.1f} GiB on each of {jax.device_count()} {jax.devices()[0].device_kind}"
-    print(f"{len(prepared.experiments)} trials, {programs} programs, about {_time(seconds)} of training here; {memory}")
+    print(
+        f"{counted(len(prepared.experiments), 'trial')}, {counted(programs, 'program')}, about {duration(seconds)} of training here; {memory}"
+    )
     return 0
 
 
@@ -99,9 +102,3 @@ def _estimates(undecided: plan.Group, prepared: Prepared, stack: str, cache: pla
         own = [prepared.experiments[name] for name in group.trials]
         candidate = cache.get(own, feeds, stacked=bool(group.stacked), measured=True)
         yield group, candidate.memory, candidate.trial_steps_per_second
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -12,6 +12,26 @@ PLAIN_LINE_EVERY = 5.0
 """Seconds between lines where there is no terminal to redraw."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "trial"), counted(1200, "trial")
+    ('1 trial', '1,200 trials')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them.
+
+    >>> duration(9.04), duration(600), duration(9000)
+    ('9.0 s', '10.0 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 class Progress:
     """Silent: what a notebook or a test that does not want to be told passes."""
 
@@ -73,9 +93,10 @@ class TextProgress(Progress):
             self._bar.update(self._task, completed=step, loss=loss, rate=speed, scores=self._scores)
         elif time.monotonic() - self._said > PLAIN_LINE_EVERY or step == self.total:
             self._said = time.monotonic()
-            scores = f"; {self._scores}" if self._scores else ""
-            left = f", {(self.total - step) / rate:.0f} s left" if rate and step < self.total else ""
-            self.console.print(f"{self.label}: step {step}/{self.total}, {loss}, {speed}{left}{scores}")
+            seconds = (self.total - step) / rate if rate else 0
+            left = f"{duration(seconds)} left" if seconds >= 1 else ""
+            said = ", ".join(part for part in (f"step {step}/{self.total}", loss, speed, left) if part)
+            self.console.print(f"{self.label}: {said}{f'; {self._scores}' if self._scores else ''}")
 
     def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
         if metrics:

@@ -153,7 +153,7 @@ def a_second_a_batch(monkeypatch):
 
     monkeypatch.setattr(Batches, "fed", slowly)
     monkeypatch.setattr(Programs, "train", train)
-    monkeypatch.setattr("research.training.loop.time", types.SimpleNamespace(perf_counter=lambda: seconds))
+    monkeypatch.setattr("research.training.clock.time", types.SimpleNamespace(perf_counter=lambda: seconds))
 
 
 def test_seconds_of_waiting_for_batches_are_counted_where_the_device_had_nothing_to_do(tmp_path, a_second_a_batch):

@@ -1,0 +1,48 @@
+"""When something other than a step happens: events know at which steps they are due."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import jax
+
+from research.training.checkpoints import Checkpoints
+
+
+class Every:
+    """An event due at the multiples of `steps`; never, where that is None.
+
+    >>> every = Every(10)
+    >>> [every.due(step) for step in (0, 7, 20)], every.next_due(20)
+    ([True, False, True], 30)
+    """
+
+    def __init__(self, steps: int | None):
+        self.steps = steps
+
+    def due(self, step: int) -> bool:
+        """Whether it is to happen after `step` steps."""
+        return self.steps is not None and step % self.steps == 0
+
+    def next_due(self, step: int) -> float:
+        """The first step after `step` at which it is due for sure; infinity where there is none."""
+        return math.inf if self.steps is None else (step // self.steps + 1) * self.steps
+
+
+class Save(Every):
+    """Saving, by the steps and the seconds of a policy.  Seconds count from the last `done`."""
+
+    def __init__(self, policy: Checkpoints):
+        super().__init__(policy.every_steps)
+        # Hosts would not agree on the time.
+        self._seconds = policy.every_seconds if jax.process_count() == 1 else None
+        self.done()
+
+    def due(self, step: int) -> bool:
+        late = self._seconds is not None and time.monotonic() - self._saved >= self._seconds
+        return late or super().due(step)
+
+    def done(self) -> None:
+        """Notes that everything has just been saved."""
+        self._saved = time.monotonic()

@@ -1,0 +1,201 @@
+"""Slots of a stack: trial i, its files, and its part of the state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.errors import RequestError, nearest, one_line
+from research.parallel.programs import Programs
+from research.training.checkpoints import CorruptCheckpoint, Store
+from research.training.pending import StepMetrics
+from research.training.records import MetricsLog, finite, write_json
+from research.training.state import TrainState, is_key, stack, unstack
+from research.training.trial import Trial, record_failure, standing
+
+
+class Slot:
+    """One trial of a stack: its files, and how it stands.
+
+    Attributes:
+      index: its place in the stack.
+      status: None while it trains; else "finished", "diverged", "failed", or "paused" where it has come to `until`.
+      metrics: the latest of every split, {"validation/loss": ...}, for result.json; of training the loss alone.
+      scores: those of evaluations at the step `scored`.
+    """
+
+    def __init__(self, index: int, trial: Trial, until: int, note: Callable[[str], None]):
+        self.index = index
+        self.trial = trial
+        self.note = note
+        self.store = Store(trial.folder / "checkpoints", trial.experiment.checkpoints)
+        self.log: MetricsLog | None = None
+        self.status = standing(trial, until)
+        self.metrics: dict[str, float | None] = {}
+        self.scored, self.scores = -1, {}
+
+    @property
+    def active(self) -> bool:
+        return self.status is None
+
+    def open(self, step: int, *, evaluated_again: bool) -> None:
+        """Opens the files to go on from `step`, and removes what they hold of later steps."""
+        self.log = MetricsLog(self.trial.folder, resume_from=step, evaluated_again=evaluated_again)
+        for line in self.log.kept:
+            self._remember(line["split"], {name: x for name, x in line.items() if name not in ("step", "split")})
+        self.store.delete_after(step)
+
+    def follow(self, read: StepMetrics, due: Callable[[int], bool]) -> int | None:
+        """Writes the lines of training that are due; the step whose loss or gradient is not finite, or None."""
+        values = {name: x[:, self.index] for name, x in read.values.items()}
+        bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"]))
+        diverged = int(np.argmax(bad)) if bad.any() else None
+        for k in range(read.steps if diverged is None else diverged + 1):
+            step = read.start + k + 1
+            if due(step) or k == diverged:
+                line = {name: float(x[k]) for name, x in values.items()}
+                self.log.write(step, "train", line)
+                self._remember("train", line)
+        return None if diverged is None else read.start + diverged + 1
+
+    def score(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Writes the metrics of an evaluation."""
+        self.log.write(step, split, metrics)
+        self.log.flush()
+        self._remember(split, metrics)
+        kept = self.scores if self.scored == step else {}
+        self.scored, self.scores = step, kept | {f"{split}/{name}": finite(x) for name, x in metrics.items()}
+
+    def _remember(self, split: str, line: Mapping[str, float | None]) -> None:
+        line = {"loss": line["loss"]} if split == "train" else line
+        self.metrics |= {f"{split}/{name}": None if x is None else finite(x) for name, x in line.items()}
+
+    def save(self, step: int, state: TrainState, spent: Mapping[str, float]) -> None:
+        """Starts saving its own state, with the scores at this step."""
+        if step in self.store.steps():
+            return
+        scores = self.scores if self.scored == step else {}
+        best = self.trial.experiment.checkpoints.best
+        if best is not None and scores and best not in scores:
+            raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, scores)}")
+        self.store.save(step, state, scores, spent)
+
+    def restore_best(self, like: TrainState) -> TrainState:
+        """Its own state at the best evaluation."""
+        self.store.wait()
+        best = self.store.best_step()
+        if best is None:
+            raise RequestError(f"checkpoints.best={self.trial.experiment.checkpoints.best}: it was never finite")
+        return self.store.restore(best, like)
+
+    def guarded(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Runs what concerns only this trial, if it is active: an error fails it and leaves the others alone."""
+        if not self.active:
+            return None
+        try:
+            return action(*arguments, **named)
+        except Exception as error:  # of files, of Orbax, of a task's metrics
+            self.fail(error)
+            return None
+
+    def fail(self, error: Exception) -> None:
+        """Ends the trial as failed."""
+        with contextlib.suppress(OSError):
+            record_failure(self.trial.folder, error)
+        self.end("failed", error=one_line(error))
+
+    def end(self, status: str, **facts: Any) -> None:
+        """Closes the trial's files and writes result.json.  Where even that fails, the missing file says it."""
+        self.status = status
+        for close in (self.log.close if self.log else lambda: None, self.store.close):
+            try:
+                close()
+            except Exception as error:
+                self.status, facts["error"] = "failed", facts.get("error", one_line(error))
+        if self.status == "failed":
+            self.note(f"{self.trial.name}: failed: {facts['error']}")
+        with contextlib.suppress(OSError):
+            write_json(self.trial.folder / "result.json", {"status": self.status, "metrics": self.metrics, **facts})
+            if self.status != "failed":
+                (self.trial.folder / "error.txt").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the files of a trial that has not ended."""
+        self.log.close()
+        self.store.close()
+
+
+class Slots:
+    """Trials that go through one program together: a stack of them, or one without the axis of trials."""
+
+    def __init__(self, trials: Sequence[Trial], programs: Programs, until: int, note: Callable[[str], None]):
+        self.slots = [Slot(i, trial, until, note) for i, trial in enumerate(trials)]
+        self.programs = programs
+        self.note = note
+
+    @property
+    def active(self) -> list[Slot]:
+        """Those that still train."""
+        return [slot for slot in self.slots if slot.active]
+
+    def each(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        """Calls action(slot, ...) for each active one; an error fails that trial alone."""
+        for slot in self.active:
+            slot.guarded(action, slot, *arguments, **named)
+
+    def restore(self, state: TrainState) -> tuple[int, TrainState]:
+        """(step, state) of the latest checkpoint that reads back whole for every active trial; (0, state) if none."""
+        active, whole = self.active, self.programs.fetch(state)
+        like = self._part(whole, 0)
+        for step in sorted(set.intersection(*(set(slot.store.steps()) for slot in active)), reverse=True):
+            try:
+                parts = {slot.index: slot.store.restore(step, like) for slot in active}
+            except CorruptCheckpoint as error:
+                self.note(f"checkpoint unreadable, falling back to the one before it: {error}")
+            else:
+                return step, self.programs.place(self._joined(whole, parts))
+        for slot in active:
+            if slot.store.steps():
+                self.note(f"{slot.trial.name}: no checkpoint to continue from, starting at step 0")
+        return 0, state
+
+    def save(self, state: TrainState, step: int, spent: Mapping[str, float]) -> None:
+        """Starts saving the state of each active trial; `spent` is what it took to train up to here."""
+        for slot in self.active:  # all have the last checkpoint before one has the next
+            slot.guarded(slot.store.wait)
+        host = _host_copy(self.programs.fetch(state))
+        self.each(lambda slot: slot.save(step, self._part(host, slot.index), spent))
+
+    def best(self, state: TrainState) -> TrainState:
+        """The state with that of each active trial at its best evaluation."""
+        whole = self.programs.fetch(state)
+        parts = {}
+        for slot in self.active:
+            restored = slot.guarded(slot.restore_best, self._part(whole, slot.index))
+            parts |= {} if restored is None else {slot.index: restored}
+        return self.programs.place(self._joined(whole, parts))
+
+    def _part(self, state: TrainState, i: int) -> TrainState:
+        """The state of trial i."""
+        return state if self.programs.trials is None else unstack(state, i)
+
+    def _joined(self, state: TrainState, parts: Mapping[int, TrainState]) -> TrainState:
+        """The state with these parts of it, by trial, in place of its own."""
+        if self.programs.trials is None:
+            return parts.get(0, state)
+        return stack([parts.get(i) or self._part(state, i) for i in range(len(self.slots))])
+
+
+def _host_copy(state: TrainState) -> TrainState:
+    """A copy on the host, so that training, which reuses its buffers, does not change what is being saved."""
+    if jax.process_count() > 1:
+        return state  # every process writes its own shards; Orbax copies them before it returns
+
+    def copy(x: Any) -> Any:
+        return x if is_key(x) else np.array(x)
+
+    return jax.tree.map(copy, state.replace(rng=jax.random.clone(state.rng)))

@@ -1,0 +1,21 @@
+"""Progress as a person reads it."""
+
+import io
+
+import numpy as np
+import pytest
+
+from research.training.progress import TextProgress
+
+
+@pytest.mark.parametrize(("rate", "left"), [(50.0, ", 2.0 s left"), (1000.0, ""), (0.01, ", 2.8 h left"), (None, "")])
+def test_a_plain_line_says_how_long_it_takes_yet(rate, left):
+    stream = io.StringIO()
+    progress = TextProgress(stream)
+    progress.start(0, 200, ["a", "b"])
+    progress.update(100, np.array([0.5, 1.5]), rate)
+    line = stream.getvalue().strip()
+    assert line.startswith("a and 1 more: step 100/200, loss 1") and line.endswith(
+        left or ("steps/s" if rate else ", ")
+    )
+    assert ("left" in line) == bool(left)
