@@ -89,9 +89,8 @@ def show_plan(request: Request, stack: str) -> int:
             )
     Console(width=120).print(table)
     memory = f"{plan.device_memory() / 2**30:.1f} GiB on each of {jax.device_count()} {jax.devices()[0].device_kind}"
-    print(
-        f"{counted(len(prepared.experiments), 'trial')}, {counted(programs, 'program')}, about {duration(seconds)} of training here; {memory}"
-    )
+    trials = f"{counted(len(prepared.experiments), 'trial')}, {counted(programs, 'program')}"
+    print(f"{trials}, about {duration(seconds)} of training here; {memory}")
     return 0
 
 

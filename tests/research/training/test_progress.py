@@ -15,7 +15,5 @@ def test_a_plain_line_says_how_long_it_takes_yet(rate, left):
     progress.start(0, 200, ["a", "b"])
     progress.update(100, np.array([0.5, 1.5]), rate)
     line = stream.getvalue().strip()
-    assert line.startswith("a and 1 more: step 100/200, loss 1") and line.endswith(
-        left or ("steps/s" if rate else ", ")
-    )
+    assert line.startswith("a and 1 more: step 100/200, loss 1") and line.endswith(left or ("steps/s" if rate else "1"))
     assert ("left" in line) == bool(left)
