@@ -10,19 +10,34 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from research.config.hparams import concrete, hparam
+from research.config.inherited import describe_inherited
 from research.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule(abc.ABC):
-    """A multiple of the learning rate at every step."""
+    """A multiple of the learning rate at every step.
+
+    One of your own needs a `factor`:
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Halving(Schedule):
+    ...     def factor(self, step, total_steps):
+    ...         return 0.5 ** (4 * jnp.asarray(step) // total_steps)
+    >>> [float(Halving().factor(step, 100)) for step in (0, 25, 50, 99)]
+    [1.0, 0.5, 0.25, 0.125]
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        describe_inherited(cls)
 
     @abc.abstractmethod
     def factor(self, step: jax.Array | int, total_steps: int) -> jax.Array:
@@ -35,7 +50,11 @@ class Schedule(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class _Warmup(Schedule):
-    """A linear rise from 0 over `warmup_steps`, then a curve."""
+    """A linear rise from 0 over `warmup_steps`, then a curve.
+
+    Attributes:
+      warmup_steps: steps of the rise: the factor is 0 at step 0 and 1 at step `warmup_steps`.
+    """
 
     warmup_steps: int = 0
 
@@ -62,7 +81,11 @@ class _Warmup(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Constant(_Warmup):
-    """1, after the warm-up."""
+    """1, after the warm-up.
+
+    >>> [float(Constant(warmup_steps=10).factor(step, 100)) for step in (0, 5, 10, 99)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
 
     def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
         return jnp.ones_like(step, dtype=float)
@@ -70,7 +93,15 @@ class Constant(_Warmup):
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(_Warmup):
-    """Half a cosine from 1 down to `final` (Loshchilov & Hutter, 2017, without restarts)."""
+    """Half a cosine from 1 down to `final` (Loshchilov & Hutter, 2017, without restarts).
+
+    >>> schedule = Cosine(warmup_steps=10, final=0.1)
+    >>> [round(float(schedule.factor(step, 110)), 3) for step in (0, 5, 10, 60, 110)]
+    [0.0, 0.5, 1.0, 0.55, 0.1]
+
+    Attributes:
+      final: the factor at the end of training.
+    """
 
     final: float = hparam(0.0)
 
@@ -84,7 +115,14 @@ class Cosine(_Warmup):
 
 @dataclasses.dataclass(frozen=True)
 class Linear(_Warmup):
-    """A straight line from 1 down to `final`."""
+    """A straight line from 1 down to `final`.
+
+    >>> [round(float(Linear(final=0.2).factor(step, 100)), 3) for step in (0, 25, 50, 100)]
+    [1.0, 0.8, 0.6, 0.2]
+
+    Attributes:
+      final: the factor at the end of training.
+    """
 
     final: float = hparam(0.0)
 
@@ -98,7 +136,15 @@ class Linear(_Warmup):
 
 @dataclasses.dataclass(frozen=True)
 class Polynomial(_Warmup):
-    """final + (1 - final) (1 - progress)^power."""
+    """final + (1 - final) (1 - progress)^power, where progress goes from 0 after the warm-up to 1 at the end.
+
+    >>> [round(float(Polynomial(power=2.0).factor(step, 100)), 3) for step in (0, 50, 90, 100)]
+    [1.0, 0.25, 0.01, 0.0]
+
+    Attributes:
+      final: the factor at the end of training.
+      power: 1 is a straight line; higher falls earlier.
+    """
 
     final: float = hparam(0.0)
     power: float = hparam(2.0)
@@ -116,7 +162,13 @@ class Polynomial(_Warmup):
 class InverseSqrt(_Warmup):
     """sqrt(timescale / (timescale + steps since the warm-up)) (Vaswani et al., 2017).
 
-    `timescale` None is `warmup_steps`, as there, or 10 000 without warm-up.
+    >>> schedule = InverseSqrt(warmup_steps=100)
+    >>> [round(float(schedule.factor(step, 10_000)), 3) for step in (50, 100, 400, 10_000)]
+    [0.5, 1.0, 0.5, 0.1]
+
+    Attributes:
+      timescale: steps after the warm-up until the factor is sqrt(1/2); None is `warmup_steps`, as there, or 10,000
+        without warm-up.
     """
 
     timescale: int | None = None
@@ -135,7 +187,18 @@ class InverseSqrt(_Warmup):
 
 @dataclasses.dataclass(frozen=True)
 class Step(_Warmup):
-    """Multiplied by `decay` at every milestone, or `every` so many steps; both are counted from step 0."""
+    """Multiplied by `decay` at every milestone, or `every` so many steps; both are counted from step 0.
+
+    >>> [round(float(Step(milestones=(30, 60), decay=0.1).factor(step, 90)), 3) for step in (29, 30, 60)]
+    [1.0, 0.1, 0.01]
+    >>> [round(float(Step(every=30, decay=0.5).factor(step, 90)), 3) for step in (29, 30, 60)]
+    [1.0, 0.5, 0.25]
+
+    Attributes:
+      milestones: rising steps; empty where `every` is given.
+      every: steps from one fall to the next; None where `milestones` are given.
+      decay: the factor of each fall.
+    """
 
     milestones: tuple[int, ...] = ()
     every: int | None = None
@@ -165,7 +228,15 @@ class Step(_Warmup):
 
 @dataclasses.dataclass(frozen=True)
 class Exponential(_Warmup):
-    """decay^(steps since the warm-up / every): a factor of `decay` per `every` steps, smoothly."""
+    """decay^(steps since the warm-up / every): a factor of `decay` per `every` steps, smoothly.
+
+    >>> [round(float(Exponential(decay=0.25, every=100).factor(step, 200)), 3) for step in (0, 50, 100, 200)]
+    [1.0, 0.5, 0.25, 0.062]
+
+    Attributes:
+      decay: the factor over `every` steps.
+      every: steps.
+    """
 
     decay: float = hparam(0.99)
     every: int = 1
@@ -183,7 +254,14 @@ class Exponential(_Warmup):
 class WarmupStableDecay(_Warmup):
     """1 until the last `decay_steps`, then down to `final` (Hu et al., 2024).
 
-    `shape` is that of the way down; "sqrt" is 1 - sqrt(progress) (Hägele et al., 2024).
+    >>> schedule = WarmupStableDecay(warmup_steps=10, decay_steps=20)
+    >>> [round(float(schedule.factor(step, 100)), 3) for step in (5, 10, 80, 90, 100)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+
+    Attributes:
+      decay_steps: steps of the fall.
+      final: the factor at the end of training.
+      shape: of the fall; "sqrt" is 1 - sqrt(progress) (Hägele et al., 2024).
     """
 
     decay_steps: int = 0
@@ -210,7 +288,14 @@ class WarmupStableDecay(_Warmup):
 class OneCycle(Schedule):
     """Cosines from 1 / div_factor up to 1, then down to 1 / (div_factor final_div_factor) (Smith & Topin, 2018).
 
-    The peak is after the share `pct_start` of the steps, the lowest rate at the last one, as PyTorch counts them.
+    >>> schedule = OneCycle(pct_start=0.3)
+    >>> [round(float(schedule.factor(step, 100)), 3) for step in (0, 29, 64, 99)]
+    [0.04, 1.0, 0.5, 0.0]
+
+    Attributes:
+      pct_start: the share of the steps after which the peak is; the lowest rate is at the last step, as in PyTorch.
+      div_factor: the peak over the rate of the first step.
+      final_div_factor: the rate of the first step over that of the last.
     """
 
     pct_start: float = 0.3
@@ -238,7 +323,17 @@ class OneCycle(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class CosineRestarts(_Warmup):
-    """Cosines from 1 to `final`, the first `period` steps long, each `growth` times the one before (SGDR, 2017)."""
+    """Cosines from 1 to `final`, one after another (SGDR; Loshchilov & Hutter, 2017).
+
+    >>> schedule = CosineRestarts(period=100, growth=2)
+    >>> [round(float(schedule.factor(step, 700)), 3) for step in (0, 50, 100, 200, 300)]
+    [1.0, 0.5, 1.0, 0.5, 1.0]
+
+    Attributes:
+      period: steps of the first cosine.
+      growth: each cosine is so many times as long as the one before.
+      final: the factor at the end of each.
+    """
 
     period: int = 1000
     growth: int = 1

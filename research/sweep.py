@@ -79,17 +79,31 @@ def grid(path: str, *values: Any) -> Sweep:
 
 
 def seeds(number: int, first: int = 0) -> Sweep:
-    """The same with the seeds first, first + 1, ...: rows of the table average over them."""
+    """The same with the seeds first, first + 1, ...: rows of the table average over them.
+
+    >>> [variant.overrides for variant in seeds(3, first=10)]
+    [{'seed': 10}, {'seed': 11}, {'seed': 12}]
+    """
     return Sweep(tuple(Variant("", {"seed": seed}) for seed in range(first, first + number)))
 
 
 def repeats(sweep: Sweep) -> Sweep:
-    """The sweep's variants as repeats of one: rows of the table average over them and pair them, as they do seeds."""
+    """The sweep's variants as repeats of one: rows of the table average over them and pair them, as they do seeds.
+
+    >>> splits = repeats(grid("data.split_seed", 0, 1))
+    >>> [(v.name, v.repeat) for v in product(grid("model.depth", 2, 4), splits)]  # doctest: +NORMALIZE_WHITESPACE
+    [('depth=2', 'split_seed=0'), ('depth=2', 'split_seed=1'),
+     ('depth=4', 'split_seed=0'), ('depth=4', 'split_seed=1')]
+    """
     return Sweep(tuple(Variant("", variant.overrides, variant.name) for variant in sweep))
 
 
 def product(*sweeps: Sweep) -> Sweep:
-    """Every combination of a variant of each; the last sweep varies fastest."""
+    """Every combination of a variant of each; the last sweep varies fastest.
+
+    >>> [v.name for v in product(grid("model.depth", 2, 4), grid("model.width", 32, 64))]
+    ['depth=2,width=32', 'depth=2,width=64', 'depth=4,width=32', 'depth=4,width=64']
+    """
     combined = [Variant("", {})]
     for sweep in sweeps:
         combined = [_merged(a, b) for a in combined for b in sweep]
@@ -99,6 +113,9 @@ def product(*sweeps: Sweep) -> Sweep:
 
 def zipped(*sweeps: Sweep) -> Sweep:
     """The first variants of all together, the second ones, and so on.
+
+    >>> [v.name for v in zipped(grid("model.depth", 2, 4), grid("steps", 1000, 500))]
+    ['depth=2,steps=1000', 'depth=4,steps=500']
 
     Raises:
       RequestError: the sweeps differ in length.
@@ -115,13 +132,22 @@ def zipped(*sweeps: Sweep) -> Sweep:
 
 
 def chain(*sweeps: Sweep) -> Sweep:
-    """One sweep after another; the first baseline stands."""
+    """One sweep after another; the first baseline stands.
+
+    >>> [v.name for v in chain(grid("model.depth", 2), grid("model.width", 32, 64))]
+    ['depth=2', 'width=32', 'width=64']
+    """
     baselines = [sweep.baseline for sweep in sweeps if sweep.baseline]
     return Sweep(tuple(variant for sweep in sweeps for variant in sweep), baselines[0] if baselines else None)
 
 
 def ablation(baseline: Overrides, variants: Mapping[str, Overrides], *, name: str = "baseline") -> Sweep:
-    """A baseline, and named variants that each change it: their overrides come on top of its own."""
+    """A baseline, and named variants that each change it: their overrides come on top of its own.
+
+    >>> sweep = ablation({"steps": 500}, {"no dropout": {"model.dropout": 0.0}}, name="dropout")
+    >>> sweep.baseline, [(v.name, v.overrides) for v in sweep]
+    ('dropout', [('dropout', {'steps': 500}), ('no dropout', {'steps': 500, 'model.dropout': 0.0})])
+    """
     changed = [Variant(key, {**baseline, **overrides}) for key, overrides in variants.items()]
     return Sweep((Variant(name, dict(baseline)), *changed), name)
 
@@ -175,23 +201,23 @@ class Distribution:
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """Between two bounds, evenly."""
+    """Between two bounds, evenly: random(20, {"model.dropout": uniform(0.0, 0.5)})."""
     return _between("uniform", low, high)
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """Between two positive bounds, evenly in the logarithm: for learning rates and the like."""
+    """Between two positive bounds, evenly in the logarithm: {"optimizer.learning_rate": log_uniform(1e-4, 1e-1)}."""
     require(low > 0, f"log_uniform({low}, {high}): expected bounds above 0")
     return _between("log_uniform", low, high)
 
 
 def integers(low: int, high: int) -> Distribution:
-    """Whole numbers from low to high, both included."""
+    """Whole numbers from low to high, both included: {"model.depth": integers(1, 8)}."""
     return _between("integers", low, high)
 
 
 def choice(*values: Any) -> Distribution:
-    """One of the values."""
+    """One of the values: {"model.activation": choice("relu", "gelu")}."""
     require(len(values) > 0, "choice(): expected at least one value")
     return Distribution("choice", values)
 
@@ -203,6 +229,10 @@ def _between(kind: str, low: float, high: float) -> Distribution:
 
 def random(number: int, space: Mapping[str, Distribution], *, seed: int = 0) -> Sweep:
     """`number` variants with every field of `space` drawn anew; the same seed draws the same.
+
+    >>> sweep = random(8, {"optimizer.learning_rate": log_uniform(1e-4, 1e-1), "model.depth": integers(1, 4)}, seed=1)
+    >>> [v.name for v in sweep][:2], all(1e-4 <= v.overrides["optimizer.learning_rate"] <= 1e-1 for v in sweep)
+    (['random-0', 'random-1'], True)
 
     A field's draws depend on the seed and its path alone, so that adding a field leaves the others as they are.
     """
@@ -274,6 +304,13 @@ def trials(
     experiment: Experiment, sweep: Sweep | None = None, *, seeds: int | Sequence[int] | None = None, base: str = "base"
 ) -> list[TrialSpec]:
     """The trials of a sweep over an experiment, checked: variants first, seeds within them.
+
+    >>> experiment = Experiment(
+    ...     model=models.MLP(widths=(32,), classes=10), task=tasks.Classification(classes=10),
+    ...     data=data.Sklearn(name="digits"), optimizer=optimizers.AdamW(), steps=100, batch_size=32,
+    ... )
+    >>> [trial.name for trial in trials(experiment, grid("model.widths", (), (64, 64)), seeds=2)]
+    ['widths=empty-s0', 'widths=empty-s1', 'widths=64-64-s0', 'widths=64-64-s1']
 
     Args:
       experiment: an `Experiment`.

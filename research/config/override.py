@@ -134,6 +134,7 @@ def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
 def _hint_to_fields(hint: Any, path: str) -> str:
     for arm in arms(hint):
         if dataclasses.is_dataclass(arm):
+            _import_beside(arm)
             options = [cls.__name__ for cls in _subclasses(arm)]
             fields = [f"{path}.{name}" for name in field_types(arm)]
             return f" ({', '.join(options[:12])}), or one of its fields: {', '.join(fields[:6])}"
@@ -198,11 +199,11 @@ def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
 
 
 def _import_beside(base: type) -> None:
-    """Imports the library's modules beside that of `base`: a name is known whatever the experiment itself imports."""
+    """Imports the library's modules beside and below that of `base`: a name is known whatever has been imported."""
     package = base.__module__.rpartition(".")[0]
     if package.startswith("research."):
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            importlib.import_module(f"{package}.{module.name}")
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            importlib.import_module(module.name)
 
 
 def _default_of(name: str, base: type, path: str) -> Any:

@@ -106,6 +106,7 @@ def _find_class(name: str, sha256: str | None) -> type:
         raise RequestError(f"{module_name.removeprefix(FILE_PREFIX)} has changed since this record was written")
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        known = [key for key, x in vars(module).items() if isinstance(x, type) and dataclasses.is_dataclass(x)]
+        named = {key: getattr(module, key) for key in dir(module)}
+        known = [key for key, x in named.items() if isinstance(x, type) and dataclasses.is_dataclass(x)]
         raise RequestError(f"{module_name} has no dataclass {class_name!r}; {nearest(class_name, known)}")
     return cls

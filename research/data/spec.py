@@ -22,6 +22,7 @@ import numpy as np
 from etils import epath
 
 from research.config.checks import check_types
+from research.config.inherited import describe_inherited
 from research.data.source import Source, canonical, column, same_length, subset
 from research.data.split import count, hold_out, stratified_order
 from research.errors import RequestError, nearest, require
@@ -60,6 +61,10 @@ class Data(abc.ABC):
     train_examples: int | None = None
     storage: Storage = "auto"
     workers: int = 2
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        describe_inherited(cls)
 
     @abc.abstractmethod
     def read(self) -> Splits:

@@ -1,20 +1,56 @@
-"""Runs the `>>>` examples in docstrings of `research`."""
+"""The examples in docstrings give what they say; what a user starts from has one."""
 
+import dataclasses
 import doctest
 import importlib
-from pathlib import Path
+import inspect
+import pathlib
+import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 import research
+from research import optimizers, schedules, sweep
 
-ROOT = Path(research.__file__).parent
-MODULES = sorted(path for path in ROOT.rglob("*.py") if "    >>> " in path.read_text())
+ROOT = pathlib.Path(__file__).parent.parent.parent
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for top in ("research", "launch")
+    for path in sorted((ROOT / top).glob("**/*.py"))
+    if ">>> " in path.read_text()
+]
+KNOWN = {"jax": jax, "jnp": jnp, "np": np, "optax": optax}
+KNOWN |= {name: x for name, x in vars(schedules).items() if inspect.isclass(x)}
+KNOWN |= {name: getattr(research, name) for name in research.__all__}
+"""What examples take for imported, beside the names of their own module."""
+
+OPTIMIZERS = [getattr(optimizers, name) for name in optimizers.__all__]
+STARTS = [x for x in (*OPTIMIZERS, *vars(schedules).values()) if inspect.isclass(x) and x.__doc__]
+STARTS = [x for x in STARTS if issubclass(x, optimizers.Optimizer | schedules.Schedule) and x.__name__[0] != "_"]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_examples_give_what_they_show(path):
-    name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
-    results = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert results.attempted > 0
-    assert results.failed == 0
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_give_what_they_say(module):
+    own = importlib.import_module(module)
+    names = {name: x for name, x in KNOWN.items() if not hasattr(own, name)}
+    result = doctest.testmod(own, extraglobs=names, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("cls", STARTS, ids=lambda cls: cls.__name__)
+def test_every_optimizer_and_schedule_tells_its_fields_with_an_example(cls):
+    assert ">>> " in cls.__doc__ or cls is optimizers.Layerwise
+    told = inspect.getdoc(cls).partition("Attributes:\n")[2]
+    for field in dataclasses.fields(cls):
+        assert re.search(rf"^  (.*, )?{field.name}(, .*)?: ", told, re.MULTILINE), field.name
+
+
+@pytest.mark.parametrize(
+    "name", ["ablation", "chain", "grid", "product", "random", "repeats", "seeds", "trials", "zipped"]
+)
+def test_every_way_to_make_a_sweep_has_an_example(name):
+    assert ">>> " in getattr(sweep, name).__doc__

@@ -167,3 +167,19 @@ print(override(experiment(), {"augment": "RandAugment"}, parse=True).augment)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout.startswith("(RandAugment("), run.stderr
+
+
+def test_a_class_is_known_by_name_whatever_has_been_imported():
+    """In a process of its own, which has imported the base class alone."""
+    code = """
+import dataclasses
+from research import data, optimizers, override
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    source: data.Data = None
+    optimizer: optimizers.Optimizer = None
+changed = override(Holder(), {"source": "Recall", "optimizer": "Muon"}, parse=True)
+print(changed.source.distance, changed.optimizer.ns_steps)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert told.stdout.split() == ["32", "5"], told.stderr
