@@ -1,8 +1,13 @@
 from .checkpoints import Checkpoints as Checkpoints, CorruptCheckpoint as CorruptCheckpoint, Store as Store
-from .loop import Interrupted as Interrupted, Spent as Spent, train as train
+from .clock import Clock as Clock
+from .events import Every as Every, Save as Save
+from .loop import Interrupted as Interrupted, train as train
+from .pending import Call as Call, PendingMetrics as PendingMetrics, StepMetrics as StepMetrics
 from .progress import Progress as Progress, TextProgress as TextProgress
 from .records import MetricsLog as MetricsLog, read_json as read_json
+from .side_by_side import SideBySide as SideBySide
+from .slots import Slot as Slot, Slots as Slots
 from .state import TrainState as TrainState
 from .step import make_eval_step as make_eval_step, make_init as make_init, make_train_step as make_train_step
 from .transfer import initial_parameters as initial_parameters
-from .trial import Trial as Trial, TrialRecord as TrialRecord
+from .trial import Trial as Trial
