@@ -139,15 +139,13 @@ def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, jax.Shap
 def _laid_out(programs: Programs, batch: dict[str, jax.ShapeDtypeStruct]) -> Any:
     """The shapes of the state, each with its place on the devices."""
     import jax
-    import jax.numpy as jnp
 
-    from research.config.hparams import hparams
-    from research.training.step import make_init, make_train_step
+    from research.training.abstract import abstract_state
+    from research.training.step import make_train_step
 
     experiment = programs.experiment
-    values = {path: jnp.asarray(x, jnp.result_type(float)) for path, x in hparams(experiment).items()}
     with in_one_line("model, task and data do not fit together: "):
-        state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
+        state = abstract_state(experiment, batch)
         jax.eval_shape(make_train_step(experiment), state, batch)
     experiment.optimizer.check_paths(state.params)
 

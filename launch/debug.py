@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from launch.request import Request
 from launch.run import prepare
-from research.config.hparams import hparams
 from research.data.feed import take
+from research.training.abstract import hparam_arrays
 from research.training.step import make_init, make_train_step
 
 
@@ -26,9 +26,8 @@ def debug(request: Request) -> int:
     feeds = prepared.feeds[name]
     batch = take(feeds.train.resident, feeds.train.batches(experiment.seed, experiment.batch_size).largest())
     batch = {key: jnp.asarray(x) for key, x in batch.items()}
-    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
     print(f"{name}: one step of batch_size={experiment.batch_size}, not compiled", file=sys.stderr)
-    state = jax.jit(make_init(experiment))(jax.random.key(experiment.seed), batch, values)
+    state = jax.jit(make_init(experiment))(jax.random.key(experiment.seed), batch, hparam_arrays(experiment))
     try:
         with jax.disable_jit(), jax.debug_nans(True):
             _, metrics = make_train_step(experiment)(state, batch)

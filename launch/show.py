@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
@@ -15,13 +14,13 @@ from launch import plan
 from launch.request import Request
 from launch.run import Prepared, prepare
 from research import paths
-from research.config.hparams import hparams
 from research.config.serialization import stable_hash, to_json
 from research.data.feed import take
 from research.data.feeds import Feeds
 from research.experiment import Experiment
+from research.training.abstract import abstract_state
 from research.training.progress import counted, duration
-from research.training.step import make_init, make_train_step
+from research.training.step import make_train_step
 
 
 def show(request: Request) -> int:
@@ -61,8 +60,7 @@ def _abstract(experiment: Experiment, feeds: Feeds):
     batches = feeds.train.batches(experiment.seed, experiment.batch_size)
     batch = take(feeds.train.resident, batches.average())
     batches.close()
-    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
-    state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
+    state = abstract_state(experiment, batch)
     cost = jax.jit(make_train_step(experiment)).lower(state, batch).cost_analysis() or {}
     return state, cost.get("flops", float("nan"))
 

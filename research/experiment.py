@@ -39,7 +39,9 @@ class Experiment:
         normalises each micro-batch by itself).
       clip_norm: gradients are scaled down to this global L2 norm.
       ema_decay: keeps an exponential moving average of the model's variables, parameters and batch statistics, which
-        evaluation and inference then use; after `step` steps its decay is at most (1 + step) / (10 + step).
+        evaluation and inference then use.
+      ema_warmup: after `step` steps the average's decay is at most (1 + step) / (ema_warmup + step), so that it soon
+        forgets the initial values; 1 for `ema_decay` from the first step on.
       log_every: steps between lines of training metrics.
       eval_every: steps between evaluations on the validation split; None evaluates at the end only.
       eval_batch_size: examples per evaluation call; it changes no metric.
@@ -62,6 +64,7 @@ class Experiment:
     accumulation: int = 1
     clip_norm: float | None = hparam(None)
     ema_decay: float | None = hparam(None)
+    ema_warmup: float = 10.0
     log_every: int = 20
     eval_every: int | None = None
     eval_batch_size: int = 512
@@ -88,6 +91,8 @@ class Experiment:
             raise RequestError(f"clip_norm={self.clip_norm}: expected a number above 0, or none")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise RequestError(f"ema_decay={self.ema_decay}: expected 0 <= ema_decay < 1, or none")
+        if not 1 <= self.ema_warmup < float("inf"):
+            raise RequestError(f"ema_warmup={self.ema_warmup}: expected a number of at least 1")
         check_part("model", self.model)
         check_part("task", self.task)
         check_part("data", self.data)

@@ -45,9 +45,9 @@ def align(predictor: Predictor, sentence: str, translation: str | None = None) -
     task, columns = predictor.experiment.task, predictor.experiment.data.encode(sentence)
     columns = {name: x[:, : columns["source_mask"].sum()] for name, x in columns.items()}  # there is none of padding
     target = ended(task.tokenizer, translation, "translation")
-    inputs = task.init_inputs(columns | {task.target: target[None]})
+    inputs = task.inputs(columns | {task.target: target[None]})
     pattern = "*cross_attention*" if hasattr(predictor.model, "num_heads") else "*"
-    maps = attention_maps(predictor.model, predictor.variables, *inputs, pattern=pattern)
+    maps = attention_maps(predictor.model, predictor.variables, inputs, pattern=pattern)
     source_tokenizer = predictor.experiment.data.tokenizer
     return Alignment(
         _spelled(source_tokenizer, columns["source"][0]), _spelled(task.tokenizer, target), np.asarray(maps[:, 0])

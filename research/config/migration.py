@@ -40,6 +40,15 @@ MOVED_CLASSES: dict[tuple[str, str], tuple[str, str]] = {}
 The old module is named as `MOVED_MODULES` leaves it.
 """
 
+REMOVED_FIELDS = {
+    ("research.models.convnext_roadmap", "ConvNeXtRoadmap"): {"axis_name": None},
+    ("research.models.efficientnet", "EfficientNet"): {"axis_name": None},
+    ("research.models.mlp", "MLP"): {"axis_name": None},
+    ("research.models.resnet", "ResNet"): {"axis_name": None},
+    ("research.models.simple_cnn", "SimpleCNN"): {"axis_name": None},
+}
+"""{(module, class): {field that it no longer has: the value with which a record means the same without it}}."""
+
 
 def current_name(module: str, name: str) -> tuple[str, str]:
     """The module and name that a class has now, from those that a record gives."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from research.config.migration import current_name
+from research.config.migration import REMOVED_FIELDS, current_name
 from research.config.modules import FILE_PREFIX, file_hash, load_module
 from research.errors import RequestError, nearest
 
@@ -75,7 +75,12 @@ def from_json(record: Any) -> Any:
             f"{cls.__name__}({record['_description']}) lived in memory only: build the experiment again in Python"
         )
     renamed = getattr(cls, "renamed_fields", {})
-    given = {renamed.get(key, key): child for key, child in record.items() if not key.startswith("_")}
+    removed = REMOVED_FIELDS.get((cls.__module__, cls.__qualname__), {})
+    given = {
+        renamed.get(key, key): child
+        for key, child in record.items()
+        if not key.startswith("_") and not (key in removed and child == removed[key])
+    }
     names = [f.name for f in value_fields(cls)]
     for key in given:
         if key not in names:

@@ -175,14 +175,14 @@ class Feed:
 def evaluation_batches(
     feed: Feed | Source, batch_size: int, rows: slice = slice(None)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """What to feed so that `take` gives every example once, in the feed's `reading_order`; the last batch is padded
-    with weight 0."""
+    """What to feed so that `take` gives every example once, in the feed's `reading_order`, with its number in the
+    split as `example`, int32 [batch]; the last batch is padded with weight 0."""
     feed = feed if isinstance(feed, Feed) else make_feed(feed, "host")
     require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
     plan = InOrder(feed.examples, batch_size, feed.reading_order)
     with feed._batches(plan, rows) as batches:
         for step in range(len(plan)):
-            yield batches.fed(step)
+            yield batches.fed(step) | {"example": plan[step]["index"][rows]}
 
 
 def make_feed(
@@ -309,7 +309,8 @@ def _start(batch_at: _Read, step: int, workers: int):
 
 def _weighted(batch: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
     weight = batch.get("weight", np.ones(fed["index"].shape, np.float32))
-    return batch | {"weight": weight * fed["weight"] if "weight" in fed else weight}
+    numbers = {"example": fed["example"]} if "example" in fed else {}
+    return batch | numbers | {"weight": weight * fed["weight"] if "weight" in fed else weight}
 
 
 def _of_bucket(plan: Plan, bucket: int) -> dict[str, np.ndarray]:

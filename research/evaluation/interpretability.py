@@ -4,16 +4,18 @@
     from research.evaluation.interpretability import attention_maps, feature_maps, saliency
 
     predictor = load("runs/fashion_mnist_cnn/base")
-    inside = predictor.model, predictor.variables, *predictor.inputs(images)
+    inside = predictor.model, predictor.variables, predictor.inputs(images)
     feature_maps(*inside)["stage0_block0"]        [batch, height, width, channels]
     saliency(*inside, samples=16)                 [batch, height, width]
 
-Pure functions of (model, variables, the model's inputs) that return arrays; they work on any Linen model, trained here
-or read by `load_pretrained`.  `python -m launch report RUN --inside` draws them.
+Pure functions of (model, variables, inputs) that return arrays; they work on any Linen model, trained here or read by
+`load_pretrained`.  `inputs` is one array, or the model's arguments by name, masks included: {"x": ..., "mask": ...}.
+`python -m launch report RUN --inside` draws them.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,9 +27,12 @@ from flax.linen.module import InterceptorContext
 
 from research import paths
 from research.errors import RequestError, nearest, require
+from research.models.model import arguments
+
+Inputs = jax.Array | Mapping[str, Any]
 
 
-def activations(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Array) -> dict[str, jax.Array]:
+def activations(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) -> dict[str, jax.Array]:
     """What every submodule returns and every value that the model sows, by path, in the order of computation.
 
     `stage0_block1/conv0` is what that module returned (the second call of one has the path `…[1]`), and a sown value
@@ -36,7 +41,7 @@ def activations(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Arr
     names: list[str] = []
 
     def run(variables: Any, inputs: Any) -> list[jax.Array]:
-        _, seen = model.apply(variables, *inputs, capture_intermediates=True, mutable=["intermediates"])
+        _, seen = _apply(model, variables, inputs, capture_intermediates=True, mutable=["intermediates"])
         found = {path: x for path, x in _walk(seen["intermediates"]) if isinstance(x, jax.Array)}
         names.extend(found)
         return list(found.values())
@@ -50,6 +55,12 @@ def activations(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Arr
     return {path: found[path] for path in sorted(order, key=when.__getitem__)}
 
 
+def _apply(model: nn.Module, variables: Any, inputs: Inputs, **options: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model.apply(variables, **arguments(model, inputs), **options)
+    return model.apply(variables, inputs, **options)
+
+
 def _walk(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         path = above if name == "__call__" else f"{above}/{name}" if above else name
@@ -59,13 +70,13 @@ def _walk(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
             yield from ((f"{path}[{i}]" if i else path, x) for i, x in enumerate(value))
 
 
-def feature_maps(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Array) -> dict[str, jax.Array]:
+def feature_maps(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) -> dict[str, jax.Array]:
     """The activations that are maps, [batch, height, width, channels], by path, in the order of computation."""
-    found = {path: x for path, x in activations(model, variables, *inputs).items() if x.ndim == 4}
+    found = {path: x for path, x in activations(model, variables, inputs).items() if x.ndim == 4}
     return {path: x for path, x in found.items() if not path.endswith("attention_weights")}
 
 
-def filters(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Array, path: str | None = None) -> jax.Array:
+def filters(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs, *, path: str | None = None) -> jax.Array:
     """The kernels of a convolution, [filters, height, width, channels]: what each looks for.
 
     Args:
@@ -74,14 +85,14 @@ def filters(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Array, 
     Raises:
       RequestError: there is none, or none of this path.
     """
-    kernels = convolution_kernels(model, variables, *inputs)
+    kernels = convolution_kernels(model, variables, inputs)
     require(bool(kernels), f"{type(model).__name__} has no convolution, and so no filters")
     path = next(iter(kernels)) if path is None else path
     require(path in kernels, f"path={path!r}: no convolution there; {nearest(path, kernels)}")
     return jnp.moveaxis(kernels[path], -1, 0)
 
 
-def convolution_kernels(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Array) -> dict[str, jax.Array]:
+def convolution_kernels(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) -> dict[str, jax.Array]:
     """The kernel [height, width, channels, filters] of every convolution by path, in the order of computation."""
     found: dict[str, None] = {}
 
@@ -92,7 +103,7 @@ def convolution_kernels(model: nn.Module, variables: Mapping[str, Any], *inputs:
         return out
 
     with nn.intercept_methods(note):
-        jax.eval_shape(model.apply, dict(variables), *inputs)
+        jax.eval_shape(functools.partial(_apply, model), dict(variables), inputs)
     params = paths.flatten(variables["params"])
     return {path.removesuffix("/kernel"): params[path] for path in found if path in params and params[path].ndim == 4}
 
@@ -100,7 +111,7 @@ def convolution_kernels(model: nn.Module, variables: Mapping[str, Any], *inputs:
 def saliency(
     model: nn.Module,
     variables: Mapping[str, Any],
-    x: jax.Array,
+    inputs: Inputs,
     labels: jax.Array | None = None,
     *,
     samples: int = 0,
@@ -110,7 +121,7 @@ def saliency(
     """How much each pixel moves a class's logit: |∂ logit / ∂ x|, the largest over channels (Simonyan et al., 2014).
 
     Args:
-      x: images [batch, height, width, channels], as the model sees them.
+      inputs: images [batch, height, width, channels] as the model sees them; of several arguments, the first.
       labels: the class to ask about, int [batch]; None is the one predicted.
       samples: images with noise to average the gradients of (SmoothGrad, Smilkov et al., 2017); 0 asks x alone.
       noise: standard deviation of that noise, as a share of an image's largest value less its smallest.
@@ -120,21 +131,27 @@ def saliency(
       [batch, height, width], not negative.
 
     Raises:
-      RequestError: `x` is no images, or `labels` are not a class of the model for each.
+      RequestError: `inputs` are no images, or `labels` are not a class of the model for each.
     """
+    named = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
+    name, x = next(iter(named.items()))
     require(x.ndim == 4, f"x has shape {list(x.shape)}: expected images [batch, height, width, channels]")
     x = jnp.asarray(x, jnp.float32)
+
+    def logits(x: jax.Array) -> jax.Array:
+        return _apply(model, dict(variables), named | {name: x} if name else x)
+
     if labels is not None:
-        _check_labels(labels, len(x), jax.eval_shape(model.apply, dict(variables), x).shape[-1])
+        _check_labels(labels, len(x), jax.eval_shape(logits, x).shape[-1])
         labels = jnp.asarray(labels)
 
     def of_class(x: jax.Array, labels: jax.Array) -> jax.Array:
         # Images do not see one another in evaluation, so the gradient of the sum is that of each.
-        return jnp.take_along_axis(model.apply(dict(variables), x), labels[:, None], axis=-1).sum()
+        return jnp.take_along_axis(logits(x), labels[:, None], axis=-1).sum()
 
     @jax.jit
     def run(x: jax.Array, labels: jax.Array | None) -> jax.Array:
-        labels = model.apply(dict(variables), x).argmax(-1) if labels is None else labels
+        labels = logits(x).argmax(-1) if labels is None else labels
         if samples == 0:
             return jax.grad(of_class)(x, labels)
         std = noise * (x.max((1, 2, 3), keepdims=True) - x.min((1, 2, 3), keepdims=True))
@@ -156,7 +173,7 @@ def _check_labels(labels: Any, batch: int, classes: int) -> None:
     require(good, f"labels={given.tolist()!r:.80}: expected {batch}, one per image, each from 0 to {classes - 1}")
 
 
-def attention_maps(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.Array, pattern: str = "*") -> jax.Array:
+def attention_maps(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs, *, pattern: str = "*") -> jax.Array:
     """The attention weights of every layer, [layer, batch, head, query, key]; each row of keys sums to 1.
 
     Args:
@@ -167,7 +184,7 @@ def attention_maps(model: nn.Module, variables: Mapping[str, Any], *inputs: jax.
     """
     found = [
         (path, x if x.ndim == 5 else x[None])
-        for path, x in activations(model, variables, *inputs).items()
+        for path, x in activations(model, variables, inputs).items()
         if path.endswith("attention_weights") and paths.matches(path, pattern)
     ]
     require(bool(found), f"pattern={pattern!r}: no layer of {type(model).__name__} attends there")

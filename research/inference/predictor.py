@@ -23,8 +23,11 @@ from research.data.transforms import preprocess
 from research.errors import RequestError, TooLong, nearest
 from research.experiment import Experiment
 from research.inference.text import TextModel, from_pretrained
+from research.models.model import arguments
+from research.tasks.randomness import example_keys
 from research.training.checkpoints import CorruptCheckpoint, Store
 from research.training.records import read_json
+from research.training.step import bound_apply
 
 
 def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
@@ -116,10 +119,11 @@ class Predictor:
         self.experiment = experiment
         self.variables = jax.device_put(dict(variables))
 
-    def predict(self, raw: Any) -> dict[str, np.ndarray]:
+    def predict(self, raw: Any, *, seed: int = 0) -> dict[str, np.ndarray]:
         """What the task predicts for each example, in NumPy.
 
         Args:
+          seed: of the examples' keys, for a task that draws; an example's key also depends on its number.
           raw: one array [example, ...] of the task's input, a dict of columns, or what the experiment's data encodes
             (rows of a table, paths of images).
         """
@@ -130,7 +134,8 @@ class Predictor:
         for start in range(0, count, size):
             # The last part is padded to the size of the others, so that there is one program.
             rows = np.arange(start, start + size) % count
-            parts.append(jax.device_get(self._predict(self.variables, {k: x[rows] for k, x in columns.items()})))
+            part = {name: x[rows] for name, x in columns.items()} | {"example": rows.astype(np.int32)}
+            parts.append(jax.device_get(self._predict(self.variables, part, np.uint32(seed))))
         return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
     def generate(self, prompt: str | Sequence[str], **options: Any) -> str | list[Any]:
@@ -196,13 +201,19 @@ class Predictor:
 
     @property
     def model(self) -> nn.Module:
-        """The Linen module; `model.apply(predictor.variables, *predictor.inputs(raw))` runs it."""
+        """The Linen module; `model.apply(predictor.variables, **predictor.inputs(raw))` runs it."""
         return self.experiment.model
 
-    def inputs(self, raw: Any) -> tuple[jax.Array, ...]:
-        """The model's arguments for what `predict` takes: encoded and preprocessed."""
-        batch = preprocess(self.experiment.preprocess, self._columns(raw), partial=True)
-        return tuple(jax.tree.map(jnp.asarray, self.experiment.task.init_inputs(batch)))
+    def inputs(self, raw: Any) -> dict[str, jax.Array]:
+        """The model's arguments by name for what `predict` takes: encoded and preprocessed, masks included."""
+        return self.inputs_of(self._columns(raw))
+
+    def inputs_of(self, columns: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """The same for columns [example, ...] as the data set holds them."""
+        numbers = jnp.arange(len(next(iter(columns.values()))))
+        batch = {**columns, "key": example_keys(jax.random.key(0), numbers)}
+        batch = preprocess(self.experiment.preprocess, batch, partial=True)
+        return jax.tree.map(jnp.asarray, arguments(self.model, self.experiment.task.inputs(batch)))
 
     def _columns(self, raw: Any) -> dict[str, np.ndarray]:
         """What the user brought, as columns [example, ...] of the task."""
@@ -222,8 +233,9 @@ class Predictor:
         experiment = self.experiment
 
         @jax.jit
-        def predict(variables: Any, columns: Any) -> dict[str, jax.Array]:
-            batch = preprocess(experiment.preprocess, columns, partial=True)
-            return experiment.task.predict(functools.partial(experiment.model.apply, variables), batch)
+        def predict(variables: Any, columns: Any, seed: jax.Array) -> dict[str, jax.Array]:
+            batch = {**columns, "key": example_keys(jax.random.key(seed), columns["example"])}
+            batch = preprocess(experiment.preprocess, batch, partial=True)
+            return experiment.task.predict(bound_apply(experiment.model, variables), batch)
 
         return predict

@@ -1,4 +1,4 @@
-"""Normalisation with this house's conventions: one constructor each, epsilon and momentum in view."""
+"""Normalisation layers: one constructor each, with epsilon and momentum in view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from research.layers.dtypes import param_dtype
 def batch_norm(
     train: bool,
     *,
-    axis_name: str | None,
     dtype: str,
     momentum: float = 0.9,
     epsilon: float = 1e-5,
@@ -25,12 +24,11 @@ def batch_norm(
     """Batch normalisation over every axis but the last (Ioffe & Szegedy, 2015).
 
     `momentum` is the share of the old running statistic that is kept (PyTorch's 0.1 is 0.9 here); the running variance
-    is the biased one.  `axis_name` is the mapped axis to average over, None where the program sees the whole batch.
+    is the biased one.  An enclosing `research.layers.surroundings` tells it the mapped axis, and whether it is frozen.
     """
     return BatchNorm(
         use_running_average=not train,
         use_fast_variance=False,
-        axis_name=axis_name if train else None,
         momentum=momentum,
         epsilon=epsilon,
         dtype=dtype,

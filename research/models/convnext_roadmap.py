@@ -47,7 +47,6 @@ class ConvNeXtRoadmap(Model):
       downsampling: in the first block of a stage (and a 1×1 convolution on its shortcut), or by a layer of its own.
       layer_scale: initial factor on every block's branch, learned per channel; None: there is none.
       drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
-      axis_name: mapped axis over which batch norm averages.
     """
 
     depths: tuple[int, ...] = (3, 4, 6, 3)
@@ -69,7 +68,6 @@ class ConvNeXtRoadmap(Model):
     layer_scale: float | None = None
     drop_path: float = 0.0
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     def check(self) -> None:
         super().check()
@@ -171,7 +169,7 @@ class Block(nn.Module):
 def normalization(spec: Fields, train: bool, name: str) -> nn.Module:
     """The layer that `spec.norm` names, with the epsilon of ResNet or of ConvNeXt."""
     if spec.norm == "batch":
-        return batch_norm(train, axis_name=spec.axis_name, dtype=spec.dtype, name=name)
+        return batch_norm(train, dtype=spec.dtype, name=name)
     return layer_norm(dtype=spec.dtype, epsilon=1e-6, name=name)
 
 

@@ -71,7 +71,6 @@ class EfficientNet(Model):
       pool: what the head sees of each channel.
       momentum: share of the old running statistic that batch norm keeps.
       expand_momentum: the same for the norm after the expansion; None is `momentum`.
-      axis_name: mapped axis over which batch norm averages.
     """
 
     width: float = 1.0
@@ -94,7 +93,6 @@ class EfficientNet(Model):
     expand_momentum: float | None = None
     epsilon: float = 1e-3
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     def check(self) -> None:
         super().check()
@@ -219,9 +217,7 @@ def normalization(
 ) -> nn.BatchNorm:
     """Batch norm as `spec` has it, `momentum` changed where it is given."""
     momentum = spec.momentum if momentum is None else momentum
-    return batch_norm(
-        train, axis_name=spec.axis_name, dtype=spec.dtype, momentum=momentum, epsilon=spec.epsilon, name=name
-    )
+    return batch_norm(train, dtype=spec.dtype, momentum=momentum, epsilon=spec.epsilon, name=name)
 
 
 def strided_conv(

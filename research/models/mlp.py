@@ -24,7 +24,6 @@ class MLP(Model):
     Attributes:
       widths: features of each hidden layer; () is a linear model.
       classes: outputs: the classes of a classifier, 1 for a regression on one number.
-      axis_name: mapped axis over which batch norm averages; set where the step is pmapped.
     """
 
     widths: tuple[int, ...]
@@ -34,7 +33,6 @@ class MLP(Model):
     norm: Literal["none", "batch", "layer"] = "none"
     residual: bool = False
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     def check(self) -> None:
         super().check()
@@ -48,7 +46,7 @@ class MLP(Model):
         for width in self.widths:
             y = dense(width, dtype=self.dtype)(x)
             if self.norm == "batch":
-                y = batch_norm(train, axis_name=self.axis_name, dtype=self.dtype)(y)
+                y = batch_norm(train, dtype=self.dtype)(y)
             elif self.norm == "layer":
                 y = layer_norm(dtype=self.dtype)(y)
             y = activation(self.activation)(y)

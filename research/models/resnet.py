@@ -47,7 +47,6 @@ class ResNet(Model):
       dropout: rate before the head.
       zero_init: each block starts as the identity: the last scale in it is 0 (Goyal et al., 2017).
       momentum: share of the old running statistic that batch norm keeps.
-      axis_name: mapped axis over which batch norm averages.
     """
 
     depths: tuple[int, ...] = (2, 2, 2, 2)
@@ -69,7 +68,6 @@ class ResNet(Model):
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     def check(self) -> None:
         super().check()
@@ -180,7 +178,7 @@ def normalization(
     scale_init = nn.initializers.zeros if zero else nn.initializers.ones
     kwargs = {"epsilon": spec.epsilon, "dtype": spec.dtype, "scale_init": scale_init, "name": name}
     if spec.norm == "batch":
-        return batch_norm(train, axis_name=spec.axis_name, momentum=spec.momentum, **kwargs)
+        return batch_norm(train, momentum=spec.momentum, **kwargs)
     if spec.norm == "group":  # 32 groups (Wu & He, 2018), or as many as divide narrower maps
         return lambda x: nn.GroupNorm(math.gcd(32, x.shape[-1]), param_dtype=param_dtype(spec.dtype), **kwargs)(x)
     return lambda x: x

@@ -29,7 +29,6 @@ class SimpleCNN(Model):
       readout: what the dense layers see: every pixel of every channel, or each channel's mean.
       norm: what follows each convolution.
       dropout: rate before each dense layer.
-      axis_name: mapped axis over which batch norm averages.
     """
 
     classes: int = 10
@@ -42,7 +41,6 @@ class SimpleCNN(Model):
     norm: Literal["none", "batch"] = "none"
     dropout: float = 0.0
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     def check(self) -> None:
         super().check()
@@ -59,7 +57,7 @@ class SimpleCNN(Model):
             use_bias = self.norm == "none"
             x = conv(channels, self.kernel_size, stride=stride, use_bias=use_bias, dtype=self.dtype, name=f"conv{i}")(x)
             if self.norm == "batch":
-                x = batch_norm(train, axis_name=self.axis_name, dtype=self.dtype, name=f"norm{i}")(x)
+                x = batch_norm(train, dtype=self.dtype, name=f"norm{i}")(x)
             x = act(x)
             self.sow("intermediates", f"conv{i}_out", x)
             if self.pool == "max":

@@ -89,7 +89,7 @@ def export_pretrained(
 
 
 _NOT_IN_CONFIGS = frozenset(
-    ("parent", "name", "dtype", "kernel", "scan_layers", "remat", "axis_name", "zero_init", "dropout", "drop_path",
+    ("parent", "name", "dtype", "kernel", "scan_layers", "remat", "zero_init", "dropout", "drop_path",
      "attention_dropout", "drop_connect", "stochastic_depth", "momentum", "expand_momentum")
 )  # fmt: skip
 """Fields of which a trained model's outputs do not depend."""

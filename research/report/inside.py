@@ -70,21 +70,20 @@ def _chosen(run: Run, table: Table) -> Trial:
 
 
 def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
-    from research.data.transforms import preprocess
     from research.evaluation import interpretability
     from research.inference import load
 
     predictor = load(run.folder, trial=trial.name)
-    task = predictor.experiment.task
     batch, images, split = _examples(predictor.experiment)
-    inputs = task.init_inputs(preprocess(predictor.experiment.preprocess, batch, partial=True))
-    require(len(inputs) == 1 and inputs[0].ndim == 4, "its model sees no images")
-    inside = (predictor.model, predictor.variables, np.asarray(inputs[0]))
-    labels = np.asarray(predictor.model.apply(predictor.variables, *inputs)).argmax(-1)
+    inputs = predictor.inputs_of(batch)
+    seen = next(iter(inputs.values()))
+    require(seen.ndim == 4, "its model sees no images")
+    inside = (predictor.model, predictor.variables, inputs)
+    labels = np.asarray(predictor.model.apply(predictor.variables, **inputs)).argmax(-1)
     names = _class_names(predictor.experiment.data, labels)
 
-    if inputs[0].shape[1:3] != images.shape[1:3]:  # cropped or resized on the way: what the model saw
-        images = _stretched(np.asarray(inputs[0]))
+    if seen.shape[1:3] != images.shape[1:3]:  # cropped or resized on the way: what the model saw
+        images = _stretched(np.asarray(seen))
 
     drawn: list[Drawn] = []
     kernels = interpretability.convolution_kernels(*inside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from research.data.labels import is_soft, probabilities
 from research.data.source import Source, where
 from research.errors import RequestError
 from research.metrics.ranking import rank
-from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
+from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns, weighted, whole_column
 from research.tasks.views import views
 
 
@@ -39,6 +39,10 @@ class Classification(Task):
       top_k: further accuracies to report, such as (5,).
       calibration_bins: equal bins of confidence for the expected calibration error (Guo et al., 2017).
     """
+
+    better: ClassVar[Mapping[str, Direction]] = {
+        "loss": "min", "accuracy": "max", "top_*_accuracy": "max", "calibration_error": "min",
+    }  # fmt: skip
 
     classes: int
     input: str = "image"
@@ -75,6 +79,12 @@ class Classification(Task):
         if labels.dtype.kind == "f":
             self._check_probabilities(labels, source, split)
             return
+        if labels.ndim != 1:
+            raise RequestError(
+                f"{split} split: {self.label} is {labels.dtype} {list(labels.shape[1:])} per example; expected one"
+                + (" (drop the last axis)" if labels.shape[1:] == (1,) else "")
+                + (" (for classes one-hot, floats, or the argmax)" if labels.shape[1:] == (self.classes,) else "")
+            )
         outside = np.flatnonzero((labels < 0) | (labels >= self.classes))
         if outside.size:
             i = int(outside[0])
@@ -97,14 +107,15 @@ class Classification(Task):
                 f"{labels[i].sum():g}), as in {bad.size} of {len(labels)} examples"
             )
 
-    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
-        return (batch[self.input],)
+    def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        if self.length is None:
+            return {"x": batch[self.input]}
+        mask = batch[self.length][:, None] > jnp.arange(batch[self.input].shape[1])
+        return {"x": batch[self.input], "mask": mask}
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
         """[batch, classes], in float32 or wider."""
-        if self.length is not None:
-            kwargs["mask"] = batch[self.length][:, None] > jnp.arange(batch[self.input].shape[1])
-        logits = apply(*self.init_inputs(batch), **kwargs)
+        logits = apply(**self.inputs(batch), **kwargs)
         if self.token is not None:
             if logits.ndim != 3 or not -logits.shape[1] <= self.token < logits.shape[1]:
                 raise RequestError(
@@ -132,15 +143,13 @@ class Classification(Task):
             for share, view in views(images, mirrored=self.mirrored, moved=self.moved)
         )
 
-    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
-        logits = self._logits(apply, batch, train=True, rngs=rngs)
+    def loss(self, apply: Apply, batch: Batch) -> Terms:
+        logits = self._logits(apply, batch, train=True)
         labels = probabilities(batch[self.label], self.classes).astype(logits.dtype)
         # Of a mixed label, the share that the guess has in it.
         correct = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
-        losses = self._losses(logits, labels)
         weight = batch["weight"]
-        total = weight.sum()
-        return {"loss": ((losses * weight).sum(), total), "accuracy": ((correct * weight).sum(), total)}
+        return {"loss": weighted(self._losses(logits, labels), weight), "accuracy": weighted(correct, weight)}
 
     def _losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """The objective of each example, [batch], from probabilities [batch, classes]."""

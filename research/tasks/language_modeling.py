@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from research.data.source import Source, chunks, column
 from research.data.sources.text import predicted
 from research.errors import RequestError
 from research.metrics.ranking import is_first
-from research.tasks.task import Apply, Batch, Task, Terms, require_columns
+from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,10 @@ class LanguageModeling(Task):
     Attributes:
       vocab_size: of the model; at least the tokenizer's.
     """
+
+    better: ClassVar[Mapping[str, Direction]] = {
+        "loss": "min", "perplexity": "min", "accuracy": "max", "bits_per_character": "min", "bits_per_byte": "min",
+    }  # fmt: skip
 
     vocab_size: int
 
@@ -54,19 +58,18 @@ class LanguageModeling(Task):
                         f"{self.vocab_size - 1} (task.vocab_size={self.vocab_size})"
                     )
 
-    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
-        return (batch[self.input].astype(jnp.int32),)
+    def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        given = {"tokens": batch[self.input].astype(jnp.int32)}
+        return given | {"segments": batch["segments"]} if "segments" in batch else given
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
-        """[batch, length, vocab_size] of what follows each token."""
-        if "segments" in batch:
-            kwargs["segments"] = batch["segments"]
-        logits = apply(*self.init_inputs(batch), **kwargs)
+        """[batch, length, vocab_size] of what follows each token, in float32 or wider."""
+        logits = apply(**self.inputs(batch), **kwargs)
         if logits.shape[-1] != self.vocab_size:
             raise RequestError(
                 f"task.vocab_size={self.vocab_size}: the model gives {logits.shape[-1]} logits; make them equal"
             )
-        return logits
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _nats(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Of each target the cross-entropy, 0 where it does not count, and whether it does: [batch, length]."""
@@ -74,8 +77,8 @@ class LanguageModeling(Task):
         targets = batch[self.target].astype(jnp.int32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets) * counted, counted
 
-    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
-        nats, counted = self._nats(self._logits(apply, batch, train=True, rngs=rngs), batch)
+    def loss(self, apply: Apply, batch: Batch) -> Terms:
+        nats, counted = self._nats(self._logits(apply, batch, train=True), batch)
         weight = batch["weight"][:, None]
         return {"loss": ((nats * weight).sum(), (counted * weight).sum())}
 
@@ -109,7 +112,7 @@ class LanguageModeling(Task):
           `token` [batch], the likeliest next one; `log_probability` [batch, vocab_size] of every next one;
           `log_likelihood` [batch] of the text, in nats: the sum over its tokens after the first.
         """
-        (tokens,) = self.init_inputs(batch)
+        tokens = batch[self.input].astype(jnp.int32)
         log_probs = jax.nn.log_softmax(self._logits(apply, batch, train=False))
         own = jnp.take_along_axis(log_probs[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
         length = batch.get("length", jnp.full(len(tokens), tokens.shape[1]))

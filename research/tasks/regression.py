@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import optax
 from research.config.hparams import hparam
 from research.data.source import Source
 from research.errors import RequestError
-from research.tasks.task import Apply, Batch, Task, Terms, require_columns, whole_column
+from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns, weighted, whole_column
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,10 @@ class Regression(Task):
       input, target: the batch's columns; targets are float32 [batch] or [batch, outputs].
       objective: "mse", "mae", or "huber": quadratic up to `huber_delta` standard deviations, linear beyond.
     """
+
+    better: ClassVar[Mapping[str, Direction]] = {
+        "loss": "min", "mse": "min", "rmse": "min", "mae": "min", "r2": "max",
+    }  # fmt: skip
 
     input: str = "features"
     target: str = "target"
@@ -54,15 +58,15 @@ class Regression(Task):
             scale=float(targets.std() or 1.0) if self.scale is None else self.scale,
         )
 
-    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
-        return (batch[self.input],)
+    def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"x": batch[self.input]}
 
     def _scaled(self, batch: Batch, like: jax.Array) -> jax.Array:
         target = batch[self.target].reshape(like.shape).astype(like.dtype)
         return (target - self.shift) / self.scale
 
-    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
-        outputs = apply(*self.init_inputs(batch), train=True, rngs=rngs)
+    def loss(self, apply: Apply, batch: Batch) -> Terms:
+        outputs = apply(**self.inputs(batch), train=True)
         outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         error = outputs - self._scaled(batch, outputs)
         losses = {
@@ -71,7 +75,7 @@ class Regression(Task):
             "huber": lambda: optax.huber_loss(error, delta=self.huber_delta),
         }[self.objective]()
         weight = batch["weight"]
-        return {"loss": ((losses.reshape(len(weight), -1).mean(-1) * weight).sum(), weight.sum())}
+        return {"loss": weighted(losses.reshape(len(weight), -1).mean(-1), weight)}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         predicted = self.predict(apply, batch)["target"]
@@ -91,6 +95,6 @@ class Regression(Task):
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """{"target": [batch, outputs]} in the target's own units."""
-        outputs = apply(*self.init_inputs(batch), train=False)
+        outputs = apply(**self.inputs(batch), train=False)
         outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         return {"target": outputs * self.scale + self.shift}

@@ -24,7 +24,7 @@ from research.decoding.generation import Beam, EarlyStopping, Generation, Greedy
 from research.errors import require
 from research.layers.positions import segment_positions
 from research.metrics.ranking import is_first
-from research.tasks.task import Apply, Batch, Task, Terms, require_columns
+from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns, weighted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,8 @@ class SequenceToSequence(Texts):
         one, which holds the start too.
     """
 
+    better: ClassVar[Mapping[str, Direction]] = {"loss": "min", "perplexity": "min", "token_accuracy": "max"}
+
     label_smoothing: float = hparam(0.0)
     beams: int = 1
     length_penalty: float = 1.0
@@ -127,14 +129,17 @@ class SequenceToSequence(Texts):
     def _beam(self) -> Beam:
         return Beam(self.beams, self.length_penalty, self.early_stopping)
 
-    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
-        """(input, its mask, the target shifted right: what the model has seen when it predicts each token)."""
+    def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        """The input with its mask, `target` shifted right (what the model has seen when it predicts each token), and,
+        where pairs share a row, the number of each token's pair."""
         target = batch[self.target].astype(jnp.int32)
         start = jnp.full((len(target), 1), self._token(BOS), jnp.int32)
         before = jnp.concatenate([start, target[:, :-1]], axis=1)
-        if segments := self._segments(batch):
+        segments = self._segments(batch)
+        if segments:
             before = jnp.where(segment_positions(segments["segments"]) == 0, start, before)
-        return (*self._input(batch), before)
+        source, mask = self._input(batch)
+        return {self.input: source, f"{self.input}_mask": mask, "target": before, **segments}
 
     def _segments(self, batch: Batch) -> dict[str, jax.Array]:
         """What the model is told of pairs that share a row, where they do: the number of each token's pair."""
@@ -146,12 +151,12 @@ class SequenceToSequence(Texts):
         return (PAD, BOS, EOS).index(special) if self.tokenizer is None else self.tokenizer.token_id(special)
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
-        logits = apply(*self.init_inputs(batch), **self._segments(batch), **kwargs)
+        logits = apply(**self.inputs(batch), **kwargs)
         self._vocabulary(logits)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
-    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
-        logits = self._logits(apply, batch, train=True, rngs=rngs)
+    def loss(self, apply: Apply, batch: Batch) -> Terms:
+        logits = self._logits(apply, batch, train=True)
         target = batch[self.target].astype(jnp.int32)
         counted = batch[f"{self.target}_mask"] * batch["weight"][:, None]
         # Cross-entropy with the smoothed target, without the table [batch, length, vocab_size] of its probabilities.
@@ -159,8 +164,7 @@ class SequenceToSequence(Texts):
         expected = (1 - self.label_smoothing) * of_target + self.label_smoothing * logits.mean(axis=-1)
         losses = jax.nn.logsumexp(logits, axis=-1) - expected
         correct = is_first(logits, target)
-        total = counted.sum()
-        return {"loss": ((losses * counted).sum(), total), "token_accuracy": ((correct * counted).sum(), total)}
+        return {"loss": weighted(losses, counted), "token_accuracy": weighted(correct, counted)}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         logits = self._logits(apply, batch, train=False)

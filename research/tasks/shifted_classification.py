@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 from research.errors import require
 from research.metrics.ranking import is_first
 from research.tasks.classification import Classification
-from research.tasks.task import Apply, Batch
+from research.tasks.task import Apply, Batch, Direction
 from research.tasks.views import four_ways
 
 
@@ -24,6 +25,8 @@ class ShiftedClassification(Classification):
     Attributes:
       shifts: by how many pixels the images of an evaluation are moved; training sees them where they are.
     """
+
+    better: ClassVar[Mapping[str, Direction]] = {**Classification.better, "accuracy_shift_*": "max"}
 
     shifts: tuple[int, ...] = (1, 2, 3, 4)
 

@@ -1,10 +1,11 @@
-"""What every task is: a frozen value of pure functions between a batch, a model and numbers."""
+"""The base of the tasks: a frozen value of pure functions between a batch, a model and numbers."""
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -12,34 +13,52 @@ import numpy as np
 from research.data.source import Source, chunks, column, like
 from research.errors import RequestError, nearest
 
-Batch = Mapping[str, jax.Array]
-"""Arrays with a leading axis `example`, and `weight` float32 [batch]: 0 where an example is padding."""
+Batch = Mapping[str, Any]
+"""Arrays with a leading axis `example`: the columns of the data; `weight`, float32 [batch], 0 where an example is
+padding; and `key`, a random key for each example (research/tasks/randomness.py).
+
+`batch["shared"]`, where a source has shared columns, holds arrays by name that have no axis of examples.
+"""
 
 Apply = Callable[..., Any]
-"""The model with its variables bound: `apply(*inputs, train=..., rngs=...)`.
+"""The model with its variables bound: `apply(**task.inputs(batch), train=...)`.
 
-Updated collections (batch statistics) are kept for the next step by whoever bound it.
+In training it has the keys of dropout, and the collections that the model updates (batch statistics) are kept for the
+next step.  `apply(..., mutable=["losses"])` also returns what the model sows there.
 """
 
 Terms = dict[str, tuple[jax.Array, jax.Array]]
 """{name: (weighted sum, sum of weights)}: divided once, after summing over micro-batches and devices."""
 
+Direction = Literal["min", "max"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Maps a batch to a model's arguments, and what the model gives to losses, metrics and predictions.
+    """Maps a batch to a model's arguments, and the model's outputs to losses, metrics and predictions.
 
-    A subclass gives `init_inputs`, `loss`, `eval_outputs`, `finalize` and `predict`.
+    A subclass gives `inputs`, `loss`, `eval_outputs`, `finalize` and `predict`.
+
+    Attributes:
+      better: the direction of each metric, "min" or "max", by name or by pattern ("top_*_accuracy").  A metric without
+        a direction is reported, but nothing can be selected by it.
     """
 
-    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
-        """The model's positional arguments for this batch."""
-        raise _missing(self, "init_inputs")
+    better: ClassVar[Mapping[str, Direction]] = {}
 
-    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
+    def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        """The model's arguments for this batch by name, masks and segments included.
+
+        An array whose name the model has no argument for becomes the model's first argument
+        (`research.models.model.arguments`).
+        """
+        raise _missing(self, "inputs")
+
+    def loss(self, apply: Apply, batch: Batch) -> Terms:
         """Training terms.  "loss" and every "loss/…" are added up, each divided by its weight, and differentiated.
 
-        The other terms are reported beside them.  Weights must not depend on the parameters.
+        The other terms are reported beside them.  Weights may depend on the parameters (assignments made in the step);
+        they are never differentiated.
         """
         raise _missing(self, "loss")
 
@@ -55,12 +74,30 @@ class Task:
         """What a user of the trained model wants to know of each example."""
         raise _missing(self, "predict")
 
+    def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What a person looks at (research/evaluation/exhibits.py) by name, from the same outputs as `finalize`."""
+        return {}
+
     def scoring(self) -> dict[str, str]:
         """What result.json says of how a metric is computed, by its name, where the name is not enough."""
         return {}
 
     def check_examples(self, source: Source, split: str) -> None:
         """Refuses data that this task cannot learn from: a missing column, a label outside the classes."""
+
+
+def direction(task: Task, metric: str) -> Direction | None:
+    """The direction that a task declares for a metric, "loss" or "validation/loss"; None where it declares none."""
+    name = metric.rpartition("/")[2]
+    if name in task.better:
+        return task.better[name]
+    return next((way for pattern, way in task.better.items() if fnmatch.fnmatchcase(name, pattern)), None)
+
+
+def weighted(values: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A term of the loss: (sum of values · weight, sum of weights); the weights are not differentiated."""
+    weight = jax.lax.stop_gradient(weight)
+    return (values * weight).sum(), weight.sum()
 
 
 def _missing(task: Task, method: str) -> TypeError:

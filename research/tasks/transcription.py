@@ -18,12 +18,14 @@ from research.config.extras import from_extra
 from research.errors import require
 from research.losses import ctc
 from research.tasks.sequence_to_sequence import SequenceToSequence, Texts
-from research.tasks.task import Apply, Batch, Terms
+from research.tasks.task import Apply, Batch, Direction, Terms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transcription(SequenceToSequence):
     """The text of `features`, token by token (Whisper).  Metrics of text: `wer` and `cer`, shares of the reference."""
+
+    better: ClassVar[Mapping[str, Direction]] = {**SequenceToSequence.better, "wer": "min", "cer": "min"}
 
     input: str = "features"
 
@@ -48,6 +50,8 @@ class CTCTranscription(Texts):
       beams: 1 reads off the likeliest alignment; more search for the likeliest text.
     """
 
+    better: ClassVar[Mapping[str, Direction]] = {"loss": "min", "wer": "min", "cer": "min", "too_long": "min"}
+
     input: str = "features"
     beams: int = 1
 
@@ -61,20 +65,21 @@ class CTCTranscription(Texts):
     def text_metrics(self, hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float]:
         return error_rates(hypotheses, references)
 
-    def init_inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
-        return self._input(batch)
+    def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        features, mask = self._input(batch)
+        return {self.input: features, f"{self.input}_mask": mask}
 
     def _losses(self, apply: Apply, batch: Batch, **kwargs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Of each example the loss, the tokens of its text, and whether that fits: [batch]."""
-        logits, mask = apply(*self.init_inputs(batch), **kwargs)
+        logits, mask = apply(**self.inputs(batch), **kwargs)
         self._vocabulary(logits)
         target, target_mask = batch[self.target].astype(jnp.int32), batch[f"{self.target}_mask"]
         labels_mask = jnp.pad(target_mask[:, 1:], ((0, 0), (0, 1)))  # all but the end, which the blanks tell
         fits = ctc.fits(mask, target, labels_mask)
         return ctc.ctc_loss(logits, mask, target, labels_mask), labels_mask.sum(axis=1), fits
 
-    def loss(self, apply: Apply, batch: Batch, rngs: Mapping[str, jax.Array]) -> Terms:
-        losses, tokens, fits = self._losses(apply, batch, train=True, rngs=rngs)
+    def loss(self, apply: Apply, batch: Batch) -> Terms:
+        losses, tokens, fits = self._losses(apply, batch, train=True)
         counted = batch["weight"] * fits
         return {"loss": ((losses * counted).sum(), (tokens * counted).sum())}
 
@@ -87,7 +92,7 @@ class CTCTranscription(Texts):
         return {"loss": loss, "too_long": float(outputs["too_long"].mean()), **self._finalized(outputs)}
 
     def written(self, apply: Apply, batch: Batch) -> jax.Array:
-        logits, mask = apply(*self.init_inputs(batch), train=False)
+        logits, mask = apply(**self.inputs(batch), train=False)
         logits = logits if self.tokenizer is None else logits[..., : self.tokenizer.vocab_size]
         if self.beams == 1:
             return ctc.greedy(logits, mask).tokens

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import ClassVar
 
 from research.config.extras import from_extra
 from research.data.source import Source
 from research.tasks.sequence_to_sequence import SequenceToSequence
-from research.tasks.task import require_columns
+from research.tasks.task import Direction, require_columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,10 @@ class Translation(SequenceToSequence):
     Texts are compared detokenised: tokens of all tokenizers here spell their text back exactly, so the reference is
     the line of the file.  Metrics: `bleu` (cased), `bleu_lowercase`, `chrf`, each 0 to 100; `scoring` gives signatures.
     """
+
+    better: ClassVar[Mapping[str, Direction]] = {
+        **SequenceToSequence.better, "bleu": "max", "bleu_lowercase": "max", "chrf": "max",
+    }  # fmt: skip
 
     verb: ClassVar[str] = "translate"
 

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from research.config.hparams import hparams
 from research.data.feed import MASK, take
 from research.data.feeds import Feeds
 from research.data.source import Source
 from research.errors import RequestError, TooLong, located, nearest
 from research.experiment import Experiment
 from research.parallel.programs import Programs
-from research.training.step import make_eval_step, make_init, make_train_step
+from research.training.abstract import abstract_state, check_carried
+from research.training.step import make_eval_step, make_train_step
 from research.training.transfer import initial_parameters
 
 
@@ -34,10 +33,9 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
         batch = take(feeds.train.resident, batches.largest())
     programs = Programs(experiment, {})  # refuses devices that the batch does not divide over
-    values = {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
     try:
-        state = jax.eval_shape(make_init(experiment), jax.random.key(0), batch, values)
-        jax.eval_shape(make_train_step(experiment), state, batch)
+        state = abstract_state(experiment, batch)
+        check_carried(state, jax.eval_shape(make_train_step(experiment), state, batch)[0])
         outputs = jax.eval_shape(make_eval_step(experiment), state, _at_its_longest(batch, feeds))
     except TooLong as error:
         raise RequestError(f"{error}{_whose(error.column, experiment, feeds.train.source)}") from error

@@ -6,29 +6,27 @@ maps it over trials, steps and devices.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
-from flax.linen.module import InterceptorContext
 
 from research import paths
 from research.config.hparams import bind
 from research.data.augment.augmentation import augment
 from research.data.transforms import preprocess
-from research.tasks.task import Batch, Terms
+from research.experiment import Experiment
+from research.layers.surroundings import surroundings
+from research.models.model import named
+from research.tasks.randomness import example_keys
+from research.tasks.task import Apply, Batch, Task, Terms
+from research.training.accumulation import accumulate, gradients_of, ratio, total_loss, weights_of
 from research.training.state import TrainState
 
-if TYPE_CHECKING:
-    from research.experiment import Experiment
-
-INIT, DROPOUT, AUGMENT, AUGMENT_FEATURES = range(4)
+INIT, DROPOUT, AUGMENT, AUGMENT_FEATURES, EXAMPLES = range(5)
 """What is folded into a trial's key, so that the streams of random numbers are independent."""
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
@@ -42,10 +40,15 @@ def make_init(experiment: Experiment) -> Callable[[jax.Array, Batch, Mapping[str
 
     def init(key: jax.Array, batch: Batch, hparams: Mapping[str, jax.Array]) -> TrainState:
         bound = bind(experiment, dict(hparams))
-        inputs = bound.task.init_inputs(preprocess(bound.preprocess, batch))
-        variables = bound.model.init(jax.random.fold_in(key, INIT), *inputs, train=False)
-        collections = {name: value for name, value in variables.items() if name not in ("params", "intermediates")}
-        params = variables["params"]
+        batch = {**batch, "key": _keys(jax.random.fold_in(key, EXAMPLES), batch)}
+        inputs = bound.task.inputs(preprocess(bound.preprocess, batch))
+        variables = bound.model.init(jax.random.fold_in(key, INIT), **named(bound.model, inputs), train=False)
+        collections = {
+            name: value
+            for name, value in variables.items()
+            if name not in ("params", "intermediates") and not _sown(value)
+        }
+        params = variables.get("params", {})
         optimizer = bound.optimizer.transformation(bound.steps)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -75,21 +78,14 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
       A pure function (state, batch) -> (state, metrics); metrics are scalars: the task's terms, "loss",
       "gradient_norm" (before clipping) and "learning_rate".
     """
-    if axis_name is not None and hasattr(experiment.model, "axis_name"):
-        experiment = _synchronised(experiment, axis_name)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         bound = bind(experiment, state.hparams)
         key = jax.random.fold_in(state.rng, state.step)
         shard = 0 if axis_name is None else jax.lax.axis_index(axis_name)
-        dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), shard)
-        size = len(batch["weight"])
-        positions = shard * size + jnp.arange(size)
-        raw, features = (tuple(a for a in bound.augment if a.after_preprocess is after) for after in (False, True))
-        batch = augment(raw, jax.random.fold_in(key, AUGMENT), batch, positions)
-        batch = preprocess(bound.preprocess, batch)
-        batch = augment(features, jax.random.fold_in(key, AUGMENT_FEATURES), batch, positions)
-        gradients, terms, collections = _gradients(bound, state, batch, dropout_key, axis_name)
+        batch, shared = _without_shared(batch)
+        batch = _prepared(bound, key, batch, shard)
+        gradients, terms, collections = _gradients(bound, state, batch, shared, key, shard, axis_name)
 
         gradients = jax.tree.map(_trained_part, gradients, bound.optimizer.trained(state.params))
         norm = optax.tree.norm(gradients)
@@ -99,146 +95,134 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
         optimizer = bound.optimizer.transformation(bound.steps)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if bound.ema_decay is not None:
-            # Batch statistics are those of the parameters of their step: averaged parameters need averaged ones.
-            # A growing decay forgets the initial values, which are no result of training, within the first steps.
-            decay = jnp.minimum(bound.ema_decay, (1 + state.step) / (10 + state.step))
-            ema = optax.incremental_update({"params": params, **collections}, state.ema, 1 - decay)
-
-        metrics = {name: _ratio(*term) for name, term in terms.items()}
-        metrics["loss"] = _total_loss(metrics)
+        metrics = {name: ratio(*term) for name, term in terms.items()}
+        metrics["loss"] = total_loss(metrics)
         metrics["gradient_norm"] = norm
         metrics["learning_rate"] = bound.optimizer.learning_rate_at(state.step, bound.steps)
+        # Batch statistics are those of the parameters of their step: averaged parameters need averaged ones.
+        ema = state.ema and _averaged(bound, state, {"params": params, **collections})
         state = state.replace(step=state.step + 1, params=params, collections=collections, opt_state=opt_state, ema=ema)
         return state, metrics
 
     return train_step
 
 
-def make_eval_step(experiment: Experiment) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
-    """A pure function (state, batch) -> the task's per-example outputs, with the batch's weight among them."""
+def make_eval_step(
+    experiment: Experiment, *, task: Task | None = None, averaged: bool = True, seed: int = 0
+) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
+    """A pure function (state, batch) -> the task's per-example outputs, with the batch's weight among them.
+
+    Args:
+      task: in place of the experiment's.
+      averaged: by the moving average of the variables, where there is one.
+      seed: of the examples' keys; an example's key also depends on its number, `batch["example"]` int32 [batch], which
+        is its place in the batch where the batch does not say.
+    """
 
     def eval_step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         bound = bind(experiment, state.hparams)
-        outputs = bound.task.eval_outputs(bound_apply(bound, state), preprocess(bound.preprocess, batch))
+        batch = {**batch, "key": _keys(jax.random.key(seed), batch)}
+        apply = bound_apply(bound.model, state.variables(averaged=averaged))
+        batch = preprocess(bound.preprocess, batch, partial=task is not None)
+        outputs = (task or bound.task).eval_outputs(apply, batch)
         return {**outputs, "weight": batch["weight"]}
 
     return eval_step
 
 
-def bound_apply(experiment: Experiment, state: TrainState) -> Callable[..., Any]:
-    """The model with the state's (averaged) parameters, for evaluation and inference: nothing is mutable."""
+def bound_apply(model: Any, variables: Any) -> Apply:
+    """The model with its variables, for evaluation and inference: nothing is carried on."""
 
-    def apply(*inputs: Any, **kwargs: Any) -> Any:
-        return experiment.model.apply(state.variables(averaged=True), *inputs, **kwargs)
+    def apply(*arrays: Any, **kwargs: Any) -> Any:
+        return model.apply(variables, *arrays, **named(model, kwargs, arrays))
 
     return apply
 
 
+def _prepared(bound: Experiment, key: jax.Array, batch: Batch, shard: jax.Array | int) -> Batch:
+    """The batch as the task gets it: with a key for each example, augmented and preprocessed."""
+    size = len(batch["weight"])
+    positions = shard * size + jnp.arange(size)
+    raw, features = (tuple(a for a in bound.augment if a.after_preprocess is after) for after in (False, True))
+    batch = augment(raw, jax.random.fold_in(key, AUGMENT), batch, positions)
+    batch = preprocess(bound.preprocess, batch)
+    batch = augment(features, jax.random.fold_in(key, AUGMENT_FEATURES), batch, positions)
+    return {**batch, "key": example_keys(jax.random.fold_in(key, EXAMPLES), positions)}
+
+
+def _keys(key: jax.Array, batch: Batch) -> jax.Array:
+    return example_keys(key, batch.get("example", jnp.arange(len(batch["weight"]))))
+
+
+def _without_shared(batch: Batch) -> tuple[Batch, dict[str, Any]]:
+    """The batch's columns, and apart from them what has no axis of examples."""
+    return {name: x for name, x in batch.items() if name != "shared"}, {k: batch[k] for k in ("shared",) if k in batch}
+
+
 def _gradients(
-    experiment: Experiment, state: TrainState, batch: Batch, key: jax.Array, axis_name: str | None
+    bound: Experiment,
+    state: TrainState,
+    batch: Batch,
+    shared: Mapping[str, Any],
+    key: jax.Array,
+    shard: jax.Array | int,
+    axis_name: str | None,
 ) -> tuple[Any, Terms, Any]:
     """Gradients of the total loss over the whole batch, the terms summed over it, the updated collections."""
-    micro_batches = experiment.accumulation
-    if micro_batches == 1:
-        gradients, (terms, collections) = _micro_gradients(
-            experiment, state.params, state.collections, batch, key, None, axis_name
-        )
-    else:
-        # Strided, so that a batch sharded over devices stays where it is.
-        split = jax.tree.map(lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch)
-        keys = jax.random.split(key, micro_batches)
-        weights = _total_weights(experiment, state, split, keys)
-        if axis_name is not None:
-            weights = jax.lax.psum(weights, axis_name)
-
-        def accumulate(carry: tuple[Any, Any], micro: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any], Terms]:
-            total, collections = carry
-            gradients, (terms, collections) = _micro_gradients(
-                experiment, state.params, collections, *micro, weights, axis_name
-            )
-            return (jax.tree.map(jnp.add, total, gradients), collections), terms
-
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        (gradients, collections), terms = jax.lax.scan(accumulate, (zeros, state.collections), (split, keys))
-        terms = jax.tree.map(lambda x: x.sum(0), terms)
+    terms = _terms_of(bound, state.params, shared, axis_name)
+    dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), shard)
+    of_batch = accumulate(gradients_of(terms, axis_name), weights_of(terms), bound.accumulation, axis_name)
+    gradients, summed, collections = of_batch(state.params, state.collections, batch, dropout_key)
     if axis_name is not None:
-        gradients, terms = jax.lax.psum((gradients, terms), axis_name)
-        collections = jax.lax.pmean(collections, axis_name)
-    return gradients, terms, collections
+        gradients, summed = jax.lax.psum((gradients, summed), axis_name)
+        collections = jax.tree.map(lambda x: jax.lax.pmean(x, axis_name) if _floating(x) else x, collections)
+    return gradients, summed, collections
 
 
-def _micro_gradients(
-    experiment: Experiment,
-    params: Any,
-    collections: Any,
-    batch: Batch,
-    key: jax.Array,
-    weights: dict[str, jax.Array] | None,
-    axis_name: str | None,
-) -> tuple[Any, tuple[Terms, Any]]:
-    """Gradients of this micro-batch's share of the total loss; `weights` None means it is the whole batch."""
+def _terms_of(bound: Experiment, params: Any, shared: Mapping[str, Any], axis_name: str | None) -> Callable[..., Any]:
+    """(params, collections, batch, key) -> the task's terms on a batch, and the collections after it."""
+    frozen = _frozen_modules(bound, params)
 
-    def total_loss(params: Any) -> tuple[jax.Array, tuple[Terms, Any]]:
-        terms, updated = _terms(experiment, params, collections, batch, key)
-        whole = weights
-        if whole is None:
-            whole = jax.lax.stop_gradient({name: weight for name, (_, weight) in terms.items()})
-            whole = whole if axis_name is None else jax.lax.psum(whole, axis_name)
-        return _total_loss({name: _ratio(terms[name][0], whole[name]) for name in terms}), (terms, updated)
+    def terms(params: Any, collections: Any, batch: Batch, key: jax.Array) -> tuple[Terms, Any]:
+        updated = dict(collections)
 
-    return jax.grad(total_loss, has_aux=True)(params)
+        def apply(*arrays: Any, mutable: Any = (), **kwargs: Any) -> Any:
+            kwargs = {"rngs": {"dropout": key}} | named(bound.model, kwargs, arrays)
+            asked = [mutable] if isinstance(mutable, str) else list(mutable)
+            with surroundings(axis_name=axis_name, frozen=frozen):
+                outputs, changed = bound.model.apply(
+                    {"params": params, **updated}, *arrays, mutable=[*updated, *asked], **kwargs
+                )
+            updated.update({name: changed[name] for name in updated if name in changed})
+            return (outputs, {name: changed[name] for name in asked if name in changed}) if asked else outputs
 
+        return bound.task.loss(apply, {**batch, **shared}), updated
 
-def _terms(experiment: Experiment, params: Any, collections: Any, batch: Batch, key: jax.Array) -> tuple[Terms, Any]:
-    """The task's terms on a batch and the collections after it."""
-    updated = dict(collections)
-
-    def apply(*inputs: Any, **kwargs: Any) -> Any:
-        variables = {"params": params, **updated}
-        with _frozen_statistics(experiment, params):
-            outputs, mutated = experiment.model.apply(variables, *inputs, mutable=list(updated), **kwargs)
-        updated.update(mutated)
-        return outputs
-
-    return experiment.task.loss(apply, batch, {"dropout": key}), updated
+    return terms
 
 
-def _frozen_statistics(experiment: Experiment, params: Any) -> contextlib.AbstractContextManager:
-    """Within it, batch norms whose parameters are all frozen normalise as in evaluation.
-
-    A frozen part thus computes what it computed where it was trained, whatever the batch.
-    """
-    if not experiment.optimizer.frozen:
-        return contextlib.nullcontext()
+def _frozen_modules(bound: Experiment, params: Any) -> Callable[[str], bool] | None:
+    """(path of a module) -> whether it has parameters and all of them are frozen; None where nothing is."""
+    if not bound.optimizer.frozen:
+        return None
     trained: dict[str, bool] = {}
-    for path, rate in paths.flatten(experiment.optimizer.trained(params)).items():
+    for path, rate in paths.flatten(bound.optimizer.trained(params)).items():
         module = path.rpartition("/")[0]
         trained[module] = trained.get(module, False) or bool(rate.any())
-
-    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: InterceptorContext) -> Any:
-        module = context.module
-        if hasattr(module, "use_running_average") and not trained.get("/".join(module.path), True):
-            # Linen does not let a field be set; but this module was made for this call, and nothing else sees it.
-            object.__setattr__(module, "use_running_average", True)
-        return call(*args, **kwargs)
-
-    return nn.intercept_methods(intercept)
+    return lambda path: not trained.get(path, True)
 
 
-def _total_weights(experiment: Experiment, state: TrainState, split: Batch, keys: jax.Array) -> dict[str, jax.Array]:
-    """Each term's weight over all micro-batches.  Weights do not depend on the parameters, so the compiler drops the
-    forward pass that they are asked through."""
+def _averaged(bound: Experiment, state: TrainState, variables: Any) -> Any:
+    """The moving average after a step: of numbers; what is no floating number is that of the step.
 
-    def add(total: dict[str, jax.Array], micro: tuple[Batch, jax.Array]) -> tuple[dict[str, jax.Array], None]:
-        terms, _ = _terms(experiment, state.params, state.collections, *micro)
-        return {name: total[name] + weight for name, (_, weight) in terms.items()}, None
+    A growing decay forgets the initial values, which are no result of training, within the first steps.
+    """
+    decay = jnp.minimum(bound.ema_decay, (1 + state.step) / (bound.ema_warmup + state.step))
 
-    first = jax.tree.map(lambda x: x[0], (split, keys))
-    shapes = jax.eval_shape(lambda: _terms(experiment, state.params, state.collections, *first)[0])
-    zeros = {name: jnp.zeros(weight.shape, weight.dtype) for name, (_, weight) in shapes.items()}
-    return jax.lax.scan(add, zeros, (split, keys))[0]
+    def average(new: jax.Array, old: jax.Array) -> jax.Array:
+        return optax.incremental_update(new, old, 1 - decay) if _floating(new) else new
+
+    return jax.tree.map(average, variables, state.ema)
 
 
 def _trained_part(gradient: jax.Array, trained: np.ndarray) -> jax.Array:
@@ -246,14 +230,11 @@ def _trained_part(gradient: jax.Array, trained: np.ndarray) -> jax.Array:
     return gradient if trained.all() else jnp.where(trained > 0, gradient, 0)
 
 
-def _total_loss(terms: Mapping[str, jax.Array]) -> jax.Array:
-    return sum(value for name, value in terms.items() if name == "loss" or name.startswith("loss/"))
+def _sown(collection: Any) -> bool:
+    """Whether a collection was sown: `sow` keeps tuples, one entry for each time.  It is not carried between steps."""
+    found = jax.tree.leaves(collection, is_leaf=lambda x: isinstance(x, tuple))
+    return any(isinstance(x, tuple) for x in found)
 
 
-def _ratio(total: jax.Array, weight: jax.Array) -> jax.Array:
-    """total / weight, and 0 where there is nothing to average."""
-    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), 0)
-
-
-def _synchronised(experiment: Experiment, axis_name: str) -> Experiment:
-    return dataclasses.replace(experiment, model=experiment.model.clone(axis_name=axis_name))
+def _floating(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)

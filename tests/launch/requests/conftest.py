@@ -76,7 +76,7 @@ def sweeps():
 
         class Task(Classification):
             def eval_outputs(self, apply, batch):
-                return {"rank": apply(*self.init_inputs(batch), train=False) + batch["labels"]}
+                return {"rank": apply(**self.inputs(batch), train=False) + batch["labels"]}
 
 
         def experiment():

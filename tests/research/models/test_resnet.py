@@ -7,6 +7,7 @@ import pytest
 from image_parity import apply, random_variables
 
 from research.errors import RequestError
+from research.layers.surroundings import surroundings
 from research.models.resnet import SIZES, ResNet, cifar_resnet, resnet
 from research.pretrained.resnet import FAMILY, from_timm
 
@@ -135,10 +136,10 @@ def test_batch_norm_over_a_mapped_axis_sees_the_whole_batch():
     model = ResNet(**TINY)
     variables = random_variables(model, x)
     whole, _ = apply(model, variables, x, train=True, mutable=["batch_stats"])
-    mapped = model.clone(axis_name="batch")
 
     def part(x):
-        return apply(mapped, variables, x, train=True, mutable=["batch_stats"])
+        with surroundings(axis_name="batch"):
+            return model.apply(variables, x, train=True, mutable=["batch_stats"])
 
     parts, new = jax.vmap(part, axis_name="batch")(x.reshape(4, 2, 16, 16, 3))
     np.testing.assert_allclose(parts.reshape(8, -1), whole, atol=1e-5)

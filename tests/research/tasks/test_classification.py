@@ -17,7 +17,7 @@ from research.tasks.classification import Classification, expected_calibration_e
 def loss_of(task, logits, labels, weight=None):
     """The weighted mean of the task's loss on given logits."""
     batch = {"image": logits, "label": labels, "weight": jnp.ones(len(labels)) if weight is None else weight}
-    total, weights = task.loss(lambda x, **_: x, batch, {})["loss"]
+    total, weights = task.loss(lambda x, **_: x, batch)["loss"]
     return total / weights
 
 
@@ -97,7 +97,7 @@ def test_a_mirrored_answer_is_the_mean_of_both_sides():
     for name, value in mirrored.eval_outputs(apply, batch).items():
         np.testing.assert_allclose(value, mirrored.eval_outputs(apply, turned)[name], rtol=1e-5)
     assert not np.allclose(plain.eval_outputs(apply, batch)["loss"], mirrored.eval_outputs(apply, batch)["loss"])
-    np.testing.assert_allclose(plain.loss(apply, batch, {})["loss"][0], mirrored.loss(apply, batch, {})["loss"][0])
+    np.testing.assert_allclose(plain.loss(apply, batch)["loss"][0], mirrored.loss(apply, batch)["loss"][0])
     with pytest.raises(RequestError, match=r"image of shape \[24\]; expected images"):
         mirrored.eval_outputs(lambda x, **_: x[:, :3], {**batch, "image": images.reshape(5, -1)})
 
@@ -129,7 +129,7 @@ def test_labels_may_be_probabilities():
     np.testing.assert_allclose(loss_of(Classification(classes=3), logits, SOFT), expected.mean(), rtol=1e-6)
     batch = {"image": logits, "label": SOFT, "weight": jnp.ones(2)}
     task = Classification(classes=3)
-    correct, total = task.loss(lambda x, **_: x, batch, {})["accuracy"]
+    correct, total = task.loss(lambda x, **_: x, batch)["accuracy"]
     assert float(correct / total) == pytest.approx((0.7 + 0.2) / 2)  # the guesses' shares in the labels
     outputs = {name: np.asarray(x) for name, x in task.eval_outputs(lambda x, **_: x, batch).items()}
     assert task.finalize(outputs)["accuracy"] == 0.5

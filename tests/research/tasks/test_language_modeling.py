@@ -115,7 +115,7 @@ def test_a_model_learns_a_text(model):
     for rows in index:
         batch = {name: x[rows] for name, x in splits.train.arrays().items()} | {"weight": np.ones(8, np.float32)}
         if not losses:
-            state = make_init(experiment)(jax.random.key(0), batch, {})
+            state = make_init(experiment)(jax.random.key(0), batch)
         state, found = step(state, batch)
         losses.append(float(found["loss"]))
     assert losses[0] == pytest.approx(math.log(256), rel=0.1) and losses[-1] < 0.6 * losses[0]
@@ -151,6 +151,6 @@ def test_wrong_tokens_are_named(columns, said):
 def test_a_model_of_another_vocabulary_is_refused():
     batch = {"tokens": np.zeros((1, 4), np.int32), "targets": np.zeros((1, 4), np.int32), "weight": np.ones(1)}
     with pytest.raises(RequestError, match="task.vocab_size=10: the model gives 12 logits"):
-        LanguageModeling(vocab_size=10).loss(lambda tokens, **_: jnp.zeros((1, 4, 12)), batch, {})
+        LanguageModeling(vocab_size=10).loss(lambda tokens, **_: jnp.zeros((1, 4, 12)), batch)
     with pytest.raises(RequestError, match="vocab_size=0: expected at least 1"):
         LanguageModeling(vocab_size=0).check()

@@ -13,7 +13,7 @@ from research.tasks.regression import Regression
 
 def loss_of(task, outputs, targets):
     batch = {"features": jnp.asarray(outputs), "target": jnp.asarray(targets), "weight": jnp.ones(len(outputs))}
-    total, weights = task.loss(lambda x, **_: x, batch, {})["loss"]
+    total, weights = task.loss(lambda x, **_: x, batch)["loss"]
     return total / weights
 
 

@@ -132,10 +132,10 @@ def test_a_recording_shorter_than_a_frame_is_transcribed(recordings, model, samp
 def untrained(recordings, model, task) -> Predictor:
     own = experiment(recordings, model=model, task=task)
     own = own.fit(own.data.load())
-    inputs = own.task.init_inputs(
+    inputs = own.task.inputs(
         {"features": jnp.ones((1, 9, 20)), "features_mask": jnp.ones((1, 9), bool), "target": jnp.ones((1, 3))}
     )
-    return Predictor(own, jax.jit(model.init)(jax.random.key(0), *inputs))
+    return Predictor(own, jax.jit(model.init)(jax.random.key(0), **inputs))
 
 
 def test_texts_that_may_be_longer_than_the_context_are_refused_before_anything_is_compiled(recordings):

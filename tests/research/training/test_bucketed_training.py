@@ -95,10 +95,10 @@ def test_the_gradient_of_the_same_examples_is_the_same_whatever_the_padding(path
     tight = batch({name: int(shape[0]) for name, shape in source.shapes.items()})
     wide = batch({name: int(shape[-1]) for name, shape in source.shapes.items()})
     assert tight["source"].shape[1] < wide["source"].shape[1]
-    variables = own.model.init(jax.random.key(0), *own.task.init_inputs(tight))
+    variables = own.model.init(jax.random.key(0), **own.task.inputs(tight))
 
     def loss(variables, batch):
-        total, weight = own.task.loss(lambda *x, **k: own.model.apply(variables, *x, **k), batch, {})["loss"]
+        total, weight = own.task.loss(lambda **k: own.model.apply(variables, **k), batch)["loss"]
         return total / weight
 
     (one, gradient), (other, padded) = (jax.value_and_grad(loss)(variables, b) for b in (tight, wide))
@@ -119,10 +119,10 @@ def test_pairs_that_share_rows_have_the_loss_and_gradient_they_have_alone(path, 
         return {**columns, **masks, "weight": np.ones(len(source), np.float32)}
 
     alone, together = batch(feeds.train.source), batch(packed)
-    variables = model.init(jax.random.key(0), *own.task.init_inputs(alone))
+    variables = model.init(jax.random.key(0), **own.task.inputs(alone))
 
     def loss(variables, batch):
-        total, weight = own.task.loss(lambda *x, **k: model.apply(variables, *x, **k), batch, {})["loss"]
+        total, weight = own.task.loss(lambda **k: model.apply(variables, **k), batch)["loss"]
         return total / weight, weight
 
     ((one, tokens), gradient), ((other, same), shared) = (
@@ -246,11 +246,11 @@ def test_the_loss_is_cross_entropy_with_smoothed_targets(path):
 
     batch = take(feeds.train.resident, batch)
     logits = jax.random.normal(jax.random.key(0), (*batch["target"].shape, 260))
-    total, weight = own.task.loss(lambda *x, **k: logits, batch, {})["loss"]
+    total, weight = own.task.loss(lambda **k: logits, batch)["loss"]
     targets = optax.smooth_labels(jax.nn.one_hot(batch["target"], 260), 0.1)
     expected = (optax.softmax_cross_entropy(logits, targets) * batch["target_mask"]).sum()
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     assert weight == batch["target_mask"].sum()
-    shifted = own.task.init_inputs(batch)[2]
+    shifted = own.task.inputs(batch)["target"]
     assert (shifted[:, 0] == TOKENIZER.token_id("<bos>")).all()
     np.testing.assert_array_equal(shifted[:, 1:], jnp.asarray(batch["target"])[:, :-1])

@@ -493,7 +493,7 @@ def test_evaluation_covers_every_example_once_whatever_the_batch():
         programs = Programs(own, feeds.train.resident, like=first)
         found.append(evaluate(programs, state, feeds.evaluation["test"], own)[0])
     columns = feeds.evaluation["test"].source.arrays()
-    outputs = own.task.eval_outputs(bound_apply(own, state), columns)
+    outputs = own.task.eval_outputs(bound_apply(own.model, state.variables(averaged=True)), columns)
     found.append(own.task.finalize({name: np.asarray(x) for name, x in outputs.items()}))
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-5)

@@ -15,9 +15,11 @@ from research.config.hparams import hparams
 from research.data.feed import make_feed, take
 from research.errors import RequestError
 from research.models.mlp import MLP
+from research.models.model import arguments
 from research.optimizers import SGD, AdamW
 from research.tasks.classification import Classification
 from research.tasks.task import Task
+from research.training.abstract import check_carried
 from research.training.step import make_eval_step, make_init, make_train_step
 
 
@@ -67,11 +69,11 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch_with_unequal_weight
 class TwoTerms(Task):
     """Two losses whose weights differ: the mean over examples of class 0, and that over all."""
 
-    def init_inputs(self, batch):
-        return (batch["image"],)
+    def inputs(self, batch):
+        return {"x": batch["image"]}
 
-    def loss(self, apply, batch, rngs):
-        logits = apply(batch["image"], train=True, rngs=rngs)
+    def loss(self, apply, batch):
+        logits = apply(**self.inputs(batch), train=True)
         first = (batch["label"] == 0).astype(jnp.float32)
         return {
             "loss/first": ((logits[:, 0] ** 2 * first).sum(), first.sum()),
@@ -242,3 +244,79 @@ def test_what_a_model_sows_stays_out_of_the_state():
     state, batches = start(toys.experiment(model=Sowing()))
     after, _ = jax.jit(make_train_step(toys.experiment(model=Sowing())))(state, batches[0])
     assert state.collections == {} and after.collections == {}
+
+
+class Counting(nn.Module):
+    """Sows a loss of its own, and counts its calls in an integer variable."""
+
+    kind: str = "int32"
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        calls = self.variable("counts", "calls", lambda: jnp.zeros((), jnp.int32))
+        if train:
+            calls.value = (calls.value + 1).astype(self.kind)
+        y = nn.Dense(3)(x.reshape(len(x), -1))
+        self.sow("losses", "size", jnp.mean(y**2))
+        return y
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WithSown(Classification):
+    """Adds what the model sowed to the loss."""
+
+    def loss(self, apply, batch):
+        logits, sown = apply(**self.inputs(batch), train=True, mutable=["losses"])
+        (size,) = sown["losses"]["size"]
+        return super().loss(lambda **_: logits, batch) | {"loss/size": (size, jnp.float32(1))}
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_what_is_sown_is_the_tasks_and_not_the_next_steps(accumulation):
+    experiment = toys.experiment(model=Counting(), task=WithSown(classes=3), accumulation=accumulation)
+    state, batches = start(experiment)
+    assert set(state.collections) == {"counts"}
+    after, metrics = jax.jit(make_train_step(experiment))(state, batches[0])
+    assert float(metrics["loss/size"]) > 0
+    _, plain = jax.jit(make_train_step(toys.experiment(model=Counting(), accumulation=accumulation)))(state, batches[0])
+    np.testing.assert_allclose(metrics["loss"], plain["loss"] + metrics["loss/size"], rtol=1e-5)
+    assert int(after.collections["counts"]["calls"]) == accumulation
+    check_carried(state, after)
+
+
+def test_the_average_is_of_floating_numbers_only():
+    experiment = toys.experiment(model=Counting(), ema_decay=0.9, optimizer=SGD(learning_rate=0.5))
+    state, batches = start(experiment)
+    after, _ = jax.jit(make_train_step(experiment))(state, batches[0])
+    assert after.ema["counts"]["calls"].dtype == jnp.int32 and int(after.ema["counts"]["calls"]) == 1
+    check_carried(state, after)
+
+
+def test_the_warm_up_of_the_average_is_a_field():
+    at_once = toys.experiment(optimizer=SGD(learning_rate=0.5), ema_decay=0.75, ema_warmup=1.0)
+    state, batches = start(at_once)
+    after, _ = jax.jit(make_train_step(at_once))(state, batches[0])
+    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.params, after.params)
+    chex.assert_trees_all_close(after.ema["params"], expected, atol=1e-6)
+
+
+def test_a_state_that_changes_its_types_is_told_by_path():
+    experiment = toys.experiment(model=Counting(kind="float32"))
+    state, batches = start(experiment)
+    after = jax.eval_shape(make_train_step(experiment), state, batches[0])[0]
+    with pytest.raises(RequestError, match=r"collections/counts/calls float32 \[\], which was int32 \[\]"):
+        check_carried(state, after)
+
+
+def test_a_model_gets_its_first_argument_by_whatever_name():
+    class Named(nn.Module):
+        @nn.compact
+        def __call__(self, picture, *, scale=1.0, train=False):
+            return nn.Dense(3)(scale * picture.reshape(len(picture), -1))
+
+    state, batches = start(toys.experiment(model=Named()))
+    assert set(state.params) == {"Dense_0"}
+    with pytest.raises(RequestError, match="the task gives 'mask', but Named takes no such argument"):
+        arguments(Named(), {"x": 1, "mask": 2})
+    with pytest.raises(RequestError, match="Named needs 'picture', which the task does not give"):
+        arguments(Named(), {"scale": 2.0})

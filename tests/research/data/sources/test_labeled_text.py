@@ -45,10 +45,10 @@ def test_a_padded_text_is_classified_as_it_is_alone(reviews):
     task = Classification(classes=2, input="tokens", length="length")
     model = RNNClassifier(classes=2, vocab_size=fitted.tokenizer.vocab_size, width=6, bidirectional=True)
     columns = fitted.encode(["good", "bad very very"])
-    variables = model.init(jax.random.key(0), *task.init_inputs(columns))
+    variables = model.init(jax.random.key(0), **task.inputs(columns))
 
-    def apply(*inputs, **fields):
-        return model.apply(variables, *inputs, **fields)
+    def apply(**inputs):
+        return model.apply(variables, **inputs)
 
     together = task.predict(apply, {name: jnp.asarray(x) for name, x in columns.items()})["probability"]
     for i, length in enumerate(columns["length"]):
