@@ -115,7 +115,7 @@ def test_a_model_learns_a_text(model):
     for rows in index:
         batch = {name: x[rows] for name, x in splits.train.arrays().items()} | {"weight": np.ones(8, np.float32)}
         if not losses:
-            state = make_init(experiment)(jax.random.key(0), batch)
+            state = make_init(experiment)(jax.random.key(0), batch, {})
         state, found = step(state, batch)
         losses.append(float(found["loss"]))
     assert losses[0] == pytest.approx(math.log(256), rel=0.1) and losses[-1] < 0.6 * losses[0]
