@@ -25,7 +25,7 @@ LAYERS = (
     ("research.evaluation.exhibits",),
     ("research.tasks", "research.pretrained"),
     # an experiment and what it is made of besides: values
-    ("research.training.state", "research.training.records"),
+    ("research.training.state", "research.training.records", "research.training.accumulation"),
     ("research.parallel.spec", "research.training.checkpoints"),
     ("research.experiment",),
     ("research.sweep",),
