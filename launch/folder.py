@@ -105,10 +105,23 @@ class RunFolder:
                 raise RequestError(f"{self.path}: trial {name} has changed since ({difference}); choose another --out")
 
     def write_config(self, name: str, experiment: Experiment) -> None:
-        """A trial's config.json: its resolved experiment, from which it can be rebuilt, and the hash of that."""
+        """A trial's config.json: its resolved experiment, from which it can be rebuilt, the hash of that, and which way
+        each of its metrics is better."""
         path = self.trial(name) / "config.json"
         if read_json(path) is None:
-            write_json(path, {"trial": name, "hash": stable_hash(experiment), "experiment": to_json(experiment)})
+            record = {"trial": name, "hash": stable_hash(experiment), "better": _better(experiment)}
+            write_json(path, record | {"experiment": to_json(experiment)})
+
+
+def _better(experiment: Experiment) -> dict[str, str]:
+    """{metric's name or pattern: "min" or "max"}: what the task declares, and under the name of an evaluation what that
+    one's own task declares otherwise."""
+    own = dict(getattr(experiment.task, "better", {}))
+    others = {}
+    for evaluation in getattr(experiment, "evaluations", ()):
+        declared = getattr(evaluation.task, "better", {})  # of None: the experiment's task
+        others |= {f"{evaluation.name}/{metric}": way for metric, way in declared.items() if own.get(metric) != way}
+    return own | others
 
 
 def _is_record(held: Any) -> bool:

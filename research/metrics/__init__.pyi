@@ -1,1 +1,2 @@
+from .directions import Direction as Direction, direction as direction, is_better as is_better
 from .ranking import is_first as is_first, rank as rank
