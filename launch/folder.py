@@ -116,12 +116,12 @@ class RunFolder:
 def _better(experiment: Experiment) -> dict[str, str]:
     """{metric's name or pattern: "min" or "max"}: what the task declares, and under the name of an evaluation what that
     one's own task declares otherwise."""
-    own = dict(getattr(experiment.task, "better", {}))
+    own = experiment.task.better
     others = {}
     for evaluation in getattr(experiment, "evaluations", ()):
-        declared = getattr(evaluation.task, "better", {})  # of None: the experiment's task
+        declared = {} if evaluation.task is None else evaluation.task.better
         others |= {f"{evaluation.name}/{metric}": way for metric, way in declared.items() if own.get(metric) != way}
-    return own | others
+    return {**own, **others}
 
 
 def _is_record(held: Any) -> bool:

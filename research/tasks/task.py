@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from research.data.source import Source, chunks, column, like
 from research.errors import RequestError, nearest
+from research.metrics import directions
+from research.metrics.directions import Direction
 
 Batch = Mapping[str, Any]
 """Arrays with a leading axis `example`: the columns of the data; `weight`, float32 [batch], 0 where an example is
@@ -29,8 +30,6 @@ next step.  `apply(..., mutable=["losses"])` also returns what the model sows th
 
 Terms = dict[str, tuple[jax.Array, jax.Array]]
 """{name: (weighted sum, sum of weights)}: divided once, after summing over micro-batches and devices."""
-
-Direction = Literal["min", "max"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,10 +87,7 @@ class Task:
 
 def direction(task: Task, metric: str) -> Direction | None:
     """The direction that a task declares for a metric, "loss" or "validation/loss"; None where it declares none."""
-    name = metric.rpartition("/")[2]
-    if name in task.better:
-        return task.better[name]
-    return next((way for pattern, way in task.better.items() if fnmatch.fnmatchcase(name, pattern)), None)
+    return directions.direction(task.better, metric)
 
 
 def weighted(values: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,8 +1,5 @@
-import doctest
-
 import pytest
 
-from research.metrics import directions
 from research.metrics.directions import direction, is_better
 
 BETTER = {"accuracy": "max", "top_*_accuracy": "max", "*": "min", "samples/accuracy": "min", "shifted/top_*": "min"}
@@ -32,7 +29,3 @@ def test_what_is_not_declared_has_no_direction(metric):
 def test_better_follows_the_direction():
     assert is_better(1.0, 2.0, "min") and not is_better(2.0, 1.0, "min")
     assert is_better(2.0, 1.0, "max") and not is_better(1.0, 1.0, "max")
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(directions) == (0, 2)
