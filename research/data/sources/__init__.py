@@ -1,4 +1,4 @@
-"""Data sets and file formats: each a value whose `read()` gives splits."""
+"""Data sets and file formats; the `read()` of each returns its splits."""
 
 from research.faces import face
 

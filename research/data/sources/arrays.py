@@ -1,4 +1,4 @@
-"""Your own arrays: from an .npz file, or from a notebook's memory."""
+"""Your own arrays, from an .npz file or from memory."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ _SPLITS = Splits._fields
 
 @dataclasses.dataclass(frozen=True)
 class Arrays(Data):
-    """Columns of an .npz file.
+    """Reads the columns of an .npz file: `Arrays("mine.npz", test=0.2)`.
 
-    Keys are columns of a split (train_image, train_label, validation_image, ..., test_label), or plain columns (image,
-    label), of which `test` is held out.  Every array is [example, ...].  `classes` is the number of labels, None for
-    one more than the largest in the training split; a `label` beyond it, in any split, is an error.
+    Keys are columns of a split (train_image, train_label, validation_image, ..., test_label) or plain columns (image,
+    label), from which `test` is held out.  Every array is [example, ...].
+
+    Attributes:
+      path: the .npz file.
+      test: the fraction or number of examples to hold out, if the keys do not name splits.
+      classes: the number of labels; None for one more than the largest in the training split.  A `label` beyond it, in
+        any split, is an error.
     """
 
     path: str
@@ -56,7 +61,7 @@ class Arrays(Data):
         return splits
 
     def fit(self, train: Source) -> Self:
-        """Fills in `classes`, where there are integer labels."""
+        """Fills in `classes` if the labels are integers."""
         labels = _labels(train)
         if self.classes is not None or labels is None:
             return self
@@ -70,11 +75,15 @@ class Arrays(Data):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InMemory(Data):
-    """Arrays of a notebook: `InMemory(train={"image": x, "label": y}, test={...})`, each [example, ...].
+    """Uses arrays from memory: `InMemory(train={"image": x, "label": y}, test={...})`, each [example, ...].
 
-    `validation_split` brings a validation split of your own; otherwise `validation` of train is carved.  Two are equal
-    if all their fields and every byte of their arrays are.  A file can record only their shapes and hash (`describe`),
-    so a run that should be rebuilt from its folder, or run in another process, wants `Arrays(path)`.
+    `validation_split` is a validation split of your own; without it, `validation` is held out of train.  Two values are
+    equal if all their fields and every byte of their arrays are equal.  Files record only shapes and a hash
+    (`describe`), so use `Arrays(path)` for a run that should be rebuilt from its folder or run in another process.
+
+    >>> data = InMemory(train={"features": np.zeros((10, 3)), "label": np.arange(10) % 2}, validation=2)
+    >>> {split: source and len(source) for split, source in data.load()._asdict().items()}
+    {'train': 8, 'validation': 2, 'test': None}
     """
 
     train: Mapping[str, np.ndarray]
@@ -97,7 +106,7 @@ class InMemory(Data):
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The hash of the arrays, taken once: do not write to them afterwards."""
+        """The hash of the arrays, computed once: do not write to them afterwards."""
         digest = hashlib.sha256()
         for split, columns in self._given().items():
             for name, x in sorted((columns or {}).items()):

@@ -1,6 +1,6 @@
-"""Some classes of another data set, numbered anew: to pre-train on some and transfer to the others.
+"""Selects some classes of another data set and renumbers them, to pre-train on some and transfer to the others.
 
-Classes(TFDS("fashion_mnist"), keep=(1, 3, 5))        labels 0, 1, 2 are trousers, dresses and sandals
+Classes(TFDS("fashion_mnist"), keep=(1, 3, 5))      # labels 0, 1, 2 are trousers, dresses and sandals
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Classes(Data):
-    """The examples of `of` whose label is in `keep`, with its place in `keep` for a label.
+    """Keeps the examples of `of` whose label is in `keep`; the new label is the position in `keep`.
 
-    What divides the examples (`validation`, `split_seed`, `train_examples`) and how they are stored is said here, of
-    what is kept; those fields of `of` itself are not looked at.
+    `validation`, `split_seed`, `train_examples` and `storage` are set here and apply to the kept examples; the same
+    fields of `of` are ignored.
     """
 
     of: Data
@@ -45,7 +45,7 @@ class Classes(Data):
         require(len(set(self.keep)) == len(self.keep), f"keep={self.keep}: a class is named twice")
 
 
-# A sweep makes many splits of the same examples: they are read once.
+# A sweep makes many splits of the same examples, which are read once.
 
 
 @functools.lru_cache(maxsize=4)
@@ -77,7 +77,7 @@ def _kept(source: Source, keep: tuple[int, ...], label: str, split: str) -> Sour
 
 
 class _Relabelled:
-    """A source with one column replaced by numbers in memory."""
+    """A source with one column replaced by in-memory values."""
 
     def __init__(self, source: Source, name: str, values: np.ndarray):
         self._source, self._name, self._values = source, name, values

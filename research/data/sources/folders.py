@@ -1,4 +1,4 @@
-"""A folder of images per class."""
+"""Image folders with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder(Data):
-    """Images in folders named after their classes: image uint8 [height, width, channels], label int32.
+    """Images in folders named after their classes: image uint8 [height, width, channels], label int32 [].
 
-    path/cat/1.png, path/dog/2.jpg, ...; or path/train/cat/1.png with sibling folders validation and test, those that
-    are there.  Without a test folder, `test` of the images is held out.  Classes are sorted by name; `fit` fills in
-    `class_names`.  Hidden files and files without an image's suffix are left out.
+        ImageFolder("pets", size=(64, 64))      # pets/cat/1.png, pets/dog/2.jpg, ...
 
-    `resize` says how an image is brought to `size`, (height, width) (see `ImageShape`).  One of another number of
-    channels is an error, unless `convert` says to convert it.  EXIF orientation is applied.
+    The class folders are in `path`, or in `path`/train with optional sibling folders validation and test.  If there is
+    no test folder, `test` of the images is held out.  Classes are sorted by name, and `fit` fills in `class_names`.
+    Hidden files and files without an image suffix are ignored.
 
-    Palettes and CMYK count as 3 channels.  Damaged files and pixels of more than 8 bits a channel are errors that name
-    the file.
+    Images are resized to `size` (height, width) according to `resize` (see `ImageShape`), after applying their EXIF
+    orientation.  An image with another number of channels is an error unless `convert` is set; palettes and CMYK count
+    as 3 channels.  Damaged files and pixels with more than 8 bits per channel are errors that name the file.
     """
 
     path: str
@@ -44,7 +44,7 @@ class ImageFolder(Data):
 
     @property
     def shape(self) -> ImageShape:
-        """What every image is brought to."""
+        """The shape that every image is converted to."""
         return ImageShape(self.size, self.channels, self.resize, self.convert)
 
     def read(self) -> Splits:
@@ -63,8 +63,11 @@ class ImageFolder(Data):
         return {"image": np.zeros((*self.size, self.channels), np.uint8), "label": np.zeros((), np.int32)}
 
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
-        """Images to predict on, brought to `size`: a list of paths, Pillow images or uint8 arrays [height, width,
-        channels], or one array [image, height, width, channels]; or columns by name, `image` any of these."""
+        """Encodes images for prediction, resized to `size`.
+
+        `raw` is a list of paths, Pillow images or uint8 arrays [height, width, channels], or one array [image, height,
+        width, channels]; or a dict of columns whose `image` is any of these.
+        """
         if not isinstance(raw, Mapping):
             return {"image": stack_images(raw, self.shape)}
         images = {name: stack_images(x, self.shape) for name, x in raw.items() if name == "image"}
@@ -110,7 +113,7 @@ class ImageFolder(Data):
 
 
 class Images:
-    """A source that decodes an image file when asked for it."""
+    """A source that decodes image files on access."""
 
     def __init__(self, files: tuple[epath.Path, ...], labels: np.ndarray, shape: ImageShape):
         self.files, self.labels, self.shape = files, labels, shape
@@ -133,7 +136,7 @@ def _folders(path: epath.Path) -> list[epath.Path]:
 
 
 def _image_files(folder: epath.Path) -> Iterator[epath.Path]:
-    """The images below a folder, however deep (etils has no `**`); hidden ones are left out."""
+    """All image files below a folder, at any depth (etils has no `**`), except hidden ones."""
     for path in folder.iterdir():
         if not path.name.startswith("."):
             if path.is_dir():

@@ -1,4 +1,4 @@
-"""Texts with a label each, in JSON lines: `tokens` [length], how many of them are text, and the label."""
+"""Labelled texts in JSON lines, as token sequences."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from research.errors import RequestError, nearest, require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabeledText(Data):
-    """A file of JSON lines (.jsonl, also .gz), or those of a folder, with a text and a label in every line.
+    """Texts with labels, from a file of JSON lines (.jsonl or .jsonl.gz) or a folder of such files.
 
-    Examples have `tokens` int32 [length], `length` [], how many of them are not padding, and `label` int32 [].
+        LabeledText(path="reviews.jsonl", text="review", label="stars", length=256)
+
+    Examples have `tokens` int32 [length], padded at the end, `length` int32 [] (the number of tokens before the
+    padding) and `label` int32 [].
 
     Attributes:
-      path: of the file or the folder.
-      text, label: the keys of a line; a label is a string or an integer.
-      length: tokens of an example; longer texts are cut off at their end.
-      tokenizer: fitted to the training texts where it has no vocabulary yet.
+      path: the file or folder.
+      text, label: keys in each line; a label is a string or an integer.
+      length: tokens per example; longer texts are truncated.
+      tokenizer: fitted to the training texts if it has no vocabulary yet.
       class_names: the labels in order, as strings; None for those of the training split, sorted.
-      test: the share of the lines to hold out, or a number of them.
-      pattern: which files of a folder.
+      test: the fraction or number of lines to hold out.
+      pattern: the files to read in a folder.
     """
 
     path: str
@@ -53,7 +56,7 @@ class LabeledText(Data):
                     isinstance(label, str | int), f"{name}: {self.label!r} is {label!r}, expected a string or integer"
                 )
                 lines.append(_Line(text, str(label), name))
-        require(bool(lines), f"path={self.path!r}: no text in it")
+        require(bool(lines), f"path={self.path!r}: holds no text")
         train, test = self.hold_out(_Lines(lines), "test")
         return Splits(train=train, test=test)
 
@@ -63,11 +66,11 @@ class LabeledText(Data):
         return Splits(*(own and _Encoded(fitted, own.lines) for own in lines))
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizer and the class names of the training split."""
+        """Copies the tokenizer and class names from the training split."""
         return dataclasses.replace(self, tokenizer=train.spec.tokenizer, class_names=train.spec.class_names)
 
     def encode(self, raw: str | Sequence[str]) -> dict[str, np.ndarray]:
-        """Texts to predict on, as `tokens` [text, length] and `length` [text]."""
+        """Encodes texts for prediction as `tokens` [text, length] and `length` [text]."""
         if isinstance(raw, dict):
             return super().encode(raw)
         texts = [raw] if isinstance(raw, str) else list(raw)
@@ -89,7 +92,7 @@ class LabeledText(Data):
         names = self.class_names
         if names is None:
             names = tuple(sorted({line.label for line in lines}))
-            require(len(names) > 1, f"label={self.label!r}: the training split has no two classes")
+            require(len(names) > 1, f"label={self.label!r}: the training split has fewer than two classes")
         return dataclasses.replace(self, class_names=names, tokenizer=self.tokenizer.fit(line.text for line in lines))
 
 
@@ -100,7 +103,7 @@ class _Line(NamedTuple):
 
 
 class _Lines:
-    """Lines as a source to divide: its labels are strata."""
+    """Lines as a source that can be divided, stratified by label."""
 
     def __init__(self, lines: Sequence[_Line]):
         self.lines = list(lines)
@@ -117,14 +120,14 @@ class _Lines:
 
 
 class _Encoded(Columns):
-    """Lines as columns, and the fitted data set that made them."""
+    """Lines as columns, with the fitted data set that encoded them."""
 
     def __init__(self, spec: LabeledText, lines: Sequence[_Line]):
         codes = {name: i for i, name in enumerate(spec.class_names)}
         for line in lines:
             if line.label not in codes:
                 known = nearest(line.label, codes)
-                raise RequestError(f"{line.name}: label {line.label!r} is none of the training split's; {known}")
+                raise RequestError(f"{line.name}: label {line.label!r} is not in the training split; {known}")
         labels: Any = np.array([codes[line.label] for line in lines], np.int32)
         super().__init__(spec.encode([line.text for line in lines]) | {"label": labels})
         self.spec, self.lines = spec, lines

@@ -1,10 +1,10 @@
-"""Sentences and their translations: two line-aligned files, or two columns of a tab-separated one.
+"""Sentence pairs for translation: two line-aligned files, or two columns of a tab-separated file.
 
     ParallelText(path=("train.de.gz", "train.en.gz"), test_path=("test.de.gz", "test.en.gz"))       # German to English
     ParallelText(path=("deu-eng.zip",), columns=(1, 0), test=2000)              # Tatoeba's lines: English, tab, German
 
-An example has `source` and `target`, tokens that end with "<eos>", padded behind it.  The tokenizer learns from the
-training split alone and is then part of the experiment (config.json).
+An example has `source` and `target`: tokens that end with "<eos>", padded at the end.  The tokenizer is fitted to the
+training split only and then becomes part of the experiment (config.json).
 """
 
 from __future__ import annotations
@@ -29,33 +29,36 @@ from research.data.text.tokenizers import BPETokenizer, Tokenizer, to_text
 from research.errors import RequestError, nearest, prefixed, require
 
 PAD, BOS, EOS = SPECIAL = ("<pad>", "<bos>", "<eos>")
-"""The special tokens that a tokenizer of sequences has first: padding, and the start and end of a target."""
+"""The special tokens that every sequence tokenizer starts with: padding, and the start and end of a target."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelText(Data):
-    """Pairs of a source and a target sentence, a line each; plain, .gz, or inside a .zip ("deu-eng.zip/deu.txt").
+    """Pairs of source and target sentences, one per line, from plain files, .gz, or members of a .zip
+    ("deu-eng.zip/deu.txt").
 
-    Where validation or test are held out of train, no sentence of either language is on both sides: pairs that share
-    one, directly or through others, go together, and a family of them that is larger than what is held out stays in
-    train (so common short sentences are rarer in what is held out).  Spaces around a line are not part of it.
+    When validation or test are held out of train, no sentence in either language appears on both sides of the split:
+    pairs that share a sentence, directly or through other pairs, are kept together, and a group larger than the
+    held-out split stays in train.  Common short sentences are therefore rarer in held-out splits.  Whitespace around a
+    line is removed.
 
     Attributes:
-      path: (source file, target file), line by line, or (tab-separated file,).
+      path: (source file, target file), aligned line by line, or (tab-separated file,).
       validation_path, test_path: likewise; None holds `validation` and `test` out of `path`.
-      columns: of a tab-separated file, those of source and target.
-      test: pairs to hold out as `validation` says, where there is no `test_path`.
-      lowercase: whether both sides are lower-cased as they are read.
-      max_length: training pairs with more tokens on a side, the end included, are left out, and how many is said
-        beside the data's size; None keeps all.  Validation and test are never cut.
-      packed: tokens of a row, on each side, that training pairs share, none of which looks at another; then examples of
-        training are rows, of one shape.  None gives every pair a row, in buckets.
-      tokenizer: of both languages, or of the source's where there is a `target_tokenizer`.
-      target_tokenizer: None is one vocabulary for both.
-      buckets: shapes of a batch, at most (`research/data/buckets.py`).
-      decoded: how many validation pairs an evaluation decodes, for tasks that do; None is all of them.
-      pad_to: tokens up to which sentences to translate are padded to one of a few lengths, so that few programs serve
-        them all; `fit` takes the longest source of all splits, which a model takes that was trained on them.
+      columns: the source and target columns of a tab-separated file.
+      test: the fraction or number of pairs to hold out if there is no `test_path`.
+      lowercase: lower-case both sides.
+      max_length: training pairs with more tokens on either side, "<eos>" included, are dropped, and their number is
+        reported with the size of the data; None keeps all.  Validation and test are never filtered.
+      packed: if set, the training examples are rows of this many tokens per side, each shared by several pairs that do
+        not attend to one another, all of one shape.  None gives every pair its own row, in buckets.
+      tokenizer: for both languages, or for the source if there is a `target_tokenizer`.
+      target_tokenizer: None for a vocabulary shared by both languages.
+      buckets: the maximum number of batch shapes (`research/data/buckets.py`).
+      decoded: the number of validation pairs that an evaluation decodes, for tasks that do; None for all.
+      pad_to: the longest padded length, in tokens, for prediction; inputs are padded to one of a few lengths up to it,
+        to compile few programs.  `fit` sets it to the longest source of all splits, which the trained model is known to
+        support.
     """
 
     path: tuple[str, ...]
@@ -73,7 +76,7 @@ class ParallelText(Data):
     pad_to: int = 0
 
     def read(self) -> Splits:
-        """The pairs as text."""
+        """Reads the pairs as text."""
         train, validation, test = (
             path and self._pairs(path) for path in (self.path, self.validation_path, self.test_path)
         )
@@ -82,7 +85,7 @@ class ParallelText(Data):
         return Splits(train, validation, test)
 
     def hold_out(self, source: Pairs, field: Literal["validation", "test"]) -> tuple[Pairs, Pairs | None]:
-        """(rest, held): whole families of pairs that share sentences, in an order drawn by `split_seed`."""
+        """Holds out whole groups of pairs that share sentences, in an order drawn by `split_seed`: (rest, held)."""
         amount = count(getattr(self, field), len(source), field)
         if amount == 0:
             return source, None
@@ -92,7 +95,7 @@ class ParallelText(Data):
         for one in stratified_order(len(sizes), self.split_seed, {"test": 1, "validation": 2}[field]):
             if sizes[one] <= amount - taken:
                 held[one], taken = True, taken + sizes[one]
-        require(taken > 0, f"{field}={getattr(self, field)}: no pair of sentences that can be held out by itself")
+        require(taken > 0, f"{field}={getattr(self, field)}: no group of pairs is small enough to be held out")
         return source.take(np.flatnonzero(~held[family])), source.take(np.flatnonzero(held[family]))
 
     def load(self) -> Splits:
@@ -138,7 +141,7 @@ class ParallelText(Data):
             require(
                 most <= self.packed,
                 f"packed={self.packed}: a training {name} has {most} tokens ({places[name]} has the longest); "
-                "expected as many at least, or max_length to leave it out",
+                "expected at least that many, or a max_length that leaves it out",
             )
         columns = pack_pairs(dict(zip(_SIDES, sides, strict=True)), self.packed)
         lengths = {name: (columns[f"{name}_segments"] > 0).sum(axis=1) for name in _SIDES}
@@ -146,16 +149,17 @@ class ParallelText(Data):
         return TokenPairs(columns, lengths, shapes, note=note, longest=places)
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizers that were fitted to the training pairs, and the length of the longest source."""
+        """Copies the tokenizers fitted to the training pairs, and the length of the longest source."""
         joint = self.target_tokenizer is None
         target = None if joint else train.target_tokenizer
         return dataclasses.replace(self, tokenizer=train.tokenizer, target_tokenizer=target, pad_to=train.pad_to)
 
     def encode(self, raw: str | Sequence[str] | Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Sentences to translate, as `source` and `source_mask` [sentence, length]; columns as they are.
+        """Encodes sentences to translate as `source` and `source_mask` [sentence, length]; dicts of columns pass
+        through.
 
         Raises:
-          RequestError: none, something else, an empty one, or one that the tokenizer cannot spell; it says which.
+          RequestError: there are none, or one is empty, not a string, or not encodable; names the sentence.
         """
         if isinstance(raw, Mapping):
             return super().encode(raw)
@@ -192,13 +196,13 @@ class ParallelText(Data):
         if len(path) == 2:
             sides = [read_lines(file) for file in path]
             counts = ", ".join(f"{file}: {len(lines):,} lines" for file, lines in zip(path, sides, strict=True))
-            require(len(sides[0]) == len(sides[1]), f"{counts}; expected as many, line by line")
+            require(len(sides[0]) == len(sides[1]), f"{counts}; expected equal numbers of lines")
         else:
             sides = self._split_columns(path[0])
         pairs = Pairs(path, np.arange(len(sides[0])), *([self._clean(line) for line in lines] for lines in sides))
         for name, file, lines in (("source", path[0], pairs.sources), ("target", path[-1], pairs.targets)):
             for i, line in enumerate(lines):
-                require(bool(line), f"{file}, line {i + 1}: the {name} is empty; expected a sentence, or no such line")
+                require(bool(line), f"{file}, line {i + 1}: the {name} is empty; expected a sentence")
         return pairs
 
     def _split_columns(self, file: str) -> tuple[list[str], list[str]]:
@@ -212,7 +216,7 @@ class ParallelText(Data):
         return sides
 
     def _within_length(self, sides: Sequence[list[np.ndarray]]) -> tuple[np.ndarray, str]:
-        """The numbers of the pairs of at most `max_length`, and what to say of the others."""
+        """Indices of the pairs within `max_length`, and a note about the dropped ones."""
         most = np.max([lengths_of(side) for side in sides], axis=0)
         kept = np.flatnonzero(most <= (np.inf if self.max_length is None else self.max_length))
         require(len(kept) > 0, f"max_length={self.max_length}: every training pair is longer")
@@ -224,7 +228,7 @@ _SIDES = ("source", "target")
 
 
 class TokenPairs(Padded):
-    """Tokens of both sides, the tokenizers that they come from, and the tokens of the longest source."""
+    """Tokens of both sides, with their tokenizers and the length of the longest source."""
 
     tokenizer: Tokenizer
     target_tokenizer: Tokenizer
@@ -239,7 +243,7 @@ class TokenPairs(Padded):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
-    """Sentences in two languages, and the files and lines that they are from."""
+    """Sentences in two languages, with the files and lines they come from."""
 
     files: tuple[str, ...]
     lines: np.ndarray
@@ -253,7 +257,7 @@ class Pairs:
         return {"source": self.sources[i], "target": self.targets[i]}
 
     def column(self, name: str) -> None:
-        """No column of numbers: there is nothing to stratify by."""
+        """Returns None: pairs have no numeric column to stratify by."""
 
     def where(self, i: int) -> str:
         return f"{', '.join(self.files)}, line {self.lines[i] + 1}"
@@ -263,7 +267,7 @@ class Pairs:
         return Pairs(self.files, self.lines[indices], *sides)
 
     def tokens(self, source: Tokenizer, target: Tokenizer) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Both sides, each [tokens of the sentence]; an error names the line."""
+        """Tokenizes both sides, each a list of [tokens of the sentence]; an error names the line."""
         languages = ((self.files[0], source, self.sources), (self.files[-1], target, self.targets))
         return tuple(
             [ended(own, text, f"{file}, line {line + 1}") for text, line in zip(texts, self.lines, strict=True)]
@@ -272,10 +276,10 @@ class Pairs:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a UTF-8 file: plain, .gz, or in a .zip, whose only text is meant unless the path goes on inside.
+    """Reads the lines of a UTF-8 file: plain, .gz, or in a .zip (its only text file, unless the path continues inside).
 
     Raises:
-      RequestError: there is no such file, it cannot be read, is empty, or is not UTF-8; the line says where.
+      RequestError: the file is missing, unreadable, empty or not UTF-8; names the place.
     """
     archive, inside = path, ""
     if ".zip/" in path:
@@ -292,18 +296,18 @@ def read_lines(path: str) -> list[str]:
             data = gzip.decompress(data) if archive.endswith(".gz") else data
     except RequestError:
         raise
-    except Exception as error:  # of whatever its bytes make a decompressor stumble over
+    except Exception as error:  # decompressors raise many types on damaged bytes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(f"{path}: cannot be read: {reason}") from None
     text = to_text(data, path).removeprefix("\ufeff")
-    lines = text.removesuffix("\n").split("\n")  # not splitlines: U+2028 and the like do not end a line
+    lines = text.removesuffix("\n").split("\n")  # not splitlines, which also splits at U+2028 and similar characters
     return [line.removesuffix("\r") for line in lines]
 
 
 def _member(members: zipfile.ZipFile, archive: str, inside: str) -> str:
     names = [name for name in members.namelist() if not name.endswith("/")]
     if inside:
-        require(inside in names, f"{archive}: no {inside!r} in it; {nearest(inside, names)}")
+        require(inside in names, f"{archive}: holds no {inside!r}; {nearest(inside, names)}")
         return inside
     texts = [name for name in names if not name.rsplit("/", 1)[-1].startswith(("_", "."))]
     which = f"name one, as in {archive}/{texts[0] if texts else 'file.txt'}"
@@ -312,7 +316,7 @@ def _member(members: zipfile.ZipFile, archive: str, inside: str) -> str:
 
 
 def check_special(name: str, tokenizer: Tokenizer | None) -> None:
-    """Raises RequestError unless the tokenizer's special tokens begin with those of sequences."""
+    """Raises RequestError unless the tokenizer's special tokens begin with `SPECIAL`."""
     if tokenizer is None:
         return
     begins = tokenizer.special_tokens[: len(SPECIAL)] == SPECIAL
@@ -321,13 +325,13 @@ def check_special(name: str, tokenizer: Tokenizer | None) -> None:
 
 
 def ended(tokenizer: Tokenizer, line: str, where: str) -> np.ndarray:
-    """The tokens of a line and of its end, int32 [length]; an error begins with `where` it is from."""
+    """The tokens of a line followed by "<eos>", int32 [length]; an error begins with `where`."""
     with prefixed(f"{where}: "):
         return np.append(tokenizer.encode(line), tokenizer.token_id(EOS)).astype(np.int32)
 
 
 def _families(pairs: Pairs) -> np.ndarray:
-    """A number for every pair, the same for pairs that share a sentence, directly or through others; int [pair]."""
+    """Group numbers of pairs, int [pair]: equal for pairs that share a sentence, directly or through other pairs."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""The source of Python's standard library as a corpus: on every machine that runs this, and nothing to download."""
+"""The source code of Python's standard library as a corpus, available wherever this package runs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PythonSource(Corpus):
-    """The modules of a folder, a document each, sorted by path; so a held-out split is whole modules.
+    """Python modules of a folder as documents, sorted by path, so that held-out splits consist of whole modules.
 
-    The standard library is under the PSF licence (https://docs.python.org/3/license.html), which allows all that is
-    done here.  Left out are tests, what is installed beside it, files that are not UTF-8, and those of which most is
-    a table (`skip`).
+        PythonSource(length=256, tokenizer=BPETokenizer(4096))
+
+    The standard library is under the PSF licence (https://docs.python.org/3/license.html), which permits this use.
+    Tests, packages installed beside it, files that are not UTF-8, and modules that consist mostly of tables are left
+    out (`skip`).
 
     Attributes:
-      path: of the folder; None is the standard library of the interpreter that runs.
-      skip: names of folders that are left out, wherever they are.
-      version: of Python, where `path` is None; filled in by `fit`, so that another interpreter cannot be taken for it.
+      path: the folder; None for the standard library of the running interpreter.
+      skip: names of folders to leave out at any depth.
+      version: the Python version if `path` is None; filled in by `fit`, so that another interpreter's library cannot be
+        mistaken for it.
     """
 
     path: str | None = None
@@ -56,6 +59,6 @@ class PythonSource(Corpus):
         return found
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizer that was fitted to the training modules, and notes whose standard library they are."""
+        """Copies the tokenizer fitted to the training modules, and records the Python version of the library."""
         fitted = super().fit(train)
         return fitted if self.path is not None else dataclasses.replace(fitted, version=platform.python_version())

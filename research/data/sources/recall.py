@@ -1,9 +1,9 @@
-"""A symbol to remember over a distance: the textbook's test of memory (after Hochreiter & Schmidhuber, 1997).
+"""Recall of one symbol after a distance: the standard test of memory (after Hochreiter & Schmidhuber, 1997).
 
     cue   distractor · distance   query        label
      3    11 8 15 9 ... 12          16           3
 
-No distractor is ever a cue, so that nothing has to be counted: what is asked is to hold on to one symbol.
+Distractors are never cues, so the task needs no counting, only memory for one symbol.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Recall(Data):
-    """Sequences tokens uint8 [distance + 2] and the symbol each began with, label int32; chance is 1 / `symbols`.
+    """Sequences tokens uint8 [distance + 2], with their first symbol as label int32 []; chance is 1 / `symbols`.
 
-    Every split is a pure function of its name and `split_seed`, drawn by itself, so that test sequences are new ones as
-    far as there are enough of them (symbols · distractors^distance).
+    >>> splits = Recall(distance=3, examples=100, test_examples=10).load()
+    >>> splits.train[0]["tokens"].shape, len(splits.validation), len(splits.test)
+    ((5,), 10, 10)
+
+    Each split is drawn separately, as a function of its name and `split_seed`, so test sequences are new as long as
+    there are enough distinct ones (symbols · distractors^distance).
 
     Attributes:
-      distance: distractors between the symbol and the query.
+      distance: the number of distractors between the symbol and the query.
       symbols: tokens 0 to symbols - 1, one of which comes first.
-      distractors: further tokens, of which those in between are drawn evenly.
-      examples, test_examples: sequences to train on (`validation` of them held out), and to test on.
+      distractors: the number of further tokens, from which those in between are drawn uniformly.
+      examples, test_examples: the numbers of sequences for training (including `validation`) and for testing.
     """
 
     distance: int = 32
@@ -39,7 +43,7 @@ class Recall(Data):
 
     @property
     def vocab_size(self) -> int:
-        """Symbols, distractors and the query, which is the last token."""
+        """The number of symbols, distractors and the query, which is the last token."""
         return self.symbols + self.distractors + 1
 
     def read(self) -> Splits:

@@ -1,4 +1,4 @@
-"""The small classics that come with scikit-learn: nothing to download, seconds to train on."""
+"""The small classic data sets bundled with scikit-learn: nothing to download, seconds to train on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ Name = Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
 
 @dataclasses.dataclass(frozen=True)
 class Sklearn(Data):
-    """One of scikit-learn's bundled data sets, `test` of it held out (stratified, by `split_seed`).
+    """One of scikit-learn's bundled data sets, with `test` of it held out (stratified, by `split_seed`).
 
-    digits: image uint8 [8, 8, 1] (0 to 16), label int32; 1,797 examples, 10 classes.  iris (150 × 4, 3 classes), wine
-    (178 × 13, 3), breast_cancer (569 × 30, 2): features float32 [d], label int32.  diabetes (442 × 10): features
-    float32 [d], target float32; raw units, since scikit-learn's own scaling looks at the test examples too.
+    digits: image uint8 [8, 8, 1] (0 to 16), label int32 []; 1,797 examples, 10 classes.  iris (150 × 4, 3 classes),
+    wine (178 × 13, 3), breast_cancer (569 × 30, 2): features float32 [d], label int32 [].  diabetes (442 × 10):
+    features float32 [d], target float32 [], in raw units, since scikit-learn's own scaling uses the test examples too.
+
+    >>> splits = Sklearn("iris").load()
+    >>> len(splits.train), len(splits.validation), len(splits.test)
+    (108, 12, 30)
     """
 
     name: Name = "digits"

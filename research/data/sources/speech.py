@@ -1,10 +1,10 @@
-"""Recordings of speech and their transcripts: wav files in a folder or a .tar.gz, as waveforms of one sample rate.
+"""Speech recordings and their transcripts: wav files in a folder or a .tar.gz, as waveforms at one sample rate.
 
     Speech(path="recordings", pattern="{text}_{speaker}_{index}", test_if=(("index", ("0", "1")),))
     Speech(path="clips", transcripts="validated.tsv", columns=("path", "sentence"))
 
-An example has `waveform`, int16 [samples], and `target`, tokens that end with "<eos>", both padded behind.
-`LogMelFeatures` makes `features` of the waveform, inside the program.
+An example has `waveform`, int16 [samples], and `target`, tokens that end with "<eos>", both padded at the end.
+`LogMelFeatures` computes `features` from the waveform inside the compiled program.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from research.layers.log_mel import LogMel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speech(Data):
-    """Wav files, of any sample rate and number of channels: mixed to one channel, resampled, kept as int16 in memory.
+    """Wav files with any sample rate and number of channels, converted to mono, resampled, and kept as int16 in memory.
 
     Attributes:
-      path: a folder, whose folders are looked into, or a .tar, .tar.gz or .tgz.
-      pattern: what a file's name says, without .wav: "{text}_{speaker}_{index}".  One of its fields is `text` unless
+      path: a folder, searched recursively, or a .tar, .tar.gz or .tgz archive.
+      pattern: the format of a file name, without .wav: "{text}_{speaker}_{index}".  One field must be `text` unless
         there are `transcripts`.
-      transcripts: a tab-separated file with a header and a line per recording; recordings that it does not name are
-        left out.
-      columns: of `transcripts`, those of the file's name and of the text; the others may be asked for by `test_if`.
-      words: (what a name says, what is said), such as ("0", "zero").
-      test_if: the test split is the recordings with one of these values in each of these fields of their name or
-        line: (("speaker", ("theo",)),); none holds `test` out.
-      test: recordings to hold out where `test_if` is empty.
-      lowercase: whether transcripts are lower-cased.
-      sample_rate: samples in a second.
-      tokenizer: of the transcripts.
-      buckets: shapes of a batch, at most (`research/data/buckets.py`).
-      decoded: how many validation recordings an evaluation decodes, for tasks that do; None is all of them.
-      pad_to: samples up to which recordings to transcribe are padded to one of a few lengths, so that few programs
-        serve them all; `fit` takes the longest recording of all splits, which a model takes that was trained on them.
+      transcripts: a tab-separated file with a header and one line per recording; recordings not listed are left out.
+      columns: the columns of `transcripts` with the file name and the text; `test_if` may use the others.
+      words: (name in the file name, transcript) pairs, such as ("0", "zero").
+      test_if: selects the test split: recordings with one of these values in each of these fields of their name or
+        line, such as (("speaker", ("theo",)),); empty holds out `test` instead.
+      test: the fraction or number of recordings to hold out if `test_if` is empty.
+      lowercase: lower-case the transcripts.
+      sample_rate: in Hz.
+      tokenizer: for the transcripts.
+      buckets: the maximum number of batch shapes (`research/data/buckets.py`).
+      decoded: the number of validation recordings that an evaluation decodes, for tasks that do; None for all.
+      pad_to: the longest padded length, in samples, for prediction; inputs are padded to one of a few lengths up to it,
+        to compile few programs.  `fit` sets it to the longest recording of all splits, which the trained model is known
+        to support.
     """
 
     path: str
@@ -75,7 +75,7 @@ class Speech(Data):
     pad_to: int = 0
 
     def read(self) -> Splits:
-        """The recordings, as waveforms of their own lengths and text."""
+        """Reads the recordings as text and waveforms of different lengths."""
         recordings = self._recordings()
         if not self.test_if:
             train, test = self.hold_out(recordings, "test")
@@ -84,12 +84,13 @@ class Speech(Data):
         for field, values in self.test_if:
             known = [facts.get(field) for facts in recordings.facts]
             require(
-                None not in known, f"test_if {field!r}: recordings do not say it; {nearest(field, recordings.facts[0])}"
+                None not in known,
+                f"test_if: recordings have no field {field!r}; {nearest(field, recordings.facts[0])}",
             )
             for value in values:
                 require(value in known, f"test_if {field}={value!r}: no recording has it; {nearest(value, known)}")
             is_test &= np.isin(known, values)
-        require(not is_test.all() and is_test.any(), "test_if: expected to take some recordings, and to leave some")
+        require(not is_test.all() and is_test.any(), "test_if: expected it to select some recordings but not all")
         return Splits(train=recordings.take(np.flatnonzero(~is_test)), test=recordings.take(np.flatnonzero(is_test)))
 
     def load(self) -> Splits:
@@ -119,19 +120,19 @@ class Speech(Data):
         return Splits(**{split: source(split) for split in tokens})
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizer that was fitted to the training transcripts, and the length of the longest recording."""
+        """Copies the tokenizer fitted to the training transcripts, and the length of the longest recording."""
         return dataclasses.replace(self, tokenizer=train.target_tokenizer, pad_to=train.pad_to)
 
     def encode(self, raw: Any, sample_rate: int | None = None) -> dict[str, np.ndarray]:
-        """Recordings to transcribe, as `waveform` and `waveform_mask` [recording, length]; columns as they are.
+        """Encodes recordings as `waveform` and `waveform_mask` [recording, length]; dicts of columns pass through.
 
         Args:
-          raw: the path of a wav file, an array [samples] or [samples, channels] (signed integers of full range, or
-            floats in -1 ... 1), or a list of those.
-          sample_rate: of arrays; None is that of the training data.
+          raw: the path of a wav file, an array [samples] or [samples, channels] (full-range signed integers, or floats
+            in [-1, 1]), or a list of those.
+          sample_rate: the sample rate of arrays, in Hz; None for that of the training data.
 
         Raises:
-          RequestError: none, something else, an empty one, or a file that cannot be read.
+          RequestError: there are none, or one is empty, of another type, or an unreadable file.
         """
         if isinstance(raw, Mapping):
             return super().encode(raw)
@@ -167,7 +168,7 @@ class Speech(Data):
 
     def _recordings(self) -> Recordings:
         files = dict(_wav_files(self.path))
-        require(len(files) > 0, f"path={self.path!r}: no .wav file in it")
+        require(len(files) > 0, f"path={self.path!r}: holds no .wav file")
         named = self._named_by_pattern(files) if self.transcripts is None else self._named_by_transcripts(files)
         waveforms, texts, names, facts = [], [], [], []
         words = dict(self.words)
@@ -186,7 +187,7 @@ class Speech(Data):
         expression = "".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
         for name in files:
             match = re.fullmatch(expression, _bare(_base(name)))
-            require(match is not None, f"{name}: its name does not read as pattern={self.pattern!r}")
+            require(match is not None, f"{name}: its name does not match pattern={self.pattern!r}")
             yield name, match.groupdict()
 
     def _named_by_transcripts(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -197,7 +198,7 @@ class Speech(Data):
         header, *lines = (line.split("\t") for line in read_lines(self.transcripts))
         for column in self.columns:
             require(column in header, f"{self.transcripts}, line 1: no column {column!r}; {nearest(column, header)}")
-        require(len(lines) > 0, f"{self.transcripts}: only a header, expected a line per recording after it")
+        require(len(lines) > 0, f"{self.transcripts}: only a header, expected one line per recording after it")
         named: dict[str, str] = {}
         for number, cells in enumerate(lines, 2):
             where = f"{self.transcripts}, line {number}"
@@ -207,16 +208,16 @@ class Speech(Data):
             found = places.get(_bare(name), [])
             found = [file for file in found if _bare(file) == _bare(name)] or found
             require(len(found) > 0, f"{where}: no file {name!r} in {self.path}")
-            require(len(found) == 1, f"{where}: {name!r} may be {' or '.join(found)}; expected one with its folders")
+            require(len(found) == 1, f"{where}: {name!r} matches {' and '.join(found)}; include its folders")
             (file,) = found
-            require(file not in named, f"{where}: {file!r} again, after {named.get(file)}; expected it once")
+            require(file not in named, f"{where}: {file!r} is listed twice, first on {named.get(file)}")
             named[file] = f"line {number}"
             require(bool(text.strip()), f"{where}: the transcript of {name!r} is empty")
             yield file, fact | {"text": text.strip()}
 
 
 class Transcribed(Padded):
-    """Waveforms and tokens, the tokenizer that those come from, and the samples of the longest recording."""
+    """Waveforms and tokens, with the tokenizer and the length of the longest recording."""
 
     target_tokenizer: Tokenizer
     pad_to: int
@@ -229,7 +230,7 @@ class Transcribed(Padded):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recordings:
-    """Waveforms [samples] with their transcripts, the names of their files, and what those say."""
+    """Waveforms [samples] with their transcripts, file names, and the fields of those names."""
 
     waveforms: list[np.ndarray]
     texts: list[str]
@@ -244,7 +245,7 @@ class Recordings:
         return {"waveform": self.waveforms[i], "text": self.texts[i]}
 
     def column(self, name: str) -> np.ndarray | None:
-        """`label`, to stratify by: which text it is, where there are few that are said often."""
+        """The index of the text, as `label` to stratify by, if there are few distinct texts; otherwise None."""
         if name != "label":
             return None
         texts, label = np.unique(self.texts, return_inverse=True)
@@ -258,15 +259,19 @@ class Recordings:
         return Recordings(*own, self.note)
 
     def tokens(self, tokenizer: Tokenizer) -> list[np.ndarray]:
-        """The transcripts; an error names the recording."""
+        """Tokenizes the transcripts; an error names the recording."""
         return [ended(tokenizer, text, name) for name, text in zip(self.names, self.texts, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)
 class LogMelFeatures(Transform):
-    """`waveform` becomes `features` [batch, frames, mels], and `waveform_mask` becomes `features_mask` [batch, frames].
+    """Replaces `waveform` with `features` [batch, frames, mels] and `waveform_mask` with `features_mask` [batch,
+    frames].
 
-    There is a frame for every `hop` samples, begun ones counted; they are the same however much padding follows.
+    There is one frame per `hop` samples, counting a final partial one.  Features do not depend on the amount of
+    padding.
+
+        preprocess=(data.LogMelFeatures(log_mel=LogMel(mels=80)),)
     """
 
     field: str = "waveform"
@@ -274,11 +279,11 @@ class LogMelFeatures(Transform):
     makes: ClassVar[str] = "features"
 
     def apply(self, x: jax.Array) -> jax.Array:
-        """[batch, frames, mels] of waveforms [batch, samples]."""
+        """Computes features [batch, frames, mels] of waveforms [batch, samples]."""
         if jnp.issubdtype(x.dtype, jnp.integer):
             x = x.astype(jnp.float32) / (jnp.iinfo(x.dtype).max + 1)
         samples = self._whole_hops(x.shape[1])
-        silence = samples - x.shape[1] + self._whole_hops(self.log_mel.window)  # so that no end is reflected
+        silence = samples - x.shape[1] + self._whole_hops(self.log_mel.window)  # prevents reflection at the end
         return self.log_mel(jnp.pad(x, ((0, 0), (0, silence))))[:, : self.log_mel.frames(samples)]
 
     def _whole_hops(self, samples: int) -> int:
@@ -296,7 +301,7 @@ class LogMelFeatures(Transform):
 
 
 def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of every wav file in a folder or an archive, by name."""
+    """Yields (name, bytes) of every wav file in a folder or archive, sorted by name."""
     place = epath.Path(path)
     require(place.exists(), f"path={path!r} does not exist; expected a folder, or a .tar.gz")
     if place.is_dir():
@@ -307,9 +312,9 @@ def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
         with place.open("rb") as f, tarfile.open(fileobj=f) as archive:
             members = (member for member in archive if member.isfile() and _is_wav(member.name))
             read = {member.name: archive.extractfile(member).read() for member in members}
-            while archive.fileobj.read(2**20):  # to the checksum, which alone tells of damage and of a lost end
+            while archive.fileobj.read(2**20):  # read up to the checksum, which reveals damage and truncation
                 pass
-    except Exception as error:  # of whatever its bytes make a decompressor stumble over
+    except Exception as error:  # decompressors raise many types on damaged bytes
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         expected = "a folder of wav files, or a .tar, .tar.gz or .tgz of them"
         raise RequestError(f"path={path!r}: expected {expected} ({reason})") from None
@@ -317,7 +322,7 @@ def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _inside(folder: epath.Path) -> Iterator[epath.Path]:
-    """The wav files of a folder and of those in it, in order."""
+    """Yields the wav files of a folder and its subfolders, sorted."""
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             yield from _inside(entry)
@@ -330,10 +335,10 @@ def _is_wav(name: str) -> bool:
 
 
 def _bare(name: str) -> str:
-    """A name without .wav."""
+    """Removes ".wav" from a name."""
     return name[: -len(".wav")] if _is_wav(name) else name
 
 
 def _base(name: str) -> str:
-    """A name without its folders."""
+    """Removes the folders from a name."""
     return name.rsplit("/", 1)[-1]

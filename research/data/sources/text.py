@@ -1,12 +1,12 @@
-"""Text to learn a language from: a folder of files, one file, or a column of JSON lines, as tokens.
+"""Text corpora for language modeling: a folder of files, one file, or a column of JSON lines, as tokens.
 
     TextFiles(path="shakespeare.txt", length=64)                                      # characters
     TextFiles(path="books", length=256, tokenizer=BPETokenizer(8192, ("<eos>",)), end_of_text="<eos>")
     JSONLines(path="reviews.jsonl.gz", column="text", length=128, layout="packed")
 
-The tokenizer learns its vocabulary from the training text alone and is then part of the experiment (config.json).
-Training examples are windows of the text at every offset, in an order that is a function of the step; an evaluation
-takes one window after another, so that it predicts every token but the very first once.
+The tokenizer is fitted to the training text only and then becomes part of the experiment (config.json).  Training
+examples are windows of the text at every offset; evaluation uses consecutive windows, so that every token but the first
+is predicted exactly once.
 
 A new corpus is a subclass with one method, `documents`.
 """
@@ -38,7 +38,7 @@ Layout = Literal["windows", "packed"]
 
 
 class Document(NamedTuple):
-    """A text, or its bytes, and what an error calls it."""
+    """A text, as a string or bytes, and its name in error messages."""
 
     text: str | bytes
     name: str
@@ -46,20 +46,21 @@ class Document(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus(Data):
-    """Text as rows of tokens: what all corpora share.
+    """The base of text corpora: rows of tokens.
 
-    An example has `tokens` [length], what the model sees, and `targets` [length], what follows each.  Outside the
-    training split it also has `length` [], how many of them are text (the last window may have fewer), and `characters`
-    and `bytes` [], what its targets spell.  Packed rows have `segments` [length] in place of `length`: the number of
-    the document that a token belongs to, 0 on padding.
+    An example has `tokens` [length], the model's input, and `targets` [length], the token after each.  Outside the
+    training split it also has `length` [], the number of tokens before the padding (the last window may be shorter),
+    and `characters` and `bytes` [], the sizes of the text that its targets spell.  Packed rows have `segments` [length]
+    instead of `length`: the number of the document that a token belongs to, 0 on padding.
 
     Attributes:
-      length: tokens that the model sees at once and predicts of; at most its context.
-      tokenizer: fitted to the training text where it has no vocabulary yet.
-      layout: "windows" over the documents, one after another; or "packed": several documents in a row, each by itself.
-      end_of_text: the special token that is put after every document, or None.
-      validation, test: the share to hold out, or a number: of documents, drawn by `split_seed`, texts that are the same
-        never on both sides; where there is one document, of its characters, from its end (bytes for `ByteTokenizer`).
+      length: the number of tokens per example; at most the model's context length.
+      tokenizer: fitted to the training text if it has no vocabulary yet.
+      layout: "windows" over the concatenated documents, or "packed": several documents per row, without attention
+        between them.
+      end_of_text: a special token added after every document, or None.
+      validation, test: the fraction or number of documents to hold out, drawn by `split_seed`, with identical texts
+        always in the same split; for a single document, of its characters (bytes for `ByteTokenizer`), from its end.
     """
 
     length: int
@@ -70,12 +71,12 @@ class Corpus(Data):
 
     @abc.abstractmethod
     def documents(self) -> Sequence[Document]:
-        """The texts in order, none of them empty; as bytes where the tokenizer takes them as they are."""
+        """The non-empty texts, in order; bytes if the tokenizer reads bytes."""
 
     def split(self) -> dict[str, Sequence[Document]]:
-        """The documents of "train", and of "validation" and "test" where there are any."""
+        """The documents of "train", "validation" and "test"; those held out may be empty."""
         splits = {"train": self.documents()}
-        require(len(splits["train"]) > 0, f"{self._name()}: no text in it")
+        require(len(splits["train"]) > 0, f"{self._name()}: holds no text")
         for held in ("test", "validation"):
             splits["train"], splits[held] = self._held_out(splits["train"], held)
         return splits
@@ -92,14 +93,14 @@ class Corpus(Data):
         )
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizer that was fitted to the training text."""
+        """Copies the tokenizer fitted to the training text."""
         return dataclasses.replace(self, tokenizer=train.tokenizer)
 
     def encode(self, raw: str | bytes | Sequence[str | bytes] | Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Texts to predict on, as `tokens` [text, longest] and `length` [text]; columns as they are.
+        """Encodes texts as `tokens` [text, longest] and `length` [text]; dicts of columns pass through.
 
         Raises:
-          RequestError: none, or an empty one; what the tokenizer cannot read.
+          RequestError: there are none, or one is empty or not encodable.
         """
         if isinstance(raw, Mapping):
             return super().encode(raw)
@@ -127,7 +128,7 @@ class Corpus(Data):
         return f"path={self.path!r}" if hasattr(self, "path") else type(self).__name__
 
     def _text(self, data: bytes, name: str) -> str | bytes:
-        """What the tokenizer is to read of a file."""
+        """The content of a file, in the form that the tokenizer reads."""
         return data if isinstance(self.tokenizer, ByteTokenizer) else to_text(data, name)
 
     def _held_out(
@@ -138,13 +139,13 @@ class Corpus(Data):
             return documents, ()
         if len(documents) == 1:
             ((text, name),) = documents
-            # The first part is rounded down, as is usual for this split: 1,003,854 of 1,115,394 characters for 0.1.
+            # The training part is rounded down, as is usual for this split: 1,003,854 of 1,115,394 characters for 0.1.
             rest = len(text) - count(amount, len(text), field)
             rest = int(len(text) * (1 - amount)) if isinstance(amount, float) else rest
-            require(rest > 0, f"{field}={amount}: of the {len(text):,} characters of {name} none are left to train on")
+            require(rest > 0, f"{field}={amount}: leaves none of the {len(text):,} characters of {name} to train on")
             return (Document(text[:rest], name),), (Document(text[rest:], name),)
         texts = list(dict.fromkeys(document.text for document in documents))
-        require(len(texts) > 1, f"{self._name()}: {len(documents)} documents of one text, none to hold out")
+        require(len(texts) > 1, f"{self._name()}: {len(documents)} documents with the same text, none to hold out")
         purpose = {"test": 1, "validation": 2}[field]
         held = {texts[i] for i in hold_out(len(texts), amount, self.split_seed, purpose, field)[1]}
         rest = [document for document in documents if document.text not in held]
@@ -172,13 +173,13 @@ class Corpus(Data):
         return columns
 
     def _windows(self, split: str, text: np.ndarray) -> dict[str, Any]:
-        """At every offset for training; one after another, the last one padded, for an evaluation."""
+        """Windows at every offset for training; consecutive ones, the last padded, for evaluation."""
         pairs = len(text) - 1
         if split == "train":
             given = f"{self._name()}: {len(text):,} tokens to train on, expected more than length={self.length}"
             require(pairs >= self.length, given)
             return {"tokens": Windows(text[:-1], self.length), "targets": Windows(text[1:], self.length)}
-        require(pairs >= 1, f"{self._name()}: the {split} split has one token, and so nothing to predict")
+        require(pairs >= 1, f"{self._name()}: the {split} split has one token, so there is nothing to predict")
         starts = np.arange(0, pairs, self.length)
         text = np.pad(text, (0, starts[-1] + self.length - pairs))
         return {
@@ -189,7 +190,7 @@ class Corpus(Data):
 
 
 class Tokens(Columns):
-    """Rows of tokens, and the tokenizer that they come from."""
+    """Rows of tokens, with their tokenizer."""
 
     def __init__(self, columns: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(columns)
@@ -201,11 +202,13 @@ class Tokens(Columns):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFiles(Corpus):
-    """A text file, or those of a folder and the folders in it, sorted by path: UTF-8, also gzipped (.gz).
+    """A UTF-8 text file, or those of a folder and its subfolders, sorted by path; also gzipped (.gz).
+
+        TextFiles(path="shakespeare.txt", length=64, tokenizer=CharTokenizer())
 
     Attributes:
-      path: of the file or the folder.
-      pattern: which files of a folder: "*.txt" takes .txt and .txt.gz.
+      path: the file or folder.
+      pattern: the files to read in a folder; "*.txt" matches .txt and .txt.gz.
     """
 
     path: str
@@ -218,12 +221,14 @@ class TextFiles(Corpus):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JSONLines(Corpus):
-    """A column of a file of JSON lines (also .gz), or of those of a folder: every line is an object, and a document.
+    """One column of JSON lines, from a file (also .gz) or folder; every line is an object and becomes a document.
+
+        JSONLines(path="reviews.jsonl.gz", column="text", length=128, layout="packed")
 
     Attributes:
-      path: of the file or the folder.
+      path: the file or folder.
       column: the key of the text.
-      pattern: which files of a folder.
+      pattern: the files to read in a folder.
     """
 
     path: str
@@ -238,10 +243,10 @@ class JSONLines(Corpus):
 
 
 def read_json_lines(path: epath.PathLike) -> Iterator[tuple[dict[str, Any], str]]:
-    """(object, what an error calls it) of every line of a file (also .gz) that is not blank.
+    """Yields (object, name for error messages) of every non-blank line of a file (also .gz).
 
     Raises:
-      RequestError: the file cannot be read, or a line is no JSON object; the line names both.
+      RequestError: the file is unreadable, or a line is not a JSON object; names the file and line.
     """
     text = to_text(_content(epath.Path(path)), str(path))
     for number, line in enumerate(text.split("\n"), 1):
@@ -260,7 +265,7 @@ def text_of(line: Mapping[str, Any], column: str, name: str) -> str:
     """The text in a column of a JSON object.
 
     Raises:
-      RequestError: there is no such column, or no text in it.
+      RequestError: the column is missing or does not hold a string.
     """
     if column not in line:
         raise RequestError(f"{name}: no {column!r}; {nearest(column, line)}")
@@ -269,7 +274,7 @@ def text_of(line: Mapping[str, Any], column: str, name: str) -> str:
 
 
 def predicted(columns: Mapping[str, Any]) -> Any:
-    """Which places of a row have a target, bool [rows, length], by the columns that are there; NumPy and JAX arrays."""
+    """True where a token has a target, bool [rows, length], for NumPy and JAX columns in either layout."""
     if "segments" in columns:
         return columns["segments"] > 0
     if "length" in columns:
@@ -278,10 +283,10 @@ def predicted(columns: Mapping[str, Any]) -> Any:
 
 
 def document_files(path: str, pattern: str) -> list[epath.Path]:
-    """The file at `path`, or the files of that folder and those in it with names of a pattern, sorted; .gz as well.
+    """The file at `path`, or the matching files of that folder and its subfolders, sorted; also gzipped (.gz).
 
     Raises:
-      RequestError: there is none.
+      RequestError: no file matches.
     """
     root = epath.Path(path)
     if not root.is_dir():

@@ -1,6 +1,6 @@
-"""Short texts packed into rows of one length: little padding, and no attention from one to another.
+"""Packs short texts into rows of one length, with little padding and without attention between texts.
 
-`pack` is for texts that are predicted, `pack_pairs` for texts in two languages.
+`pack` is for language modeling, `pack_pairs` for texts in two languages.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import numpy as np
 
 
 def pack(documents: Sequence[np.ndarray], length: int) -> dict[str, np.ndarray]:
-    """`tokens`, `targets` and `segments`, each [rows, length], of token arrays [tokens].
+    """Packs token arrays [tokens] into `tokens`, `targets` and `segments`, each [rows, length].
 
-    A document of n tokens is n - 1 pairs of a token and the one that follows it.  One with more pairs than a row has
-    places goes on in another row, so that every token but a document's first is predicted once.
+    A document of n tokens has n - 1 pairs of a token and its successor.  A document with more pairs than fit in a row
+    continues in another one, so every token except a document's first is predicted once.
 
-    `segments` numbers the documents of a row from 1, and is 0 on padding.  The longest pieces come first, each into the
-    row with the least room that takes it; documents of one token hold nothing to predict and are left out.
+    `segments` numbers the documents of a row from 1 and is 0 on padding.  Pieces are placed longest first, each into
+    the fullest row that has room for it.  Documents of one token have nothing to predict and are left out.
+
+    >>> rows = pack([np.array([1, 2, 3]), np.array([4, 5])], length=4)
+    >>> rows["tokens"].tolist(), rows["targets"].tolist(), rows["segments"].tolist()
+    ([[1, 2, 4, 0]], [[2, 3, 5, 0]], [[1, 1, 2, 0]])
     """
     pieces = [
         document[start : start + length + 1] for document in documents for start in range(0, len(document) - 1, length)
@@ -48,16 +52,16 @@ def pack(documents: Sequence[np.ndarray], length: int) -> dict[str, np.ndarray]:
 
 
 def pack_pairs(sides: Mapping[str, Sequence[np.ndarray]], length: int) -> dict[str, np.ndarray]:
-    """Each side and its `_segments`, each [rows, length], of the sides' token arrays; examples are whole in every side.
+    """Packs aligned token arrays into rows: each side and its `_segments`, [rows, length]; no example is split.
 
-    `_segments` numbers the examples of a row from 1, alike on all sides, and is 0 on padding.  Of `TOGETHER` examples
-    at a time the longest come first, each into the row with the least room that takes it.
+    `_segments` numbers the examples of a row from 1, identically on all sides, and is 0 on padding.  Examples are
+    packed `TOGETHER` at a time, longest first, each into the fullest row that has room for it.
     """
     sizes = np.array([[len(text) for text in texts] for texts in sides.values()]).T
     rows: list[list[int]] = []
     for start in range(0, len(sizes), TOGETHER):
         first, own = len(rows), sizes[start : start + TOGETHER]
-        room = np.empty((len(own), len(sides)), int)  # of rows that these have begun
+        room = np.empty((len(own), len(sides)), int)  # for rows started by these examples
         for i in np.argsort(-own.sum(axis=1), kind="stable"):
             begun = room[: len(rows) - first]
             fits = (begun >= own[i]).all(axis=1)
@@ -80,4 +84,4 @@ def pack_pairs(sides: Mapping[str, Sequence[np.ndarray]], length: int) -> dict[s
 
 
 TOGETHER = 10_000
-"""Examples that are packed at once: more of them take longer, and leave hardly less padding."""
+"""The number of examples packed at once; larger values take longer and hardly reduce padding."""

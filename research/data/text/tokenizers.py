@@ -1,13 +1,13 @@
-"""Text to tokens and back: characters, bytes, and byte pairs; each a value, stored as JSON with the run.
+"""Tokenizers for characters, bytes and byte pairs; each is a value, stored as JSON with the run.
 
     tokenizer = BPETokenizer(max_vocab_size=4096).fit([text])       # or CharTokenizer().fit([text]), or ByteTokenizer()
     tokens = tokenizer.encode("ROMEO:")                             # int32 [length]
     tokenizer.decode(tokens)                                        # "ROMEO:"
     save(tokenizer, "tokenizer.json"); load("tokenizer.json")
 
-A tokenizer that an experiment holds is written into its config.json like everything else; `save` is for one by itself.
-Special tokens ("<pad>", "<eos>") come first, in the order given, so that they have the same numbers in every
-vocabulary; `token_id` tells them.  They are never found in a text, however it reads, and `decode` leaves them out.
+The config.json of an experiment includes its tokenizer; `save` stores one separately.  Special tokens ("<pad>",
+"<eos>") come first, in the given order, so their numbers do not depend on the vocabulary; `token_id` returns them.
+Text is never encoded as special tokens, even if it spells one, and `decode` omits them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from research.errors import RequestError, nearest, require
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The text of a UTF-8 file.
+    """Reads a UTF-8 file.
 
     Raises:
-      RequestError: there is none, it is empty, or it is not UTF-8; then the first wrong byte is named.
+      RequestError: the file is missing, empty or not UTF-8; names the first invalid byte.
     """
     path = pathlib.Path(path)
     require(path.is_file(), f"{path}: no such file")
@@ -41,10 +41,10 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def to_text(text: str | bytes, source: str = "text") -> str:
-    """`text`, decoded from UTF-8 where it is bytes.
+    """Decodes bytes as UTF-8; strings pass through.
 
     Raises:
-      RequestError: it is empty, or no UTF-8.
+      RequestError: the text is empty or not UTF-8.
     """
     if isinstance(text, bytes):
         try:
@@ -58,32 +58,32 @@ def to_text(text: str | bytes, source: str = "text") -> str:
 
 
 class Tokenizer:
-    """What the three have in common."""
+    """The interface of tokenizers."""
 
     special_tokens: tuple[str, ...]
 
     @property
     def vocab_size(self) -> int:
-        """Tokens that there are, special ones included."""
+        """The number of tokens, special tokens included."""
         raise TypeError(f"{type(self).__name__} does not define vocab_size")
 
     def fit(self, texts: Iterable[str | bytes]) -> Tokenizer:
-        """A tokenizer whose vocabulary was learned from `texts`, the training split; itself where it has one."""
+        """A tokenizer with a vocabulary learned from `texts`, the training split; itself if it already has one."""
         return self
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        """int32 [length]; length 0 for an empty text."""
+        """Encodes a text as int32 [length]; an empty text has length 0."""
         raise TypeError(f"{type(self).__name__} does not define encode")
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        """The text of a sequence of tokens, without special ones; broken UTF-8 is shown as U+FFFD."""
+        """Decodes tokens to text, omitting special tokens; invalid UTF-8 becomes U+FFFD."""
         raise TypeError(f"{type(self).__name__} does not define decode")
 
     def spelled(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(characters, UTF-8 bytes) that each token stands for, int32 [vocab_size]; 0 for special tokens.
+        """The (characters, UTF-8 bytes) of each token, int32 [vocab_size]; 0 for special tokens.
 
-        A character that several tokens share is counted with its first byte, so that sums over a text are exact.  None
-        where a token's bytes cannot be told (a published vocabulary that is not of bytes).
+        A character that spans several tokens counts with its first byte, so sums over a text are exact.  None if the
+        bytes of tokens are unknown (a published vocabulary that is not byte-level).
         """
         raise TypeError(f"{type(self).__name__} does not define spelled")
 
@@ -98,7 +98,7 @@ class Tokenizer:
         return self.special_tokens.index(special)
 
     def _plain(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Tokens without the special ones, counted from the first that is none."""
+        """Removes special tokens and renumbers the others from 0."""
         tokens = np.asarray(tokens, np.int64).reshape(-1)
         wrong = (tokens < 0) | (tokens >= self.vocab_size)
         if wrong.any():
@@ -109,11 +109,15 @@ class Tokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class CharTokenizer(Tokenizer):
-    """A token a character.
+    """One token per character.
+
+    >>> tokenizer = CharTokenizer().fit(["banana"])
+    >>> tokenizer.encode("nab").tolist(), tokenizer.decode([1, 0, 2])
+    ([2, 0, 1], 'ban')
 
     Attributes:
       characters: the vocabulary, sorted; None until `fit` has seen the text.
-      special_tokens: names of tokens beside the characters.
+      special_tokens: names of tokens in addition to the characters.
     """
 
     characters: str | None = None
@@ -131,10 +135,10 @@ class CharTokenizer(Tokenizer):
         return dataclasses.replace(self, characters=characters)
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        """int32 [length].
+        """Encodes a text as int32 [length].
 
         Raises:
-          RequestError: a character that was not in the text the vocabulary was learned from.
+          RequestError: a character is not in the vocabulary.
         """
         text = to_text(text) if text else ""
         known = _code_points(self._characters())
@@ -170,7 +174,11 @@ def _code_points(text: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class ByteTokenizer(Tokenizer):
-    """A token a byte of the text's UTF-8: 256, whatever the language; bytes that are no UTF-8 are taken as they are."""
+    """One token per UTF-8 byte: 256 for any language; bytes that are not valid UTF-8 are encoded as they are.
+
+    >>> ByteTokenizer().encode("é").tolist()
+    [195, 169]
+    """
 
     special_tokens: tuple[str, ...] = ()
 
@@ -192,7 +200,7 @@ class ByteTokenizer(Tokenizer):
 
 
 def _begins_character(data: np.ndarray) -> np.ndarray:
-    """Which bytes of UTF-8 are the first of a character: all but 0b10......"""
+    """True for bytes that begin a UTF-8 character: all but 0b10......"""
     return (data & 0xC0) != 0x80
 
 
@@ -208,10 +216,12 @@ def _utf8(text: str) -> bytes:
 class BPETokenizer(Tokenizer):
     """Byte pair encoding over bytes (Sennrich et al., 2016; Radford et al., 2019), by the library `tokenizers`.
 
+        tokenizer = BPETokenizer(max_vocab_size=4096, special_tokens=("<eos>",)).fit([text])
+
     Attributes:
-      max_vocab_size: tokens to learn at most, 256 bytes and the special ones included.
-      special_tokens: names of tokens beside those of the text.
-      min_frequency: how often a pair has to occur to become a token.
+      max_vocab_size: the maximum number of tokens, including 256 bytes and the special tokens.
+      special_tokens: names of tokens in addition to those of the text.
+      min_frequency: the minimum count of a pair to become a token.
       vocabulary: the library's JSON; None until `fit` has seen the text.
     """
 
@@ -221,7 +231,7 @@ class BPETokenizer(Tokenizer):
     vocabulary: str | None = None
 
     def check(self) -> None:
-        """Raises `RequestError` for fewer tokens than bytes."""
+        """Raises RequestError if there are fewer tokens than bytes."""
         least = 256 + len(self.special_tokens)
         require(self.max_vocab_size >= least, f"max_vocab_size={self.max_vocab_size}: expected at least {least}")
         require(self.min_frequency >= 1, f"min_frequency={self.min_frequency}: expected at least 1")
@@ -231,7 +241,7 @@ class BPETokenizer(Tokenizer):
         return self._library().get_vocab_size()
 
     def fit(self, texts: Iterable[str | bytes]) -> BPETokenizer:
-        """Merges the most frequent pairs, one after another; the same texts give the same vocabulary."""
+        """Merges the most frequent pairs one after another; deterministic in the texts."""
         if self.vocabulary is not None:
             return self
         self.check()
@@ -251,12 +261,12 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike, merges: str | os.PathLike | None = None) -> BPETokenizer:
-        """A published tokenizer: its tokenizer.json, or GPT-2's vocab.json with its `merges` file.
+        """Loads a published tokenizer: its tokenizer.json, or GPT-2's vocab.json with its `merges` file.
 
-        Special tokens keep their published numbers, wherever those are.
+        Special tokens keep their published numbers.
 
         Raises:
-          RequestError: a file is missing or holds no such thing.
+          RequestError: a file is missing or not a tokenizer.
         """
         for file in filter(None, (path, merges)):
             require(pathlib.Path(file).is_file(), f"{file}: no such file")
@@ -268,7 +278,7 @@ class BPETokenizer(Tokenizer):
                 library = _byte_level(tokenizers.models.BPE.from_file(str(path), str(merges)))
                 library.add_special_tokens(["<|endoftext|>"])
         except Exception as error:  # the library raises plain Exceptions
-            raise RequestError(f"{path}: no tokenizer that can be read: {str(error).splitlines()[0]}") from None
+            raise RequestError(f"{path}: not a readable tokenizer: {str(error).splitlines()[0]}") from None
         special = tuple(token.content for token in library.get_added_tokens_decoder().values() if token.special)
         return cls(library.get_vocab_size(), special, vocabulary=library.to_str())
 
@@ -306,8 +316,10 @@ class BPETokenizer(Tokenizer):
 
 
 def _byte_names() -> dict[str, int]:
-    """{character: the byte that it stands for} in a byte-level vocabulary (Radford et al., 2019): itself where it can
-    be printed in Latin-1, else the next one from U+0100 on."""
+    """{character: byte} of byte-level vocabularies (Radford et al., 2019).
+
+    A byte is represented by its Latin-1 character if that is printable, otherwise by the next one from U+0100 on.
+    """
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -317,7 +329,7 @@ _BYTE_OF = _byte_names()
 
 
 def _byte_level(model: Any) -> Any:
-    """The library's tokenizer of GPT-2's kind around a model."""
+    """Wraps a model in a tokenizer of GPT-2's kind."""
     tokenizers = _tokenizers()
     library = tokenizers.Tokenizer(model)
     library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -328,7 +340,7 @@ def _byte_level(model: Any) -> Any:
 @functools.lru_cache(maxsize=8)
 def _parsed(vocabulary: str) -> Any:
     library = _tokenizers().Tokenizer.from_str(vocabulary)
-    library.encode_special_tokens = True  # a text that spells a special token is a text
+    library.encode_special_tokens = True  # text that spells a special token stays text
     return library
 
 
@@ -345,10 +357,10 @@ def save(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
-    """The tokenizer that `save` wrote.
+    """Reads a tokenizer written by `save`.
 
     Raises:
-      RequestError: there is no such file, or it holds no tokenizer.
+      RequestError: the file is missing or does not hold a tokenizer.
     """
     try:
         tokenizer = from_json(json.loads(read_text(path)))

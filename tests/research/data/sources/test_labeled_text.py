@@ -66,8 +66,8 @@ def test_a_padded_text_is_classified_as_it_is_alone(reviews):
         ([{"text": "a"}], "x.jsonl, line 1: no 'label'; one of: text"),
         ([{"text": "", "label": 0}], "x.jsonl, line 1: 'text' is empty"),
         ([{"text": "a", "label": 0.5}], "x.jsonl, line 1: 'label' is 0.5, expected a string or integer"),
-        ([{"text": "a", "label": 0}] * 4, "the training split has no two classes"),
-        ([{"text": "a", "label": i} for i in (0, 1, 2)], "is none of the training split's"),
+        ([{"text": "a", "label": 0}] * 4, "the training split has fewer than two classes"),
+        ([{"text": "a", "label": i} for i in (0, 1, 2)], "is not in the training split"),
     ],
 )
 def test_wrong_lines_are_named(tmp_path, lines, said):

@@ -138,7 +138,7 @@ def write(folder, name: str, text: str | bytes) -> None:
 @pytest.mark.parametrize(
     ("texts", "fields", "line"),
     [
-        ({"a": "x\ny\n", "b": "x\n"}, {}, "a: 2 lines, {0}/b: 1 lines; expected as many, line by line"),
+        ({"a": "x\ny\n", "b": "x\n"}, {}, "a: 2 lines, {0}/b: 1 lines; expected equal numbers of lines"),
         ({"a": "x\n\ny\n", "b": "x\ny\nz\n"}, {}, "a, line 2: the source is empty"),
         ({"a": "x\ny\n", "b": "x\n  \n"}, {}, "b, line 2: the target is empty"),
         ({"a": "", "b": "x\n"}, {}, "a: empty"),
@@ -156,7 +156,7 @@ def write(folder, name: str, text: str | bytes) -> None:
         ({"a": "x\n", "b": "y\n"}, {"tokenizer": ByteTokenizer()}, "tokenizer.special_tokens=\\(\\): expected them"),
         ({"a": "x\n", "b": "y\n"}, {"tokenizer": CharTokenizer("y", SPECIAL)}, "a, line 1: text: character 'x'"),
         ({"a": "x\ny\n", "b": "y\nx\n"}, {"test": 2}, "test=2: expected a fraction below 1"),
-        ({"a": "x\nx\n", "b": "y\nz\n"}, {"test": 1}, "test=1: no pair of sentences that can be held out"),
+        ({"a": "x\nx\n", "b": "y\nz\n"}, {"test": 1}, "test=1: no group of pairs is small enough to be held out"),
     ],
 )
 def test_a_bad_file_or_field_is_one_line(tmp_path, texts, fields, line):

@@ -109,7 +109,7 @@ def test_texts_to_predict_on():
 @pytest.mark.parametrize(
     ("name", "content", "fields", "said"),
     [
-        ("a.txt", b"", {}, "no text in it"),
+        ("a.txt", b"", {}, "holds no text"),
         ("a.txt", b"caf\xe9", {}, "byte 0xe9 at offset 3 (line 1) is not UTF-8"),
         ("a.txt", b"short", {"length": 64}, "5 tokens to train on, expected more than length=64"),
         ("a.txt", b"aaaaaaaaaaaaaaaaaaab", {"validation": 2}, "(validation split): text: character 'b'"),
@@ -134,7 +134,7 @@ def test_wrong_text_is_named(tmp_path, name, content, fields, said):
         (b'["a"]', "x.jsonl, line 1: expected an object, got list"),
         (b'{"text": 3}', "x.jsonl, line 1: 'text' is int, expected a text"),
         (b"\xff", "x.jsonl: byte 0xff at offset 0 (line 1) is not UTF-8"),
-        (b'{"text": ""}', "no text in it"),
+        (b'{"text": ""}', "holds no text"),
         (b"", "x.jsonl: empty"),
     ],
 )

@@ -142,7 +142,7 @@ def test_files_that_hold_no_tokenizer(tmp_path):
         (tmp_path / "tokenizer.json").write_text(content)
         with pytest.raises(RequestError, match=line):
             load(tmp_path / "tokenizer.json")
-    with pytest.raises(RequestError, match="no tokenizer that can be read"):
+    with pytest.raises(RequestError, match="not a readable tokenizer"):
         pytest.importorskip("tokenizers")
         BPETokenizer.from_file(tmp_path / "tokenizer.json")
 
