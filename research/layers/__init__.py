@@ -1,4 +1,4 @@
-"""Parts that models share."""
+"""Building blocks shared by models."""
 
 from research.faces import face
 

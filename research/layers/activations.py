@@ -1,4 +1,4 @@
-"""Activations by name, so that a model that uses one can be written to JSON."""
+"""Activation functions by name, so that models that use them can be written to JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ Activation = Literal[
 
 
 def activation(name: Activation) -> Callable[[jax.Array], jax.Array]:
-    """The function of that name, elementwise.
+    """The elementwise activation function of that name.
 
-    `gelu` is the exact one (x Φ(x), erf), `gelu_tanh` its tanh approximation, as GPT-2 and Flax's default use it;
+    `gelu` is exact (x Φ(x), by erf), `gelu_tanh` is the tanh approximation of GPT-2 and Flax's default, and
     `quick_gelu` is x σ(1.702 x) (Hendrycks & Gimpel, 2016).
 
+    >>> activation("relu")(jax.numpy.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+
     Raises:
-      RequestError: there is none of that name.
+      RequestError: the name is unknown.
     """
     functions = {
         "relu": nn.relu,
@@ -50,5 +53,5 @@ def activation(name: Activation) -> Callable[[jax.Array], jax.Array]:
 
 
 def _gelu(x: jax.Array) -> jax.Array:
-    """x Φ(x) by erf; `jax.nn.gelu` takes erfc: precise where x Φ(x) is next to nothing, and slower on a CPU."""
+    """x Φ(x) by erf.  `jax.nn.gelu` uses erfc, which is more precise where x Φ(x) is close to 0 but slower on a CPU."""
     return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))

@@ -1,4 +1,4 @@
-"""The dense layer, with its dtypes (Linen's, with what all models here say of it said once)."""
+"""The dense layer: Linen's, with the dtypes and initializer that all models share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def dense(
     init: nn.initializers.Initializer | None = None,
     name: str | None = None,
 ) -> nn.Dense:
-    """x W (+ b) over the last axis, computed in `dtype`, with parameters in float32 at least.
+    """x W (+ b) over the last axis, computed in `dtype`, with parameters in at least float32.
 
-    `init` is of W, LeCun's normal unless told otherwise; b begins at zero.
+    `init` initializes W (default: LeCun normal); b starts at zero.
     """
     init = init or nn.initializers.lecun_normal()
     return nn.Dense(

@@ -1,8 +1,8 @@
-"""Depthwise convolution without a convolution: shifted maps, each times a pixel of the kernel, summed.
+"""Depthwise convolution as a sum of shifted maps, each multiplied by one pixel of the kernel.
 
-There is no product of matrices in it.  XLA's convolution on a CPU is mostly ten times slower, or more:
-experiments/speed/convolution_kernels.py measures it.  Both gradients are written out: the transposes that JAX finds pad
-and add a whole map for every pixel of the kernel.
+It needs no matrix products.  On a CPU it is usually at least ten times faster than XLA's convolution (measured in
+experiments/speed/convolution_kernels.py).  Both gradients are written by hand, because the transposes derived by JAX
+pad and add a whole map for every pixel of the kernel.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from jax import lax
 from research.layers.window import Window, output_size, shifted
 
 EXAMPLES = 8
-"""How many examples the weights' gradient adds up element by element, before what is left is summed."""
+"""The number of examples that the weight gradient adds elementwise before reducing."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
-    """[batch, height, width, channels] with weights [rows, columns, 1, channels] to [..., channels].
+    """Convolves x [batch, height, width, channels] with weights [rows, columns, 1, channels] to [..., channels].
 
-    Sums are in float32 at least.
+    Sums are in at least float32.
     """
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     taps = weights.reshape(-1, weights.shape[-1]).astype(dtype)
@@ -45,7 +45,7 @@ depthwise.defvjp(_forward, _backward)
 
 
 def _input_gradient(gradient: jax.Array, weights: jax.Array, shape: tuple[int, ...], window: Window) -> jax.Array:
-    """The gradient, zeros between its pixels where the stride left some out, convolved with the kernel turned."""
+    """Convolves the gradient, dilated by the strides, with the flipped kernel."""
     pads = []
     for axis in range(2):
         stride, reach = window.strides[axis], weights.shape[axis] - 1
@@ -57,10 +57,10 @@ def _input_gradient(gradient: jax.Array, weights: jax.Array, shape: tuple[int, .
 
 
 def _weight_gradient(x: jax.Array, gradient: jax.Array, weights: tuple[int, ...], window: Window) -> jax.Array:
-    """For every pixel of the kernel, what it saw times the gradient, summed over examples and places: [..., channels].
+    """For each kernel pixel, the sum of input times gradient over examples and positions: [..., channels].
 
-    A sum over all but the last axis is slow on a CPU, one number after another; so examples are added up first, all
-    their elements at once, and a product with ones sums the rest.
+    Reducing over all but the last axis is slow on a CPU, one number after another.  So examples are first added
+    elementwise, and a product with ones sums the rest.
     """
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     rows, columns, _, channels = weights

@@ -1,4 +1,4 @@
-"""Computing in one precision, keeping parameters in another."""
+"""Dtypes for computation and for parameters."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ DType = Literal["float32", "bfloat16", "float64"]
 
 
 def param_dtype(dtype: str) -> jnp.dtype:
-    """The dtype parameters are kept in when a model computes in `dtype`: float32, or float64 for float64."""
+    """The dtype of the parameters of a model that computes in `dtype`: float32, or float64 for float64."""
     return jnp.promote_types(dtype, jnp.float32)

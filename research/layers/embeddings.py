@@ -1,4 +1,4 @@
-"""Tokens in, logits out."""
+"""Token embeddings, and logits over a vocabulary."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from research.layers.dtypes import param_dtype
 def token_embedding(
     vocab_size: int, features: int, *, dtype: str, name: str, init: nn.initializers.Initializer | None = None
 ) -> nn.Embed:
-    """A table of one vector a token, [vocab_size, features]; normal with deviation 0.02 unless told otherwise."""
+    """An embedding table with one vector per token, [vocab_size, features]; by default normal with std 0.02."""
     init = init or nn.initializers.normal(0.02)
     return nn.Embed(vocab_size, features, dtype=dtype, param_dtype=param_dtype(dtype), embedding_init=init, name=name)
 
 
 def looked_up(tokens: jax.Array, embed: nn.Embed, fixed: int | None = None) -> jax.Array:
-    """The vectors of tokens [...]; that of token `fixed` without a gradient (PyTorch's `padding_idx`)."""
+    """Embeds tokens [...]; the vector of token `fixed` gets no gradient (PyTorch's `padding_idx`)."""
     x = embed(tokens)
     return x if fixed is None else jnp.where((tokens == fixed)[..., None], jax.lax.stop_gradient(x), x)
 
 
 def tied_logits(x: jax.Array, embed: nn.Embed) -> jax.Array:
-    """x Eᵀ, [..., vocab_size], with the table that embeds the tokens (Press & Wolf, 2017); in float32 at least."""
+    """Logits x Eᵀ [..., vocab_size] from the embedding table E (Press & Wolf, 2017), in at least float32."""
     table = embed.embedding.astype(x.dtype)
     return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=param_dtype(str(x.dtype)))
 
 
 def untied_logits(x: jax.Array, vocab_size: int, *, name: str, use_bias: bool = False, init=None) -> jax.Array:
-    """x W (+ b), [..., vocab_size], with a matrix of its own; computed in the dtype of x, float32 at least after it."""
+    """Logits x W (+ b) [..., vocab_size] from a separate matrix, computed in the dtype of x, returned in at least
+    float32.
+    """
     head = dense(
         vocab_size, dtype=str(x.dtype), use_bias=use_bias, init=init or nn.initializers.normal(0.02), name=name
     )
@@ -41,10 +43,10 @@ def untied_logits(x: jax.Array, vocab_size: int, *, name: str, use_bias: bool = 
 
 
 def check_tokens(tokens: np.ndarray, vocab_size: int, field: str = "tokens") -> None:
-    """Refuses tokens outside the vocabulary, which an embedding would turn into NaN without a word.
+    """Checks that tokens are in the vocabulary, since an embedding silently returns NaN for others.
 
     Raises:
-      RequestError: names the first such token and where it stands.
+      RequestError: a token is out of range; names the first one and its position.
     """
     tokens = np.asarray(tokens)
     if not np.issubdtype(tokens.dtype, np.integer):

@@ -1,4 +1,4 @@
-"""The fields of a model: for its blocks to read, for its parts to be made with."""
+"""Passes the fields of a model on to its blocks and parts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Part = TypeVar("Part", bound=nn.Module)
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """What a module was made with, by name: `Block(fields(self), ...)`, and in the block `self.spec.width`.
+    """The fields of a module, by name: `Block(fields(self), ...)`, and in the block `self.spec.width`.
 
-    A block that held the module itself would be taken for its parent: Linen adopts modules that stand in fields.
+    A block cannot hold the module itself, because Linen would register the module as a child of the block.
     """
 
     items: tuple[tuple[str, Any], ...]
@@ -27,12 +27,12 @@ class Fields:
 
 
 def fields(module: nn.Module) -> Fields:
-    """The fields of `module`, but for where it stands (`parent`, `name`)."""
+    """The fields of `module`, except its place in the module tree (`parent`, `name`)."""
     return Fields(tuple((name, getattr(module, name)) for name in _names(module)))
 
 
 def like(module: nn.Module, part: type[Part], **others: Any) -> Part:
-    """A `part` with the fields of `module` that bear the names of its own; `others` change them, or say where it is."""
+    """Builds a `part` with the fields of `module` that both have; `others` override them."""
     shared = {name: getattr(module, name) for name in _names(part) if name in _names(module)}
     return part(**shared | others)
 

@@ -1,4 +1,4 @@
-"""Log-mel features of speech, as Whisper sees them: how loud each band of pitch is in each frame; in the program."""
+"""Log-mel features of speech as used by Whisper: the log energy of frequency bands per frame, inside the program."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from research.errors import RequestError, require
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """Waveforms [batch, samples] to features [batch, frames, mels]; there is a frame for every `hop` samples.
+    """Converts waveforms [batch, samples] to features [batch, frames, mels], with one frame per `hop` samples.
+
+    >>> LogMel(mels=80)(jnp.zeros((1, 16000))).shape
+    (1, 100, 80)
 
     Attributes:
-      mels: bands, equally wide to the ear, from 0 Hz to half the sample rate.
-      sample_rate: samples in a second.
-      window: samples that a frame looks at, under a Hann window in its middle.
-      hop: samples from one frame to the next.
-      dynamic_range: what is so many powers of ten below the loudest band and frame of a waveform, or more, counts as so
-        many; None keeps it.
+      mels: the number of bands, equally spaced on the mel scale from 0 Hz to half the sample rate.
+      sample_rate: in Hz.
+      window: samples per frame, weighted by a Hann window.
+      hop: samples between the starts of consecutive frames.
+      dynamic_range: log energies are clipped to this many powers of ten below the maximum of the waveform; None
+        disables clipping.
     """
 
     mels: int = 80
@@ -33,7 +36,7 @@ class LogMel:
     dynamic_range: float | None = 8.0
 
     def check(self) -> None:
-        """Raises `RequestError` for counts below 1, bands without a frequency in them, or a range not above 0."""
+        """Raises RequestError for counts below 1, bands that contain no frequency, or a range that is not positive."""
         check_counts(self, "mels", "sample_rate", "window", "hop")
         require(
             self.dynamic_range is None or self.dynamic_range > 0,
@@ -46,11 +49,11 @@ class LogMel:
             )
 
     def __call__(self, waveforms: jax.Array) -> jax.Array:
-        """[batch, samples] in -1 ... 1 to [batch, samples // hop, mels], of size 1; computed in float32.
+        """Converts waveforms [batch, samples] in [-1, 1] to [batch, samples // hop, mels] of order 1, in float32.
 
         Raises:
-          RequestError: a waveform of half a window or less, which is too short to be reflected at its ends, or shorter
-            than a hop, which has no frame.
+          RequestError: a waveform is at most half a window long, too short to be reflected at its ends, or shorter than
+            one hop.
         """
         samples = waveforms.shape[-1]
         half = self.window // 2
@@ -70,23 +73,27 @@ class LogMel:
         return (log + 4) / 4
 
     def frames(self, samples: int) -> int:
-        """Frames of a waveform."""
+        """The number of frames of a waveform."""
         return samples // self.hop
 
     def mask(self, lengths: jax.Array, samples: int) -> jax.Array:
-        """[batch, frames] bool: the frames of `samples` whose middle lies in the first `lengths` [batch] of them."""
+        """True for frames whose centre lies within the first `lengths` [batch] of `samples` samples: bool [batch,
+        frames].
+        """
         return jnp.arange(self.frames(samples)) * self.hop < lengths[:, None]
 
 
 @functools.cache
 def hann(length: int) -> np.ndarray:
-    """[length], a periodic Hann window."""
+    """A periodic Hann window, [length]."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
 
 
 @functools.cache
 def mel_filters(mels: int, window: int, sample_rate: int) -> np.ndarray:
-    """[window // 2 + 1, mels]: overlapping triangles of area 1 over the frequencies of a spectrum (Slaney, 1998)."""
+    """Overlapping triangular filters of area 1 over the frequencies of a spectrum, [window // 2 + 1, mels] (Slaney,
+    1998).
+    """
     frequencies = np.arange(window // 2 + 1) * sample_rate / window
     edges = mel_to_hertz(np.linspace(0, hertz_to_mel(np.array(sample_rate / 2)), mels + 2))
     low, peak, high = edges[:-2], edges[1:-1], edges[2:]
@@ -96,16 +103,16 @@ def mel_filters(mels: int, window: int, sample_rate: int) -> np.ndarray:
     return (triangles * 2 / (high - low)).astype(np.float32)
 
 
-# Slaney's scale: 15 mels are 1000 Hz, linear below; above, 27 more are a factor of 6.4.
+# Slaney's scale: linear up to 1000 Hz, which is 15 mels; above that, 27 mels are a factor of 6.4.
 _KNEE, _STEP = 15.0, np.log(6.4) / 27
 
 
 def hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
-    """Slaney's mel scale."""
+    """Converts Hz to Slaney's mel scale."""
     above = np.log(np.maximum(hertz, 1000) / 1000) / _STEP
     return np.where(hertz < 1000, hertz * _KNEE / 1000, _KNEE + above)
 
 
 def mel_to_hertz(mel: np.ndarray) -> np.ndarray:
-    """The inverse of `hertz_to_mel`."""
+    """Converts Slaney's mel scale to Hz."""
     return np.where(mel < _KNEE, mel * 1000 / _KNEE, 1000 * np.exp(_STEP * np.maximum(mel - _KNEE, 0)))

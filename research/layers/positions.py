@@ -1,4 +1,4 @@
-"""Where a token stands: rotary, sinusoidal and learned positions along one axis."""
+"""Position encodings along one axis: rotary, sinusoidal and learned."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from research.layers.dtypes import param_dtype
 
 @dataclasses.dataclass(frozen=True)
 class Llama3Scaling:
-    """Stretches the slow rotations to a longer context and leaves the fast ones alone (Llama 3.1, 2024).
+    """Stretches slow rotations to a longer context and keeps fast ones (Llama 3.1, 2024).
 
     Attributes:
-      factor: how many times longer the slow rotations become.
+      factor: the factor by which slow rotations are stretched.
       low_freq_factor: rotations with a wavelength above original_context / low_freq_factor are slow.
-      high_freq_factor: those with a wavelength below original_context / high_freq_factor are fast; between, a mixture.
-      original_context: tokens of the context before it was stretched.
+      high_freq_factor: rotations with a wavelength below original_context / high_freq_factor are fast; those in between
+        are interpolated.
+      original_context: the context length, in tokens, before stretching.
     """
 
     factor: float = 8.0
@@ -31,13 +32,13 @@ class Llama3Scaling:
     original_context: int = 8192
 
     def __call__(self, frequencies: jax.Array) -> jax.Array:
-        turns = self.original_context * frequencies / (2 * math.pi)  # over the original context
+        turns = self.original_context * frequencies / (2 * math.pi)  # per original context
         fast = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         fast = jnp.clip(fast, 0.0, 1.0)
         return fast * frequencies + (1 - fast) * frequencies / self.factor
 
     def check(self) -> None:
-        """Raises `RequestError` where the bands are empty or the factor shrinks."""
+        """Raises RequestError if the bands are empty or the factor is below 1."""
         if not self.factor >= 1:
             raise RequestError(f"factor={self.factor}: expected at least 1")
         if not 0 < self.low_freq_factor < self.high_freq_factor:
@@ -51,20 +52,20 @@ class Llama3Scaling:
 
 @dataclasses.dataclass(frozen=True)
 class Rotary:
-    """Turns pairs of features by angles in proportion to the position (RoPE, Su et al., 2021).
+    """Rotates pairs of features by angles proportional to the position (RoPE, Su et al., 2021).
 
-    Feature i is paired with i + head_dim / 2, as published Llama-style weights have it.
+    Feature i is paired with i + head_dim / 2, as in published Llama-style weights.
 
     Attributes:
       theta: the slowest rotation turns once in about 2π theta positions.
-      scaling: of the frequencies, for contexts longer than those of the training.
+      scaling: of the frequencies, for contexts longer than in training.
     """
 
     theta: float = 10000.0
     scaling: Llama3Scaling | None = None
 
     def __call__(self, x: jax.Array, positions: jax.Array) -> jax.Array:
-        """x [batch, length, heads, head_dim] turned by positions [batch, length]; the angles in float32."""
+        """Rotates x [batch, length, heads, head_dim] for positions [batch, length]; angles are in float32."""
         half = x.shape[-1] // 2
         frequencies = self.theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
         if self.scaling is not None:
@@ -75,7 +76,7 @@ class Rotary:
         return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
     def check(self) -> None:
-        """Raises `RequestError` for a theta that is not above 0, or scaling that does not hold."""
+        """Raises RequestError if theta is not positive or scaling is invalid."""
         if not self.theta > 0:
             raise RequestError(f"theta={self.theta}: expected a number above 0")
         check_part("scaling", self.scaling)
@@ -84,10 +85,10 @@ class Rotary:
 def sinusoidal(
     positions: jax.Array, features: int, *, interleaved: bool = True, shift: float = 0.0, period: float = 10000.0
 ) -> jax.Array:
-    """Sines and cosines of positions [...] at `features` / 2 frequencies, [..., features] in float32.
+    """Sines and cosines of positions [...] at `features` / 2 frequencies: [..., features] in float32.
 
-    Vaswani et al. (2017) interleave: sin, cos, sin, cos, ... of frequencies period^(-2i / features).  With
-    `interleaved=False` all sines come first (Marian); with `shift=1` too, the last frequency is 1 / period exactly
+    Vaswani et al. (2017) interleave sin, cos, sin, cos, ... with frequencies period^(-2i / features).  With
+    `interleaved=False` all sines come first (Marian); with `shift=1` as well, the last frequency is exactly 1 / period
     (tensor2tensor, Whisper).
     """
     half = features // 2
@@ -102,13 +103,17 @@ def sinusoidal(
 def learned(
     length: int, features: int, *, dtype: str, name: str, init: nn.initializers.Initializer | None = None
 ) -> nn.Embed:
-    """A table of one learned vector a position, [length, features], looked up by positions."""
+    """A table of one learned vector per position, [length, features]."""
     init = init or nn.initializers.normal(0.02)
     return nn.Embed(length, features, dtype=dtype, param_dtype=param_dtype(dtype), embedding_init=init, name=name)
 
 
 def segment_positions(segments: jax.Array) -> jax.Array:
-    """[batch, length] positions that start again at 0 wherever the segment number changes."""
+    """Positions [batch, length] that restart at 0 where the segment number changes.
+
+    >>> segment_positions(jnp.array([[1, 1, 1, 2, 2]])).tolist()
+    [[0, 1, 2, 0, 1]]
+    """
     index = jnp.arange(segments.shape[1])
     begins = segments != jnp.pad(segments, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
     return index - jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
@@ -117,10 +122,10 @@ def segment_positions(segments: jax.Array) -> jax.Array:
 def text_positions(
     tokens: jax.Array, segments: jax.Array | None, context_length: int, column: str = "tokens"
 ) -> jax.Array:
-    """[1 or batch, length] positions of tokens [batch, length], counted from 0 in every segment.
+    """Positions [1 or batch, length] of tokens [batch, length], counted from 0 in every segment.
 
     Raises:
-      TooLong: more tokens than `context_length`; it names the `column` of the batch that they are.
+      TooLong: there are more tokens than `context_length`; names the `column` of the batch.
     """
     if segments is not None:
         return segment_positions(segments)
@@ -131,5 +136,5 @@ def text_positions(
 
 
 def valid_positions(valid: jax.Array) -> jax.Array:
-    """[batch, length] positions that count valid tokens only, so that padding on the left moves nothing; pads get 0."""
+    """Positions [batch, length] that count only valid tokens, so left padding does not shift them; padding gets 0."""
     return jnp.maximum(jnp.cumsum(valid.astype(jnp.int32), axis=1) - 1, 0)

@@ -1,4 +1,4 @@
-"""Where a patch stands in an image: fixed sines and cosines of row and column, and learned grids resized."""
+"""Position encodings for image patches: fixed sines and cosines, and resizing of learned grids."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from research.layers.positions import sinusoidal
 
 
 def sincos_2d(height: int, width: int, features: int, *, period: float = 10000.0) -> jax.Array:
-    """[height · width, features] in float32: half of the features wave with the row, the others with the column.
+    """Sinusoidal encodings [height · width, features] in float32: half of the features encode the row, half the column.
 
-    Each half is all its sines, then all its cosines (Vaswani et al., 2017, in two dimensions; Chen et al., 2021);
-    `features` is a multiple of 4.
+    Each half is all sines, then all cosines (Vaswani et al., 2017, in two dimensions; Chen et al., 2021); `features` is
+    a multiple of 4.
     """
     rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
     halves = [sinusoidal(axis.ravel(), features // 2, interleaved=False, period=period) for axis in (rows, columns)]
@@ -21,18 +21,18 @@ def sincos_2d(height: int, width: int, features: int, *, period: float = 10000.0
 
 
 def resize_grid(grid: jax.Array, size: tuple[int, int], *, cubic: float = -0.75) -> jax.Array:
-    """[height, width, features] to [*size, features] by bicubic interpolation between the centres of the cells.
+    """Resizes [height, width, features] to [*size, features] by bicubic interpolation between cell centres.
 
     Args:
-      cubic: the kernel's free parameter a: −0.75 as PyTorch's `interpolate`, with which published Vision Transformers
-        are resized; −0.5 is Keys'.
+      cubic: the kernel's free parameter a: −0.75 as in PyTorch's `interpolate`, used to resize published Vision
+        Transformers; −0.5 is Keys' kernel.
     """
     rows, columns = (_bicubic(old, new, cubic) for old, new in zip(grid.shape[:2], size, strict=True))
     return jnp.einsum("Hh,Ww,hwd->HWd", rows, columns, grid, precision="highest").astype(grid.dtype)
 
 
 def _bicubic(old: int, new: int, a: float) -> np.ndarray:
-    """[new, old]: the weight of each old cell in each new one; beyond the border stands the border's value."""
+    """The weight of each old cell in each new one, [new, old]; the border value extends beyond the border."""
     centre = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(centre).astype(int) - 1
     weights = np.zeros((new, old))

@@ -1,7 +1,7 @@
-"""Recurrent layers: the same step for every token, a state between them (Elman, 1990; LSTM, 1997; GRU, 2014).
+"""Recurrent layers: Elman (1990), LSTM (1997) and GRU (2014).
 
-The steps below are the equations.  They see z, what enters the gates: x, the input's share, computed for all tokens at
-once outside the loop, and u = h W + b, the state's share, which is what the loop has to wait for.
+The step functions below are the equations.  Their argument z combines x, the contribution of the input, computed for
+all tokens at once outside the loop, and u = h W + b, the contribution of the state, computed inside the loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from research.layers.dtypes import DType, param_dtype
 
 Cell = Literal["elman", "lstm", "gru"]
 State = tuple[jax.Array, ...]
-"""(h,), or (h, c) for an LSTM; each [batch, width], or [batch, depth · directions, width] for a stack."""
+"""(h,), or (h, c) for an LSTM: each [batch, width], or [batch, depth · directions, width] for a stack."""
 
 Elementwise = Callable[[jax.Array], jax.Array]
 
@@ -34,14 +34,15 @@ def elman_step(z: jax.Array, state: State, nonlinearity: Elementwise) -> State:
 def lstm_step(z: jax.Array, state: State, nonlinearity: Elementwise) -> State:
     """Hochreiter & Schmidhuber (1997), with the forget gate of Gers et al. (2000)."""
     _, c = state
-    i, f, _, o = jnp.split(nn.sigmoid(z), 4, axis=-1)  # all at once, which XLA vectorises; one of them for nothing
+    # one sigmoid over all four, which XLA vectorises; one of them is unused
+    i, f, _, o = jnp.split(nn.sigmoid(z), 4, axis=-1)
     g = nonlinearity(jnp.split(z, 4, axis=-1)[2])
     c = f * c + i * g
     return o * nonlinearity(c), c
 
 
 def gru_step(z: jax.Array, state: State, nonlinearity: Elementwise) -> State:
-    """Cho et al. (2014), the reset gate after the product with the state, as cuDNN and PyTorch have it."""
+    """Cho et al. (2014), with the reset gate applied after the product with the state, as in cuDNN and PyTorch."""
     (h,) = state
     gates, x_n, h_n = jnp.split(z, [2 * h.shape[-1], 3 * h.shape[-1]], axis=-1)
     r, z = jnp.split(nn.sigmoid(gates), 2, axis=-1)
@@ -50,12 +51,14 @@ def gru_step(z: jax.Array, state: State, nonlinearity: Elementwise) -> State:
 
 
 def _sum(x: jax.Array, u: jax.Array) -> jax.Array:
-    """What enters the gates: x + u."""
+    """Combines the contributions of input and state: x + u."""
     return x + u
 
 
 def _sum_but_new(x: jax.Array, u: jax.Array) -> jax.Array:
-    """As `_sum`, but both shares of a GRU's new state side by side: its reset gate scales one of them."""
+    """Like `_sum`, but keeps both contributions to a GRU's new state side by side, since its reset gate scales only
+    one.
+    """
     (x, x_n), (u, u_n) = (jnp.split(a, [2 * a.shape[-1] // 3], axis=-1) for a in (x, u))
     return jnp.concatenate([x + u, x_n, u_n], axis=-1)
 
@@ -75,17 +78,19 @@ _CELLS = {
 
 
 class Recurrent(nn.Module):
-    """Layers of one cell, each reading what the one below gives.
+    """A stack of recurrent layers of one cell type.
+
+        outputs, state = Recurrent("lstm", width=256, depth=2)(x, mask=mask, train=train)
 
     Attributes:
-      cell: what a step computes.
-      width: features of the state.
-      depth: layers.
-      bidirectional: a second stack of states reads from the end; their outputs are put side by side.
-      dropout: on what a layer gives to the next one, in training.
-      activation: of an Elman step, and in place of tanh in the gated ones.
+      cell: "elman", "lstm" or "gru".
+      width: the features of the state.
+      depth: the number of layers.
+      bidirectional: add a second stack that reads from the end; the outputs of both are concatenated.
+      dropout: the dropout rate between layers, in training.
+      activation: of an Elman step, and instead of tanh in gated cells.
       forget_bias: added to the initial bias of an LSTM's forget gate; 1 helps long memories (Jozefowicz et al., 2015).
-      input_width: features of the input; None takes them as they come.
+      input_width: the features of the input; None infers them.
     """
 
     cell: Cell
@@ -108,21 +113,22 @@ class Recurrent(nn.Module):
         begins: jax.Array | None = None,
         train: bool = False,
     ) -> tuple[jax.Array, State]:
-        """Outputs [batch, length, width · directions] and the states after the last token.
+        """Returns outputs [batch, length, width · directions] and the states after the last token.
 
         Args:
           x: [batch, length, features].
-          state: before the first token, each array [batch, depth · directions, width] (layer by layer, forward before
-            backward); None is zeros.
-          mask: [batch, length] bool; a token where it is False leaves the state as it was and gives zeros, so that
-            with padding on the right the backward direction starts at the last true token.
-          begins: [batch, length] bool; the state is zero again before these tokens (packed sequences).
-          train: whether to drop.
+          state: the state before the first token, each array [batch, depth · directions, width] (layer by layer,
+            forward before backward); None for zeros.
+          mask: [batch, length] bool; tokens where it is False leave the state unchanged and output zeros, so with
+            padding on the right the backward direction starts at the last true token.
+          begins: [batch, length] bool; the state is reset to zero before these tokens (packed sequences).
+          train: apply dropout.
         """
         directions = ("forward", "backward") if self.bidirectional else ("forward",)
         if state is None:
             state = self.initial_state(len(x))
-        state = tuple(s.astype(param_dtype(self.dtype)) for s in state)  # the sums of an LSTM's memory need the bits
+        # the sums in an LSTM's memory need the precision
+        state = tuple(s.astype(param_dtype(self.dtype)) for s in state)
         finals = []
         for layer in range(self.depth):
             if layer > 0:
@@ -141,13 +147,13 @@ class Recurrent(nn.Module):
 
     @nn.nowrap
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Zero states."""
         shape = (batch, self.depth * (2 if self.bidirectional else 1), self.width)
         return (jnp.zeros(shape, param_dtype(self.dtype)),) * _CELLS[self.cell].states
 
 
 class Direction(nn.Module):
-    """One layer in one direction, a scan over the tokens; fields as in `Recurrent`."""
+    """One layer in one direction: a scan over tokens; fields as in `Recurrent`."""
 
     cell: Cell
     width: int
@@ -176,7 +182,7 @@ class Direction(nn.Module):
         b_h = self.param("hidden_bias", uniform, (gates,)).astype(self.dtype)
 
         backward = self.direction == "backward"
-        if begins is not None and backward:  # read from the end, a sequence begins where the next one begins after it
+        if begins is not None and backward:  # backward, a sequence begins just before the start of the next one
             begins = jnp.roll(begins, -1, axis=1).at[:, -1].set(True)
         x, mask, begins = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (x, mask, begins))  # time first
         tokens = (x.astype(self.dtype) @ W_x + b_x, mask, begins)
@@ -189,19 +195,22 @@ class Direction(nn.Module):
 def unroll(
     cell: Cell, nonlinearity: Activation, backward: bool, W: jax.Array, b: jax.Array, state: State, tokens: tuple
 ) -> tuple[jax.Array, State]:
-    """The outputs for all tokens, [length, batch, width], and the states after the last of them.
+    """Runs a layer over all tokens: outputs [length, batch, width] and the states after the last token.
 
-    Its derivative is backpropagation through time (Werbos, 1990): a loop back over the tokens for the gradients of
-    what entered the gates, and then one product over all tokens for that of W.  Differentiating the loop instead adds
-    to the whole of W's gradient at every token: on a CPU, 1.3 times the time of a training step of an LSTM of 256.
+    The derivative is backpropagation through time (Werbos, 1990): a reverse loop over tokens for the gradients of the
+    gate inputs, then one product over all tokens for the gradient of W.  Differentiating the loop instead would
+    accumulate the whole gradient of W at every token, which makes a training step of an LSTM of width 256 take 1.3
+    times as long on a CPU.
 
     Args:
-      cell: which equations.
+      cell: selects the equations.
       nonlinearity: of the new state.
-      backward: whether to begin with the last token.
-      W: [width, gates], and b: [gates]; the state's share of what enters the gates is h W + b.
-      state: before the first token, each array [batch, width].
-      tokens: the input's share [length, batch, gates]; `mask` and `begins` as in `Recurrent`, [length, batch] or None.
+      backward: start with the last token.
+      W: [width, gates].
+      b: [gates]; the state contributes h W + b to the gates.
+      state: the state before the first token, each array [batch, width].
+      tokens: the contributions of the input [length, batch, gates], and `mask` and `begins` as in `Recurrent`, [length,
+        batch] or None.
     """
     return _forward(cell, nonlinearity, backward, W, b, state, tokens)[0]
 
@@ -225,7 +234,7 @@ def _backward(cell, nonlinearity, backward, saved, gradients):
     dy, dfinal = gradients
     x, mask, begins = tokens
     shares = jax.linear_transpose(_CELLS[cell].enter, x[0], x[0])
-    W_T = W.T  # written out once: products with rows that lie together are faster
+    W_T = W.T  # written out once: products with contiguous rows are faster
 
     def retreat(dstate: State, token: tuple) -> tuple[State, jax.Array]:
         dy, z, state, valid, begin = token
@@ -247,12 +256,12 @@ unroll.defvjp(_forward, _backward)
 
 
 def _step(cell: Cell, nonlinearity: Activation, valid: jax.Array | None, z: jax.Array, state: State) -> State:
-    """The state after a token, which padding leaves as it was."""
+    """The state after a token; padding leaves it unchanged."""
     new = _CELLS[cell].step(z, state, activation(nonlinearity))
     return new if valid is None else _where(valid, new, state)
 
 
 def _where(condition: jax.Array, state: State, other: State | float) -> State:
-    """`state` for the examples where `condition` [batch] holds, `other` for the rest."""
+    """Selects `state` for examples where `condition` [batch] holds, and `other` for the rest."""
     others = other if isinstance(other, tuple) else (other,) * len(state)
     return tuple(jnp.where(condition[:, None], a, b) for a, b in zip(state, others, strict=True))

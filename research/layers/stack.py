@@ -1,4 +1,4 @@
-"""Blocks one after another: written out, or as one block scanned over a leading axis of its parameters."""
+"""Stacks of blocks: written out, or one block scanned over a leading axis of its parameters."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def stack(
     scan_layers: bool = False,
     remat: bool = False,
 ) -> jax.Array:
-    """`x = call(block, x)` for each of `depth` blocks; to be used inside `@nn.compact`.
+    """Applies `depth` blocks, `x = call(block, x)` for each; for use inside `@nn.compact`.
 
-    Written out, the blocks are `block0`, `block1`, ...  Scanned, there is one `blocks` whose parameters, caches and
-    intermediates have a leading axis `layer`; it is compiled once, whatever the depth.
+    Written out, the blocks are named `block0`, `block1`, ...  Scanned, there is one `blocks` whose parameters, caches
+    and intermediates have a leading axis `layer`; it compiles once, whatever the depth.
 
     Args:
-      block: makes a block when called with `name=`.
-      depth: how many.
-      x: what goes in.
-      call: applies one block; the arrays and the flags that all blocks see are in its closure.
-      along: a number per block, which `call` takes as its third argument: an array [] where blocks are scanned.
-      scan_layers: whether to scan.
-      remat: whether the backward pass computes a block's inner values again instead of keeping them.
+      block: a constructor of blocks that takes `name=`.
+      depth: the number of blocks.
+      x: the input of the first block.
+      call: applies one block; arrays and flags that all blocks share are in its closure.
+      along: one number per block, passed to `call` as its third argument; an array [] if blocks are scanned.
+      scan_layers: scan the blocks instead of writing them out.
+      remat: recompute a block's activations in the backward pass instead of storing them.
     """
 
     def recomputed(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        # A scan's body is no place for the elimination of what is computed twice.
+        # A scan prevents common subexpression elimination by itself.
         return nn.remat(call, prevent_cse=not scan_layers) if remat else call
 
     if not scan_layers:

@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al., 2016), also drop path or drop connect: a residual branch left out at random."""
+"""Stochastic depth (Huang et al., 2016), also called drop path or drop connect: randomly skips residual branches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from flax import linen as nn
 
 
 class StochasticDepth(nn.Module):
-    """Drops the branch [batch, ...] of a whole example with probability `rate`; kept ones are scaled to the same mean.
+    """Drops the branch [batch, ...] of an example with probability `rate`; kept branches are scaled to preserve the
+    mean.
 
     Attributes:
-      rate: in [0, 1); an array [] inside scanned layers, each of which has its own.
+      rate: in [0, 1); inside scanned layers, an array [] per layer.
     """
 
     rate: float | jax.Array
@@ -26,5 +27,9 @@ class StochasticDepth(nn.Module):
 
 
 def linear_rates(rate: float, depth: int) -> tuple[float, ...]:
-    """One rate per block, growing from 0 at the first to `rate` at the last, as the paper proposes."""
+    """One rate per block, increasing linearly from 0 for the first to `rate` for the last, as the paper proposes.
+
+    >>> linear_rates(0.2, 3)
+    (0.0, 0.1, 0.2)
+    """
     return tuple(rate * i / max(depth - 1, 1) for i in range(depth))

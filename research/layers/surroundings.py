@@ -1,12 +1,12 @@
-"""What a norm must know of the program around it: the mapped axis that the batch is split over, and frozen parts.
+"""Informs norms of the program around them: the mapped axis that the batch is split over, and frozen parameters.
 
     with surroundings(axis_name="data", frozen=lambda path: path.startswith("backbone/")):
         model.apply(variables, x, train=True, mutable=["batch_stats"])
 
-Inside, every batch norm in training averages over the mapped axis, and those at frozen paths normalise by their
-running statistics and leave them as they are.  This holds for `nn.BatchNorm` in a user's own model, too, in either of
-Flax's idioms: `use_running_average` given to the constructor or to the call.  The model has to be traced inside: a
-jitted function that was traced before keeps what it was told then.
+Inside, every batch norm in training averages over the mapped axis, and batch norms at frozen paths normalise with their
+running statistics and do not update them.  This also holds for `nn.BatchNorm` in your own models, in either of Flax's
+idioms: `use_running_average` passed to the constructor or to the call.  The model must be traced inside the context; a
+jitted function that was traced earlier keeps its earlier behaviour.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from flax.linen.module import InterceptorContext
 
 @contextlib.contextmanager
 def surroundings(*, axis_name: str | None = None, frozen: Callable[[str], bool] | None = None) -> Iterator[None]:
-    """Tells the batch norms that are called inside of their surroundings.
+    """Sets the surroundings of batch norms called inside.
 
     Args:
-      axis_name: the mapped axis that the batch is split over; None where the program sees the whole batch.
-      frozen: says of a module's path, "stage0/norm", whether all of its parameters are frozen.
+      axis_name: the mapped axis that the batch is split over; None if the program sees the whole batch.
+      frozen: returns True for the path of a module ("stage0/norm") all of whose parameters are frozen.
     """
     if axis_name is None and frozen is None:
         yield
@@ -41,7 +41,7 @@ def surroundings(*, axis_name: str | None = None, frozen: Callable[[str], bool] 
         axis = module.axis_name if module.axis_name is not None or running else axis_name
         if (running, axis) == (module.use_running_average, module.axis_name):
             return call(x, **given)
-        # The same module in the same scope, but for these two fields; its variables are the original's.
+        # The same module in the same scope, except for these two fields; it uses the original's variables.
         informed = module.clone(parent=module.scope, use_running_average=running, axis_name=axis)
         return informed(x, **given)
 

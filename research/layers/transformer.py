@@ -1,4 +1,4 @@
-"""Transformer blocks one after another, as an encoder or as a decoder that looks at a memory (Vaswani et al., 2017)."""
+"""Stacks of transformer blocks, as an encoder or as a decoder with cross-attention (Vaswani et al., 2017)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ NormPlacement = Literal["pre", "post"]
 
 
 class TransformerStack(nn.Module):
-    """Vectors [batch, length, width] to the same; embeddings before it and logits after it are a model's business.
+    """Transforms vectors [batch, length, width] to the same shape; the model adds embeddings and logits.
+
+        encoded = TransformerStack(depth=6, num_heads=8, mlp_width=2048, name="encoder")(x, mask=mask, train=train)
 
     Attributes:
-      depth: blocks.
-      num_heads: attention heads, a divisor of the width.
-      mlp_width: hidden features of a block's MLP.
-      decoder: whether a token sees only itself and those before it, and has a second attention, to a memory.
+      depth: the number of blocks.
+      num_heads: the number of attention heads, a divisor of the width.
+      mlp_width: the hidden features of each MLP.
+      decoder: use causal self-attention, and cross-attention to a memory.
       activation: of the MLP.
-      norm: layer normalisation of what goes into each part of a block, or of each sum.
-      final_norm: whether one more normalisation ends the stack.
-      key_bias: whether the keys' projections have a bias, which attention weights do not depend on.
-      dropout: of what each part of a block adds.
-      attention_dropout: of attention weights.
-      activation_dropout: of the MLP's hidden features.
+      norm: "pre" normalises the input of each part of a block, "post" each residual sum.
+      final_norm: add a layer norm after the last block.
+      key_bias: give key projections a bias; attention weights do not depend on it.
+      dropout: the dropout rate on the output of each part of a block.
+      attention_dropout: the dropout rate on attention weights.
+      activation_dropout: the dropout rate on hidden features of the MLP.
       kernel: of attention; see `research.layers.attention`.
-      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute inner values in the backward pass.
+      scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute activations in the backward pass instead of storing them.
     """
 
     depth: int
@@ -67,16 +69,17 @@ class TransformerStack(nn.Module):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """[batch, length, width] to the same.
+        """Transforms x [batch, length, width] to the same shape.
 
         Args:
           x: embedded tokens.
-          memory: [batch, memory length, features], what a decoder looks at; in decoding, only the first call reads it.
-          mask: [batch, length] bool, False on padding, which nothing looks at; in decoding, [batch, cache length].  Or
-            [batch, 1, length, length] bool, who may look at whom.
+          memory: [batch, memory length, features], which a decoder attends to; during decoding, only the first call
+            reads it.
+          mask: [batch, length] bool, False on padding, which is never attended to ([batch, cache length] during
+            decoding); or [batch, 1, length, length] bool, True where a query may attend to a key.
           memory_mask: the same for the memory, [batch, memory length] or [batch, 1, length, memory length].
-          decode: whether to append to the cache; see `MultiHeadAttention`.
-          train: whether to drop.
+          decode: append to the cache; see `MultiHeadAttention`.
+          train: apply dropout.
         """
         mask, memory_mask = (None if m is None else visible(m) for m in (mask, memory_mask))
         x = stack(
@@ -91,7 +94,7 @@ class TransformerStack(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention to the tokens themselves, in a decoder attention to the memory, an MLP; each is added to its input.
+    """Self-attention, cross-attention (in a decoder) and an MLP, each with a residual connection.
 
     `spec` holds the fields of `TransformerStack`.
     """
@@ -144,12 +147,12 @@ class Block(nn.Module):
 
 
 def encoder_sizes(model: Any) -> dict[str, int]:
-    """`depth`, `num_heads` and `mlp_width` of an encoder's stack, from the fields of a model; None is 4 `width`."""
+    """The `depth`, `num_heads` and `mlp_width` of a model's encoder; `mlp_width=None` means 4 `width`."""
     return {"depth": model.depth, "num_heads": model.num_heads, "mlp_width": model.mlp_width or 4 * model.width}
 
 
 def decoder_sizes(model: Any) -> dict[str, int]:
-    """The same of a decoder's stack, from the fields `decoder_depth` and so on; None is as in the encoder."""
+    """The same of its decoder, from the fields `decoder_depth` and so on; None copies the encoder's."""
     return {name: getattr(model, f"decoder_{name}") or size for name, size in encoder_sizes(model).items()}
 
 
@@ -157,7 +160,7 @@ def check_stack(model: Any, sizes: dict[str, int], *, num_heads: str = "num_head
     """Raises RequestError unless a model's width, kernel and dropout allow a stack of these sizes.
 
     Args:
-      num_heads: the field that says how many heads it has, for the error.
+      num_heads: the name of the field that holds the number of heads, for the error.
     """
     check_heads(model.width, sizes["num_heads"], field=num_heads)
     head_dim = model.width // sizes["num_heads"]

@@ -1,4 +1,4 @@
-"""Where a convolution's kernel stands on the map, and what it sees there."""
+"""The geometry of convolution windows: output sizes, and the pixels that each kernel pixel sees."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
-"""Zeros around a map: ((top, bottom), (left, right))."""
+"""Zero padding around a map: ((top, bottom), (left, right))."""
 
 
 class Window(NamedTuple):
-    """How the kernel moves over the map; hashable."""
+    """The strides, padding and groups of a convolution; hashable."""
 
     strides: tuple[int, int]
     padding: Pads
@@ -21,14 +21,14 @@ class Window(NamedTuple):
 
 
 def output_size(shape: tuple[int, ...], weights: tuple[int, ...], window: Window) -> tuple[int, int]:
-    """(height, width) of what comes out, for a map and weights of these shapes."""
+    """The (height, width) of the output for a map and weights of these shapes."""
     return tuple(
         (shape[1 + axis] + sum(window.padding[axis]) - weights[axis]) // window.strides[axis] + 1 for axis in range(2)
     )
 
 
 def tiles(shape: tuple[int, ...], weights: tuple[int, ...], window: Window) -> bool:
-    """Whether the windows cover the map side by side, every pixel once."""
+    """True if the windows tile the map: side by side, covering every pixel once."""
     return (
         window.padding == ((0, 0), (0, 0))
         and tuple(weights[:2]) == window.strides
@@ -37,7 +37,7 @@ def tiles(shape: tuple[int, ...], weights: tuple[int, ...], window: Window) -> b
 
 
 def shifted(x: jax.Array, weights: tuple[int, ...], window: Window) -> list[jax.Array]:
-    """What each pixel of the kernel sees, row by row: [batch, height, width, channels] of the output's size each."""
+    """The pixels that each kernel pixel sees, row by row: each [batch, height, width, channels] of output size."""
     size = output_size(x.shape, weights, window)
     padded = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
     last = [stride * (count - 1) + 1 for stride, count in zip(window.strides, size, strict=True)]
@@ -49,7 +49,7 @@ def shifted(x: jax.Array, weights: tuple[int, ...], window: Window) -> list[jax.
 
 
 def cropped(x: jax.Array, weights: jax.Array, window: Window) -> tuple[jax.Array, Window]:
-    """Without the rows and columns of the kernel that only ever see padding: a 3×3 one on a single pixel is 1×1."""
+    """Removes kernel rows and columns that only ever see padding: on a single pixel, a 3×3 kernel becomes 1×1."""
     size = output_size(x.shape, weights.shape, window)
     cuts, padding = [], []
     for axis in range(2):

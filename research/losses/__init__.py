@@ -1,4 +1,4 @@
-"""Losses that are more than a line."""
+"""Loss functions that need more than one line."""
 
 from research.faces import face
 

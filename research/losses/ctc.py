@@ -1,8 +1,8 @@
-"""Connectionist temporal classification (Graves et al., 2006): a text as the sum over all its alignments.
+"""Connectionist temporal classification (Graves et al., 2006): the probability of a text summed over all alignments.
 
-An alignment names a token or the blank for every place; the text is what is left when repeats are merged and then
-blanks dropped.  `ctc_loss` trains on it; `greedy` reads off the likeliest alignment, `prefix_beam_search` the likeliest
-text as far as it can see.
+An alignment assigns a token or the blank to every position; its text is obtained by merging repeats and then dropping
+blanks.  `ctc_loss` is the training loss, `greedy` decodes the most likely alignment, and `prefix_beam_search` searches
+for the most likely text.
 """
 
 from __future__ import annotations
@@ -15,37 +15,42 @@ import jax.numpy as jnp
 import optax
 
 NEVER = -1e9
-"""The log-probability of what cannot be; finite, so that it can be added to."""
+"""The log-probability of impossible events; finite, so that sums stay finite."""
 
 
 def ctc_loss(
     logits: jax.Array, mask: jax.Array, labels: jax.Array, labels_mask: jax.Array, *, blank: int = 0
 ) -> jax.Array:
-    """-log p(labels | logits), [batch]; 0, without a gradient, where the labels do not fit (see `fits`).
+    """-log p(labels | logits), [batch]; 0 with zero gradient where the labels do not fit (see `fits`).
+
+    >>> logits, mask = jnp.zeros((1, 4, 3)), jnp.ones((1, 4), bool)
+    >>> loss = ctc_loss(logits, mask, jnp.array([[1, 2]]), jnp.ones((1, 2), bool))
+    >>> round(float(jnp.exp(-loss[0]) * 3**4))  # the number of alignments among the 3⁴ that are all as likely
+    15
 
     Args:
       logits: [batch, length, vocab_size].
-      mask: [batch, length] bool, False on padding, which stands on the right.
+      mask: [batch, length] bool, False on padding, which is on the right.
       labels: [batch, labels] tokens other than `blank`.
-      labels_mask: [batch, labels] bool, False on padding, which stands on the right.
-      blank: the token that stands for none.
+      labels_mask: [batch, labels] bool, False on padding, which is on the right.
+      blank: the blank token.
     """
     loss = optax.ctc_loss(logits, 1.0 - mask, labels, 1.0 - labels_mask, blank_id=blank)
     return jnp.where(fits(mask, labels, labels_mask), loss, 0.0)
 
 
 def fits(mask: jax.Array, labels: jax.Array, labels_mask: jax.Array) -> jax.Array:
-    """[batch] bool: whether there is a place for every label, and for the blank between two that are the same."""
+    """True if there are enough positions for all labels, plus a blank between equal neighbours: bool [batch]."""
     repeats = (labels[:, 1:] == labels[:, :-1]) & labels_mask[:, 1:].astype(bool)
     return labels_mask.sum(axis=1) + repeats.sum(axis=1) <= mask.sum(axis=1)
 
 
 class Decoded(NamedTuple):
-    """Texts read off logits.
+    """Decoded texts.
 
     Attributes:
       tokens: [batch, length], 0 after the end.
-      lengths: [batch], how many of them count.
+      lengths: [batch], the number of tokens in each text.
       scores: [batch], the log-probability of the alignment (`greedy`) or of the text (`prefix_beam_search`).
     """
 
@@ -55,12 +60,12 @@ class Decoded(NamedTuple):
 
 
 def greedy(logits: jax.Array, mask: jax.Array, *, blank: int = 0) -> Decoded:
-    """The text of the likeliest alignment.
+    """Decodes the most likely alignment.
 
     Args:
       logits: [batch, length, vocab_size].
       mask: [batch, length] bool, False on padding.
-      blank: the token that stands for none.
+      blank: the blank token.
     """
     mask = mask.astype(bool)
     log_probs = jax.nn.log_softmax(logits)
@@ -78,14 +83,15 @@ def greedy(logits: jax.Array, mask: jax.Array, *, blank: int = 0) -> Decoded:
 def prefix_beam_search(
     logits: jax.Array, mask: jax.Array, *, beams: int = 16, blank: int = 0, max_length: int | None = None
 ) -> Decoded:
-    """The likeliest text among those whose beginnings were among the `beams` likeliest at every place (Hannun, 2014).
+    """Decodes the most likely text by beam search, keeping the `beams` most likely prefixes per position (Hannun,
+    2014).
 
     Args:
       logits: [batch, length, vocab_size].
       mask: [batch, length] bool, False on padding.
-      beams: beginnings of texts that are kept.
-      blank: the token that stands for none.
-      max_length: tokens that a text may have; None is as many as there are places.
+      beams: the number of prefixes kept.
+      blank: the blank token.
+      max_length: the maximum number of tokens in a text; None for the number of positions.
     """
     search = partial(_search, beams=beams, blank=blank, max_length=max_length or logits.shape[1])
     return jax.vmap(search)(jax.nn.log_softmax(logits), mask.astype(bool))
@@ -94,7 +100,7 @@ def prefix_beam_search(
 class _Prefixes(NamedTuple):
     tokens: jax.Array  # [beams, max_length], 0 after the end
     lengths: jax.Array  # [beams]
-    blank: jax.Array  # [beams], log-probability of the alignments so far that end with the blank
+    blank: jax.Array  # [beams], log-probability of alignments so far that end with the blank
     token: jax.Array  # [beams], of those that end with the prefix's last token
 
     @property
@@ -103,7 +109,7 @@ class _Prefixes(NamedTuple):
 
     @property
     def last(self) -> jax.Array:
-        """[beams] the last tokens; -1 where there is none."""
+        """The last tokens, [beams]; -1 for empty prefixes."""
         last = jnp.take_along_axis(self.tokens, jnp.maximum(self.lengths - 1, 0)[:, None], axis=1)[:, 0]
         return jnp.where(self.lengths > 0, last, -1)
 
@@ -115,15 +121,15 @@ def _search(log_probs: jax.Array, mask: jax.Array, *, beams: int, blank: int, ma
     def advance(kept: _Prefixes, place: tuple[jax.Array, jax.Array]) -> tuple[_Prefixes, None]:
         log_prob, valid = place
         total, last = kept.total, kept.last
-        # A prefix stays what it is by a blank, or by its last token once more.
+        # A prefix is unchanged by a blank, or by a repeat of its last token.
         blank_stays = total + log_prob[blank]
         token_stays = jnp.where(last >= 0, kept.token + log_prob[last], NEVER)
-        # It grows by any other token, and by its last one after a blank.
+        # It grows by any other token, or by its last token after a blank.
         grown = total[:, None] + log_prob
         grown = jnp.where(jnp.arange(V) == last[:, None], (kept.blank[:, None] + log_prob), grown)
         grown = grown.at[:, blank].set(NEVER)
         grown = jnp.where(kept.lengths[:, None] < max_length, grown, NEVER)
-        # What a prefix grows into may be kept already: then the two are one.
+        # If the grown prefix is already among the kept ones, the two are merged.
         becomes = _is_parent(kept)
         by_last = jnp.where(becomes, grown[:, jnp.maximum(last, 0)], NEVER)  # [parent, child]
         token_stays = jnp.logaddexp(token_stays, jax.nn.logsumexp(by_last, axis=0))
@@ -136,7 +142,7 @@ def _search(log_probs: jax.Array, mask: jax.Array, *, beams: int, blank: int, ma
         parent = jnp.where(new, (chosen - beams) // V, chosen)
         token = jnp.where(new, (chosen - beams) % V, 0)
         tokens, lengths = kept.tokens[parent], kept.lengths[parent]
-        place_of_token = jnp.where(new, lengths, max_length)  # beyond the end, nothing is written
+        place_of_token = jnp.where(new, lengths, max_length)  # out of bounds: nothing is written
         tokens = tokens.at[jnp.arange(beams), place_of_token].set(token.astype(tokens.dtype), mode="drop")
         step = _Prefixes(
             tokens,
@@ -155,9 +161,9 @@ def _search(log_probs: jax.Array, mask: jax.Array, *, beams: int, blank: int, ma
 
 
 def _is_parent(kept: _Prefixes) -> jax.Array:
-    """[beams, beams] bool: whether prefix i is prefix j without its last token; both must be possible."""
+    """True if prefix i is prefix j without its last token and both are possible: bool [beams, beams]."""
     place = jnp.arange(kept.tokens.shape[1])
     without_last = jnp.where(place < kept.lengths[:, None] - 1, kept.tokens, 0)
     same = (kept.tokens[:, None] == without_last[None]).all(axis=-1)
-    possible = kept.total > NEVER / 2  # while there are fewer than `beams` texts, the rest of the places repeat some
+    possible = kept.total > NEVER / 2  # while there are fewer than `beams` texts, the remaining beams are duplicates
     return same & (kept.lengths[:, None] + 1 == kept.lengths[None]) & possible[:, None] & possible[None]

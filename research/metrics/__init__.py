@@ -1,4 +1,4 @@
-"""Metrics that tasks share."""
+"""Metrics shared by tasks."""
 
 from research.faces import face
 

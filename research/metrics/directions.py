@@ -1,4 +1,4 @@
-"""Which way a metric is better, as tasks declare it: {name or pattern: "min" or "max"}.
+"""Whether lower or higher values of a metric are better, as declared by tasks: {name or pattern: "min" or "max"}.
 
 >>> better = {"loss": "min", "top_*_accuracy": "max", "samples/loss": "max"}
 >>> [direction(better, metric) for metric in ("test/loss", "top_5_accuracy", "samples/loss", "test/tokens")]
@@ -15,10 +15,10 @@ Direction = Literal["min", "max"]
 
 
 def direction(better: Mapping[str, Direction], metric: str) -> Direction | None:
-    """The declared direction of `metric` ("loss" or "validation/loss"); None where nothing is declared.
+    """The declared direction of `metric` ("loss" or "validation/loss"), or None if there is none.
 
-    A key with an evaluation's name ("samples/loss") goes before one without; a name before a pattern.  Patterns are
-    those of `fnmatch`, case-sensitive; the first that matches holds.
+    A key with an evaluation's name ("samples/loss") takes precedence over one without, and an exact name over a
+    pattern.  Patterns are those of `fnmatch`, case-sensitive; the first match counts.
     """
     for name in dict.fromkeys((metric, metric.rpartition("/")[2])):
         if name in better:
@@ -30,5 +30,5 @@ def direction(better: Mapping[str, Direction], metric: str) -> Direction | None:
 
 
 def is_better(a: float, b: float, way: Direction) -> bool:
-    """Whether the score `a` is better than `b`."""
+    """True if score `a` is better than `b`."""
     return a < b if way == "min" else a > b

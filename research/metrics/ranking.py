@@ -1,4 +1,4 @@
-"""Where the right class stands in the order of the logits: ties fall as with argmax, and a NaN puts it last."""
+"""The rank of the correct class among the logits; ties are resolved as by argmax, and NaN ranks last."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import jax.numpy as jnp
 
 
 def rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many classes stand before the label, int32 [...], of logits [..., classes] and labels [...]."""
+    """The number of classes ranked before the label, int32 [...], for logits [..., classes] and labels [...].
+
+    >>> rank(jnp.array([[0.1, 0.7, 0.2]]), jnp.array([2])).tolist()
+    [1]
+    """
     return (~_not_before(logits, labels)).sum(-1)
 
 
 def is_first(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether the label is the argmax, bool [...].
+    """True if the label is the argmax, bool [...].
 
-    Not `logits.argmax(-1) == labels`, which XLA does not vectorise on a CPU, and a vocabulary is long.
+    Avoids `logits.argmax(-1) == labels`, which XLA does not vectorise on a CPU; vocabularies are large.
     """
     return _not_before(logits, labels).all(-1)
 

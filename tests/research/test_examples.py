@@ -1,4 +1,4 @@
-"""The examples in docstrings give what they say; what a user starts from has one."""
+"""Runs the examples in docstrings; every class that users start from has one."""
 
 import dataclasses
 import doctest
@@ -26,7 +26,7 @@ MODULES = [
 KNOWN = {"jax": jax, "jnp": jnp, "np": np, "optax": optax}
 KNOWN |= {name: x for name, x in vars(schedules).items() if inspect.isclass(x)}
 KNOWN |= {name: getattr(research, name) for name in research.__all__}
-"""What examples take for imported, beside the names of their own module."""
+"""Names that examples use without importing them, in addition to those of their module."""
 
 OPTIMIZERS = [getattr(optimizers, name) for name in optimizers.__all__]
 STARTS = [x for x in (*OPTIMIZERS, *vars(schedules).values()) if inspect.isclass(x) and x.__doc__]
