@@ -52,7 +52,7 @@ def test_a_padded_text_is_classified_as_it_is_alone(reviews):
 
     together = task.predict(apply, {name: jnp.asarray(x) for name, x in columns.items()})["probability"]
     for i, length in enumerate(columns["length"]):
-        alone = apply(tokens=jnp.asarray(columns["tokens"][i : i + 1, :length]))
+        alone = apply(x=jnp.asarray(columns["tokens"][i : i + 1, :length]))
         np.testing.assert_allclose(together[i], jax.nn.softmax(alone)[0], rtol=1e-5)
     with pytest.raises(RequestError, match="task.length='lengths': the train split has no such column"):
         wrong = Classification(classes=2, input="tokens", length="lengths")
