@@ -46,7 +46,7 @@ def experiment() -> Experiment:
         clip_norm=1.0,
         eval_every=600,
         eval_batch_size=125,
-        checkpoints=Checkpoints(best="validation/wer", mode="min"),
+        checkpoints=Checkpoints(best="validation/wer"),
     )
 
 

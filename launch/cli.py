@@ -39,8 +39,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--on", default="local", choices=["local"], help="where to train (default: here)")
     run.add_argument(
         "--prune",
-        metavar="METRIC:MODE",
-        help="successive halving by a validation metric, such as validation/loss:min",
+        metavar="METRIC",
+        help="successive halving by a validation metric, such as validation/loss",
     )
     run.add_argument(
         "--debug", action="store_true", help="take one batch without compiling, and name what first makes a NaN"

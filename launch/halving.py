@@ -8,6 +8,7 @@ import math
 from launch.folder import RunFolder
 from launch.request import Request
 from research.errors import RequestError
+from research.tasks.task import Direction, require_direction
 from research.training.records import read_lines, write_json
 from research.training.trial import finished_status
 
@@ -18,25 +19,29 @@ class Halving:
 
     Attributes:
       metric: of the validation split, without "validation/".
-      mode: whether the best value is the largest or the smallest.
+      direction: "max" where the largest value is best, "min" where the smallest is, as the task declares it.
       rungs: steps at which trials are compared, rising.
     """
 
     metric: str
-    mode: str
+    direction: Direction
     rungs: tuple[int, ...]
     eta: int = 3
 
     @staticmethod
     def parse(text: str, request: Request) -> Halving:
-        """ "validation/accuracy:max" as the rungs of a request.
+        """ "validation/accuracy" as the rungs of a request; "validation/accuracy:max" repeats the task's direction.
 
         Raises:
-          RequestError: the text is none such, the trials differ in length, or they are too few.
+          RequestError: the text is none such, the task declares no or another direction, the trials differ in length,
+            or they are too few.
         """
         metric, _, mode = text.partition(":")
-        if not metric.startswith("validation/") or mode not in ("max", "min"):
-            raise RequestError(f"--prune {text}: expected a validation metric and a mode, such as validation/loss:min")
+        if not metric.startswith("validation/"):
+            raise RequestError(f"--prune {text}: expected a validation metric, such as validation/loss")
+        declared = require_direction(f"--prune {metric}", request.experiment.task, metric)
+        if mode not in ("", declared):
+            raise RequestError(f"--prune {text}: the task says that {declared} is best; expected --prune {metric}")
         steps = {trial.experiment.steps for trial in request.trials}
         if len(steps) > 1:
             raise RequestError(f"--prune {text}: the trials have {sorted(steps)} steps; expected as many of each")
@@ -47,7 +52,7 @@ class Halving:
         if not rungs:
             asked = f"{len(request.trials)} trials of {total} steps"
             raise RequestError(f"--prune {text}: {asked} leave nothing to prune; expected at least {eta + 1} trials")
-        return Halving(metric.removeprefix("validation/"), mode, rungs, eta)
+        return Halving(metric.removeprefix("validation/"), declared, rungs, eta)
 
     def prune(self, folder: RunFolder, rung: int, names: list[str]) -> None:
         """Ends the trials that are not among the best at `rung`; their results say at which step and of how many.
@@ -76,4 +81,4 @@ class Halving:
         """What is smaller is better; what is not finite is worst."""
         if score is None:
             return math.inf
-        return -score if self.mode == "max" else score
+        return -score if self.direction == "max" else score

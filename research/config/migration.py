@@ -5,6 +5,8 @@ Renamed fields are declared by the class itself: `renamed_fields: ClassVar = {"o
 
 from __future__ import annotations
 
+from typing import Any
+
 MOVED_MODULES = {
     "research.checkpoints": "research.training.checkpoints",
     "research.data.arrays": "research.data.sources.arrays",
@@ -40,14 +42,18 @@ MOVED_CLASSES: dict[tuple[str, str], tuple[str, str]] = {}
 The old module is named as `MOVED_MODULES` leaves it.
 """
 
-REMOVED_FIELDS = {
-    ("research.models.convnext_roadmap", "ConvNeXtRoadmap"): {"axis_name": None},
-    ("research.models.efficientnet", "EfficientNet"): {"axis_name": None},
-    ("research.models.mlp", "MLP"): {"axis_name": None},
-    ("research.models.resnet", "ResNet"): {"axis_name": None},
-    ("research.models.simple_cnn", "SimpleCNN"): {"axis_name": None},
+REMOVED_FIELDS: dict[tuple[str, str], dict[str, tuple[Any, ...]]] = {
+    ("research.training.checkpoints", "Checkpoints"): {"mode": ("max", "min")},
+    ("research.models.convnext_roadmap", "ConvNeXtRoadmap"): {"axis_name": (None,)},
+    ("research.models.efficientnet", "EfficientNet"): {"axis_name": (None,)},
+    ("research.models.mlp", "MLP"): {"axis_name": (None,)},
+    ("research.models.resnet", "ResNet"): {"axis_name": (None,)},
+    ("research.models.simple_cnn", "SimpleCNN"): {"axis_name": (None,)},
 }
-"""{(module, class): {field that it no longer has: the value with which a record means the same without it}}."""
+"""{(module, class): {field that it no longer has: the values that a record may have there}}.
+
+The direction of `checkpoints.best` is the task's to say; a recorded one is left out.
+"""
 
 
 def current_name(module: str, name: str) -> tuple[str, str]:

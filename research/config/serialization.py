@@ -79,7 +79,7 @@ def from_json(record: Any) -> Any:
     given = {
         renamed.get(key, key): child
         for key, child in record.items()
-        if not key.startswith("_") and not (key in removed and child == removed[key])
+        if not key.startswith("_") and not (key in removed and child in removed[key])
     }
     names = [f.name for f in value_fields(cls)]
     for key in given:

@@ -90,6 +90,19 @@ def direction(task: Task, metric: str) -> Direction | None:
     return directions.direction(task.better, metric)
 
 
+def require_direction(asked: str, task: Task, metric: str) -> Direction:
+    """The direction of a metric to select by; a RequestError that begins with `asked` where the task declares none."""
+    found = direction(task, metric)
+    if found is None:
+        name, kind = metric.rpartition("/")[2], type(task).__name__
+        known = nearest(name, task.better)
+        raise RequestError(
+            f"{asked}: {kind} does not say which way {name} is better; {known}, or declare it: "
+            f'better = {{"{name}": "min"}}'
+        )
+    return found
+
+
 def weighted(values: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A term of the loss: (sum of values · weight, sum of weights); the weights are not differentiated."""
     weight = jax.lax.stop_gradient(weight)

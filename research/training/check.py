@@ -15,6 +15,7 @@ from research.data.source import Source
 from research.errors import RequestError, TooLong, located, nearest
 from research.experiment import Experiment
 from research.parallel.programs import Programs
+from research.tasks.task import require_direction
 from research.training.abstract import abstract_state, check_carried
 from research.training.step import make_eval_step, make_train_step
 from research.training.transfer import initial_parameters
@@ -48,6 +49,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
             raise RequestError(f"task: eval_outputs gives {name} {x.shape} for a batch of {experiment.batch_size}")
     for asked, metric in (("checkpoints.best=", experiment.checkpoints.best), ("--prune ", prune)):
         if metric is not None:
+            require_direction(asked, experiment.task, metric)
             _check_metric(f"{asked}{metric}", metric, experiment, feeds, outputs)
     experiment.optimizer.check_paths(state.params)
     programs.state_shardings(state)

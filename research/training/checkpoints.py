@@ -32,15 +32,14 @@ class Checkpoints:
         over several hosts follows the steps only.
       keep: how many of the latest are kept; two at least until training ends, so that there is one to fall back to.
       best: a validation metric, such as "validation/accuracy"; the state with its best value is kept beside the latest,
-        and the test split is scored with it.  None scores the last state.
-      mode: whether the best value is the largest or the smallest.
+        and the test split is scored with it.  The task says whether the largest is best, or the smallest (`better`).
+        None scores the last state.
     """
 
     every_steps: int | None = None
     every_seconds: float | None = 120.0
     keep: int = 2
     best: str | None = None
-    mode: Literal["max", "min"] = "max"
 
     def check(self) -> None:
         if self.every_steps is not None and self.every_steps < 1:
@@ -56,13 +55,20 @@ class Checkpoints:
 class Store:
     """The checkpoints of one trial: a folder with a numbered folder per saved step.
 
-    Without a policy it is only read, and may be another process's that is training.
+    Without a policy it is only read, and may be another process's that is training.  `direction` is that of
+    `policy.best`, where there is one.
     """
 
-    def __init__(self, folder: epath.PathLike, policy: Checkpoints | None = None):
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        policy: Checkpoints | None = None,
+        direction: Literal["min", "max"] | None = None,
+    ):
         # Orbax takes whole paths only.
         self.folder = epath.Path(os.path.abspath(folder) if is_local(folder) else folder)
         self.policy = policy
+        self.direction = direction
         self._scores: dict[int, float | None] = {}
         self._manager = None
 
@@ -139,7 +145,7 @@ class Store:
     def _score(self, metrics: Mapping[str, float | None]) -> float | None:
         """Larger is better; None where `policy.best` is not among the metrics, or is not finite."""
         value = metrics.get(self.policy.best)
-        return value if value is None or self.policy.mode == "max" else -value
+        return -value if value is not None and self.direction == "min" else value
 
     def restore(self, step: int, like: Any = None) -> Any:
         """The state saved at `step`.

@@ -11,6 +11,7 @@ import numpy as np
 
 from research.errors import RequestError, nearest, one_line
 from research.parallel.programs import Programs
+from research.tasks.task import direction
 from research.training.checkpoints import CorruptCheckpoint, Store
 from research.training.pending import StepMetrics
 from research.training.records import MetricsLog, finite, write_json
@@ -32,7 +33,9 @@ class Slot:
         self.index = index
         self.trial = trial
         self.note = note
-        self.store = Store(trial.folder / "checkpoints", trial.experiment.checkpoints)
+        policy = trial.experiment.checkpoints
+        best = None if policy.best is None else direction(trial.experiment.task, policy.best)
+        self.store = Store(trial.folder / "checkpoints", policy, best)
         self.log: MetricsLog | None = None
         self.status = standing(trial, until)
         self.metrics: dict[str, float | None] = {}

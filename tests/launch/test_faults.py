@@ -33,7 +33,7 @@ TRAINED = """
             eval_every=25,
             log_every=7,
             ema_decay=0.9,
-            checkpoints=Checkpoints(every_steps=5, every_seconds=None, best="validation/loss", mode="min"),
+            checkpoints=Checkpoints(every_steps=5, every_seconds=None, best="validation/loss"),
         )
 
 
@@ -346,7 +346,7 @@ def test_a_finished_run_is_only_reported_again(module, tmp_path, monkeypatch):
     ("sweep", "more", "every"),
     [
         ("steps", ("--stack", "on"), 4),
-        ("rates", ("--stack", "on", "--prune", "validation/loss:min"), 3),
+        ("rates", ("--stack", "on", "--prune", "validation/loss"), 3),
         pytest.param("rates", ("--stack", "off", "--prune", "validation/accuracy:max"), 11, marks=pytest.mark.slow),
     ],
 )

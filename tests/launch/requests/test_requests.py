@@ -58,13 +58,20 @@ COMMANDS = {
     "half a seed": ("plan $W/fine.py --seeds 1.5", "--seeds 1.5: expected a whole number"),
     "unknown way of stacking": ("run $W/fine.py --stack maybe", "invalid choice: 'maybe'"),
     "unknown place": ("run $W/fine.py --on mars", "invalid choice: 'mars'"),
-    "pruning by nothing": ("run $W/fine.py --prune loss", "--prune loss: expected a validation metric and a mode"),
+    "pruning by nothing": ("run $W/fine.py --prune loss", "--prune loss: expected a validation metric, such as"),
     "pruning by the test split": ("run $W/fine.py --prune test/loss:min", "expected a validation metric"),
     "pruning too few": (
         "run $W/fine.py --seeds 3 --prune validation/loss:min",
         "leave nothing to prune; expected at least 4 trials",
     ),
-    "pruning without a mode": ("run $W/fine.py --prune validation/loss:low", "such as validation/loss:min"),
+    "pruning against the task": (
+        "run $W/fine.py --sweep rates --seeds 2 --prune validation/loss:max",
+        "--prune validation/loss:max: the task says that min is best",
+    ),
+    "pruning by what has no direction": (
+        "run $W/fine.py --sweep rates --seeds 2 --prune validation/losses",
+        "Classification does not say which way losses is better; did you mean 'loss'?",
+    ),
     "pruning trials of different length": (
         "run $W/fine.py --sweep lengths --prune validation/loss:min",
         "the trials have [10, 20] steps",

@@ -34,7 +34,7 @@ MODULE = """
             eval_every=4,
             eval_batch_size=16,
             preprocess=(Scale("image", 0.5), Standardize("image")),
-            checkpoints=Checkpoints(best="validation/loss", mode="min", keep=3),
+            checkpoints=Checkpoints(best="validation/loss", keep=3),
         )
 
 

@@ -28,13 +28,13 @@ def a_state(number=0.0):
     )
 
 
-def saved(folder, policy, scores):
+def saved(folder, policy, scores, direction="max"):
     """A store with a step per entry of `scores`: its value of validation/loss, or None where it was not evaluated."""
-    store = Store(folder, policy)
+    store = Store(folder, policy, direction)
     for step, score in scores.items():
         store.save(step, a_state(step), {} if score is None else {"validation/loss": score})
     store.close()
-    return Store(folder, policy)
+    return Store(folder, policy, direction)
 
 
 def test_what_is_saved_is_restored(tmp_path):
@@ -62,29 +62,30 @@ def test_a_relative_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("policy", "scores", "during", "after"),
+    ("direction", "policy", "scores", "during", "after"),
     [
-        (Checkpoints(keep=2), {1: None, 2: None, 3: None, 4: None}, [3, 4], [3, 4]),
-        (Checkpoints(keep=1), {1: None, 2: None, 3: None}, [2, 3], [3]),
-        (Checkpoints(keep=3), {1: None, 2: None, 3: None, 4: None}, [2, 3, 4], [2, 3, 4]),
+        (None, Checkpoints(keep=2), {1: None, 2: None, 3: None, 4: None}, [3, 4], [3, 4]),
+        (None, Checkpoints(keep=1), {1: None, 2: None, 3: None}, [2, 3], [3]),
+        (None, Checkpoints(keep=3), {1: None, 2: None, 3: None, 4: None}, [2, 3, 4], [2, 3, 4]),
         (
-            Checkpoints(best="validation/loss", mode="min"),
+            "min",
+            Checkpoints(best="validation/loss"),
             {1: 2.0, 2: 1.0, 3: 3.0, 4: 4.0, 5: 2.5},
             [2, 4, 5],
             [2, 4, 5],
         ),
-        (Checkpoints(best="validation/loss", mode="max"), {1: 2.0, 2: 5.0, 3: 3.0, 4: 4.0}, [2, 3, 4], [2, 3, 4]),
-        (Checkpoints(best="validation/loss"), {1: 2.0, 2: None, 3: None, 4: None}, [1, 3, 4], [1, 3, 4]),
-        (Checkpoints(best="validation/loss"), {1: 2.0, 2: 2.0, 3: 2.0, 4: 2.0}, [1, 3, 4], [1, 3, 4]),
-        (Checkpoints(best="validation/loss", keep=1), {1: 2.0, 2: 9.0, 3: 2.0, 4: 2.0}, [2, 3, 4], [2, 4]),
+        ("max", Checkpoints(best="validation/loss"), {1: 2.0, 2: 5.0, 3: 3.0, 4: 4.0}, [2, 3, 4], [2, 3, 4]),
+        ("max", Checkpoints(best="validation/loss"), {1: 2.0, 2: None, 3: None, 4: None}, [1, 3, 4], [1, 3, 4]),
+        ("max", Checkpoints(best="validation/loss"), {1: 2.0, 2: 2.0, 3: 2.0, 4: 2.0}, [1, 3, 4], [1, 3, 4]),
+        ("max", Checkpoints(best="validation/loss", keep=1), {1: 2.0, 2: 9.0, 3: 2.0, 4: 2.0}, [2, 3, 4], [2, 4]),
     ],
 )
 @pytest.mark.parametrize("reopened", [False, True])
-def test_the_latest_and_the_best_are_kept(tmp_path, policy, scores, during, after, reopened):
+def test_the_latest_and_the_best_are_kept(tmp_path, direction, policy, scores, during, after, reopened):
     if reopened:
         for step, score in scores.items():
-            saved(tmp_path, policy, {step: score}).close()
-    store = saved(tmp_path, policy, {} if reopened else scores)
+            saved(tmp_path, policy, {step: score}, direction).close()
+    store = saved(tmp_path, policy, {} if reopened else scores, direction)
     assert sorted(store.steps()) == during
     store.delete_surplus()
     assert sorted(store.steps()) == after
@@ -92,8 +93,8 @@ def test_the_latest_and_the_best_are_kept(tmp_path, policy, scores, during, afte
 
 
 def test_a_score_that_is_not_finite_or_not_there_is_never_best(tmp_path):
-    policy = Checkpoints(best="validation/loss", mode="min", keep=9)
-    store = Store(tmp_path, policy)
+    policy = Checkpoints(best="validation/loss", keep=9)
+    store = Store(tmp_path, policy, "min")
     store.save(1, a_state(), {"validation/loss": None})
     store.save(2, a_state(), {"validation/accuracy": 0.5})
     store.save(3, a_state(), {})
@@ -139,7 +140,7 @@ DAMAGES = {
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "checkpoints"
-    saved(folder, Checkpoints(best="validation/loss", mode="min"), {1: 1.0, 2: 2.0}).close()
+    saved(folder, Checkpoints(best="validation/loss"), {1: 1.0, 2: 2.0}, "min").close()
     return folder
 
 
@@ -151,7 +152,7 @@ def test_a_damaged_checkpoint_is_never_taken_for_whole(whole, tmp_path, damage):
         shutil.copytree(whole, folder)
         if (folder / "2" / name).stat().st_size or damage == "missing":
             DAMAGES[damage](folder / "2" / name)
-        store = Store(folder, Checkpoints(best="validation/loss", mode="min"))
+        store = Store(folder, Checkpoints(best="validation/loss"), "min")
         assert 1 in store.steps(), name
         assert store.best_step() == 1, name
         assert int(store.restore(1, a_state()).step) == 1

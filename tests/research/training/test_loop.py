@@ -28,8 +28,14 @@ from research.training.progress import Progress
 from research.training.step import bound_apply, make_init, make_train_step
 from research.training.trial import Trial
 
-POLICY = Checkpoints(every_steps=12, every_seconds=None, best="validation/loss", mode="max")
-"""The best is the largest loss: not that of the last step, which would be scored anyway."""
+POLICY = Checkpoints(every_steps=12, every_seconds=None, best="validation/loss")
+
+
+class LargestLoss(Classification):
+    """Its best is the largest loss: not that of the last step, which would be scored anyway."""
+
+    better = {**Classification.better, "loss": "max"}
+
 
 SELDOM = Checkpoints(every_seconds=None)
 """Where training stops, and nowhere else."""
@@ -82,6 +88,7 @@ def experiments(**changes):
     base = toys.experiment(
         **{
             "model": MLP(widths=(8,), classes=3, dropout=0.2, norm="batch"),
+            "task": LargestLoss(classes=3),
             "steps": 24,
             "eval_every": 8,
             "log_every": 5,
