@@ -31,7 +31,7 @@ class Request:
     seeds: int | None
     experiment: Experiment
     baseline: str | None
-    trials: tuple[sweeping.TrialSpec, ...]
+    trials: tuple[sweeping.PlannedTrial, ...]
 
     @property
     def default_folder(self) -> str:

@@ -19,15 +19,13 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from research.config.override import override
 from research.errors import RequestError, nearest, prefixed, require
-
-if TYPE_CHECKING:
-    from research.experiment import Experiment
+from research.experiment import Experiment
 
 LONGEST_NAME = 200
 """Characters of a folder's name before it is cut: file systems take 255, a few of which are for temporary names."""
@@ -290,7 +288,7 @@ def _merged(a: Variant, b: Variant) -> Variant:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrialSpec:
+class PlannedTrial:
     """One training of a sweep: its folder's name, variant, seed, all its overrides and the experiment they give."""
 
     name: str
@@ -302,7 +300,7 @@ class TrialSpec:
 
 def trials(
     experiment: Experiment, sweep: Sweep | None = None, *, seeds: int | Sequence[int] | None = None, base: str = "base"
-) -> list[TrialSpec]:
+) -> list[PlannedTrial]:
     """The trials of a sweep over an experiment, checked: variants first, seeds within them.
 
     >>> experiment = Experiment(
@@ -322,7 +320,7 @@ def trials(
     """
     sweep = sweep if sweep is not None else Sweep((Variant(base, {}),))
     sweep.check()
-    found: dict[str, TrialSpec] = {}
+    found: dict[str, PlannedTrial] = {}
     for variant in sweep:
         own = variant.overrides.get("seed", experiment.seed)
         name = variant.name or base
@@ -335,7 +333,7 @@ def trials(
             folder = folder_name(name, seed, variant.repeat)
             if folder in found:
                 raise RequestError(f"two trials would share the folder {folder}; name the variants apart")
-            found[folder] = TrialSpec(folder, name, int(seed), overrides, changed)
+            found[folder] = PlannedTrial(folder, name, int(seed), overrides, changed)
     return list(found.values())
 
 
