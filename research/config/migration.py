@@ -36,7 +36,11 @@ MOVED_MODULES = {
 }
 """{module that a class was in: module that it is in now}."""
 
-MOVED_CLASSES: dict[tuple[str, str], tuple[str, str]] = {}
+MOVED_CLASSES: dict[tuple[str, str], tuple[str, str]] = {
+    ("research.data.sources.tables", "Boolean"): ("research.data.sources.table_columns", "Boolean"),
+    ("research.data.sources.tables", "Category"): ("research.data.sources.table_columns", "Category"),
+    ("research.data.sources.tables", "Number"): ("research.data.sources.table_columns", "Number"),
+}
 """{(module, class): (module, class)} of classes that changed their name, or moved without the rest of their module.
 
 The old module is named as `MOVED_MODULES` leaves it.

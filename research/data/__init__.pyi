@@ -24,9 +24,9 @@ from .sources.classes import Classes as Classes
 from .sources.folders import ImageFolder as ImageFolder, Images as Images
 from .sources.labeled_text import LabeledText as LabeledText
 from .sources.parallel_text import (
-    SPECIAL as SPECIAL,
     Pairs as Pairs,
     ParallelText as ParallelText,
+    SPECIAL as SPECIAL,
     TokenPairs as TokenPairs,
 )
 from .sources.python_source import PythonSource as PythonSource
@@ -38,7 +38,8 @@ from .sources.speech import (
     Speech as Speech,
     Transcribed as Transcribed,
 )
-from .sources.tables import Boolean as Boolean, Category as Category, Number as Number, Table as Table
+from .sources.table_columns import Boolean as Boolean, Category as Category, Number as Number
+from .sources.tables import Table as Table
 from .sources.text import (
     Corpus as Corpus,
     Document as Document,
@@ -46,7 +47,7 @@ from .sources.text import (
     TextFiles as TextFiles,
     Tokens as Tokens,
 )
-from .sources.tfds import TFDS as TFDS, Records as Records
+from .sources.tfds import Records as Records, TFDS as TFDS
 from .spec import Data as Data, Splits as Splits
 from .split import hold_out as hold_out
 from .transforms import (

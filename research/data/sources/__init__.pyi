@@ -2,7 +2,7 @@ from .arrays import Arrays as Arrays, InMemory as InMemory
 from .classes import Classes as Classes
 from .folders import ImageFolder as ImageFolder, Images as Images
 from .labeled_text import LabeledText as LabeledText
-from .parallel_text import SPECIAL as SPECIAL, Pairs as Pairs, ParallelText as ParallelText, TokenPairs as TokenPairs
+from .parallel_text import Pairs as Pairs, ParallelText as ParallelText, SPECIAL as SPECIAL, TokenPairs as TokenPairs
 from .python_source import PythonSource as PythonSource
 from .recall import Recall as Recall
 from .scikit import Sklearn as Sklearn
@@ -12,7 +12,8 @@ from .speech import (
     Speech as Speech,
     Transcribed as Transcribed,
 )
-from .tables import Boolean as Boolean, Category as Category, Number as Number, Table as Table
+from .table_columns import Boolean as Boolean, Category as Category, Number as Number
+from .tables import Table as Table
 from .text import (
     Corpus as Corpus,
     Document as Document,
@@ -20,4 +21,5 @@ from .text import (
     TextFiles as TextFiles,
     Tokens as Tokens,
 )
-from .tfds import TFDS as TFDS, Records as Records, prepare as prepare
+from .tfds import Records as Records, TFDS as TFDS
+from .tfds_prepare import prepare as prepare

@@ -6,92 +6,30 @@ import csv
 import dataclasses
 import gzip
 import io
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from etils import epath
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
 
 from research.data.source import Columns, Source
+from research.data.sources.table_columns import (
+    Category,
+    Column,
+    as_numbers,
+    as_text,
+    coded,
+    distinct,
+    inferred,
+    is_numeric,
+)
 from research.data.spec import Data, Splits, check_amount, check_file
 from research.errors import RequestError, nearest, require
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Where = Callable[[int], str]  # what an error calls row i of the values at hand
-
-_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
-
-
-@dataclasses.dataclass(frozen=True)
-class Number:
-    """A column of numbers: one feature, and a second one (1 where the value is missing) if any was in training.
-
-    A missing value is filled with `mean`, that of the training split.
-    """
-
-    name: str
-    mean: float | None = None
-    indicator: bool | None = None
-
-    def fit(self, values: pa.Array, where: Where) -> Self:
-        x = self.parse(values, where)
-        known = x[~np.isnan(x)]
-        require(known.size > 0, f"column {self.name!r} has no value in the training split")
-        return dataclasses.replace(self, mean=float(known.mean()), indicator=bool(known.size < x.size))
-
-    def encode(self, values: pa.Array, where: Where) -> np.ndarray:
-        """float64 [row, feature]."""
-        x = self.parse(values, where)
-        missing = np.isnan(x)
-        filled = np.where(missing, self.mean, x)
-        return np.stack([filled, missing] if self.indicator else [filled], axis=1)
-
-    def parse(self, values: pa.Array, where: Where) -> np.ndarray:
-        """float64 [row], NaN where missing."""
-        return _numbers(values, self.name, where)
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        return (self.name, f"{self.name} missing") if self.indicator else (self.name,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Boolean(Number):
-    """A column of true and false (also yes/no, t/f, y/n, 1/0, in any case): a Number of ones and zeros."""
-
-    def parse(self, values: pa.Array, where: Where) -> np.ndarray:
-        known = {**dict.fromkeys(_TRUE, 1.0), **dict.fromkeys(_FALSE, 0.0), None: np.nan}
-        words = [None if v is None else v.lower() for v in _text(values).to_pylist()]
-        for i, word in enumerate(words):
-            require(word in known, f"{where(i)}, column {self.name!r}: {word!r} is neither true nor false")
-        return np.array([known[word] for word in words], np.float64)
-
-
-@dataclasses.dataclass(frozen=True)
-class Category:
-    """A column of names: one-hot over `values`, those of the training split; zeros for any other, and where missing."""
-
-    name: str
-    values: tuple[str, ...] | None = None
-
-    def fit(self, values: pa.Array, where: Where) -> Self:
-        found = _names(values)
-        require(bool(found), f"column {self.name!r} has no value in the training split")
-        return dataclasses.replace(self, values=found)
-
-    def encode(self, values: pa.Array, where: Where) -> np.ndarray:
-        """float64 [row, feature]."""
-        codes = _codes(values, self.values)
-        return (codes[:, None] == np.arange(len(self.values))).astype(np.float64)
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}={value}" for value in self.values)
-
-
-Column = Number | Boolean | Category
 TargetType = Literal["auto", "class", "number"]
 
 
@@ -99,13 +37,26 @@ TargetType = Literal["auto", "class", "number"]
 class Table(Data):
     """A CSV (.csv, also .gz) or .parquet file: features float32 [d], and label int32 or target float32.
 
-    `columns` are the inputs in their order, None for all but `target` and `ignore`, each of the type its training
-    values suggest: numbers, booleans, else categories.  `target_type` "auto" is "number" where the target holds
-    numbers, else "class".  `fit` fills in what the training split decides: types, categories, means, class names.
+    >>> data = Table(path="houses.csv", target="price", ignore=("id",), test=0.2)
 
-    The test rows are those of `test_path`, else `test` of the file, held out.  Of a CSV: `column_names` where it has no
-    header, `delimiter`, the words that mean `missing`, the prefix of `comment` lines, and a `target_suffix` to remove
-    from the target.  Blanks around values are removed.
+    `fit` fills in what the training split decides: types of columns, categories, means, class names.  Blanks around
+    values are removed.
+
+    Attributes:
+      path: the file.
+      target: the column to predict.
+      columns: the inputs in their order; None takes all but `target` and `ignore`, each of the type its training values
+        suggest: numbers, booleans, else categories.
+      ignore: columns that are no input.
+      target_type: "class" or "number"; "auto" is "number" where the target holds numbers, else "class".
+      class_names: the classes in their order; None takes those of the training split.
+      test: rows of `path` to hold out as the test split, a fraction or a number.
+      test_path: a file with the test rows, in place of `test`.
+      column_names: of a CSV without a header.
+      delimiter: of a CSV.
+      missing: words of a CSV that stand for a missing value.
+      comment: begins lines of a CSV that are skipped.
+      target_suffix: removed from the target's values, as "." is in the test file of UCI Adult.
     """
 
     path: str
@@ -140,9 +91,9 @@ class Table(Data):
         columns = self._inferred(rows) if self.columns is None else self.columns
         target_type, class_names, values = self.target_type, self.class_names, self._target(rows)
         if target_type == "auto":
-            target_type = "number" if _is_numeric(values) else "class"
+            target_type = "number" if is_numeric(values) else "class"
         if target_type == "class" and class_names is None:
-            class_names = _names(values)
+            class_names = distinct(values)
             require(len(class_names) > 1, f"target={self.target!r}: the training split has no two classes")
         columns = tuple(column.fit(rows.values(column.name), rows.where) for column in columns)
         return dataclasses.replace(self, columns=columns, target_type=target_type, class_names=class_names)
@@ -152,8 +103,6 @@ class Table(Data):
 
         None, NaN and the words of `missing` are missing values, filled as in training.
         """
-        import pyarrow as pa
-
         require(self._is_fitted(), "this Table has not seen its training split; fit it, or take it from a finished run")
         names = [column.name for column in self.columns]
         if not isinstance(raw, Mapping):
@@ -200,9 +149,6 @@ class Table(Data):
         return _Rows(table, path, self)
 
     def _read_csv(self, path: str):
-        import pyarrow as pa
-        from pyarrow import csv as arrow_csv
-
         file = epath.Path(path)
         check_file(file)
         try:
@@ -233,16 +179,16 @@ class Table(Data):
     def _inferred(self, rows: _Rows) -> tuple[Column, ...]:
         names = [name for name in rows.names if name != self.target and name not in self.ignore]
         require(bool(names), f"{rows.path}: no column is left besides the target {self.target!r}")
-        return tuple(_infer(name, rows.values(name)) for name in names)
+        return tuple(inferred(name, rows.values(name)) for name in names)
 
     def _encode(self, rows: _Rows) -> dict[str, np.ndarray]:
         """The fitted table's columns for `rows`."""
         features, values = self._features(rows), self._target(rows)
         if self.target_type == "number":
-            return {"features": features, "target": _numbers(values, self.target, rows.where).astype(np.float32)}
-        labels = _codes(values, self.class_names)
+            return {"features": features, "target": as_numbers(values, self.target, rows.where).astype(np.float32)}
+        labels = coded(values, self.class_names)
         for i in np.flatnonzero(labels < 0)[:1]:
-            value = _text(values)[int(i)].as_py()
+            value = as_text(values)[int(i)].as_py()
             hint = nearest(value, self.class_names)
             raise RequestError(f"{rows.where(i)}: {self.target} {value!r} is no class of the training split; {hint}")
         return {"features": features, "label": labels}
@@ -294,15 +240,12 @@ class _Rows:
         """The classes as numbers, to split by; nothing else."""
         values = self.values(self._spec.target) if name == "label" else None
         kind = self._spec.target_type
-        if values is None or kind == "number" or (kind == "auto" and _is_numeric(values)):
+        if values is None or kind == "number" or (kind == "auto" and is_numeric(values)):
             return None
-        return _codes(values, _names(values))
+        return coded(values, distinct(values))
 
     def values(self, name: str) -> pa.Array:
         """One column: blanks removed around text, and null for what is missing."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         values = self.table[name].combine_chunks()
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
@@ -328,9 +271,6 @@ class _Encoded(Columns):
 
 
 def _read_parquet(path: str) -> pa.Table:
-    import pyarrow as pa
-    from pyarrow import parquet
-
     file = epath.Path(path)
     check_file(file)
     try:
@@ -339,85 +279,3 @@ def _read_parquet(path: str) -> pa.Table:
         raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
     require(table.num_rows > 0, f"{path} has no rows")
     return table
-
-
-def _infer(name: str, values: pa.Array) -> Column:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_boolean(values.type):
-        return Boolean(name)
-    if _is_numeric(values):
-        return Number(name)
-    if not (pa.types.is_string(values.type) or pa.types.is_null(values.type)):
-        raise RequestError(
-            f"column {name!r} holds {values.type}, which is no number, boolean or text; add it to ignore"
-        )
-    words = _names(values)
-    if words and {word.lower() for word in words} <= {*_TRUE, *_FALSE}:
-        return Boolean(name)
-    known = pc.count(values).as_py()
-    if len(words) > 1000 or (len(words) > 20 and len(words) > known / 2):
-        raise RequestError(
-            f"column {name!r} is text with {len(words):,} values in {known:,} rows; "
-            f"add it to ignore, or name the columns you want (Category({name!r}) for this one)"
-        )
-    return Category(name)
-
-
-def _is_numeric(values: pa.Array) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_string(values.type):
-        try:
-            return values.null_count < len(values) and values.cast(pa.float64()) is not None
-        except pa.ArrowInvalid:
-            return False
-    return pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)
-
-
-def _numbers(values: pa.Array, name: str, where: Where) -> np.ndarray:
-    import pyarrow as pa
-
-    try:
-        x = values.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-    except pa.ArrowException:  # a value that is none, or a type that has no cast
-        for i, value in enumerate(values):
-            if not _is_number(value):
-                raise RequestError(f"{where(i)}, column {name!r}: {value.as_py()!r} is not a number") from None
-        raise
-    for i in np.flatnonzero(np.isinf(x) | (np.abs(x) > np.finfo(np.float32).max))[:1]:
-        raise RequestError(f"{where(i)}, column {name!r}: {values[int(i)].as_py()} is not a finite float32")
-    return x
-
-
-def _is_number(value: pa.Scalar) -> bool:
-    import pyarrow as pa
-
-    try:
-        value.cast(pa.float64())
-    except pa.ArrowException:  # a value that is none, or a type that has no cast
-        return False
-    return True
-
-
-def _text(values: pa.Array) -> pa.Array:
-    import pyarrow as pa
-
-    return values.cast(pa.string())
-
-
-def _names(values: pa.Array) -> tuple[str, ...]:
-    """The distinct values as text, sorted; by size where all are numbers."""
-    found = _text(values).unique().drop_null()
-    words = found.to_pylist()
-    return tuple(sorted(words, key=float) if words and _is_numeric(found) else sorted(words))
-
-
-def _codes(values: pa.Array, names: tuple[str, ...]) -> np.ndarray:
-    """The place of each value among `names`, -1 for none; int32 [row]."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    codes = pc.index_in(_text(values), value_set=pa.array(names, pa.string()))
-    return pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int32)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from research.data.sources.tables import Boolean, Category, Number, Table
+from research.data.sources.table_columns import Boolean, Category, Number
+from research.data.sources.tables import Table
 from research.errors import RequestError
 
 HEADER = "age,city,smokes,score,species\n"

@@ -14,7 +14,9 @@ import pytest
 
 from research.data.feed import make_feed
 from research.data.source import materialize
-from research.data.sources.tfds import TFDS, main, parse_name, prepare
+from research.data.sources.tfds import TFDS, main
+from research.data.sources.tfds_names import parse_name
+from research.data.sources.tfds_prepare import prepare
 from research.errors import RequestError
 
 tfds = pytest.importorskip("tensorflow_datasets")

@@ -1,0 +1,163 @@
+"""Columns of a table: numbers, booleans and categories, as features; and how their values are read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from research.errors import RequestError, require
+
+Where = Callable[[int], str]  # what an error calls row i of the values at hand
+
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A column of numbers: one feature, and a second one (1 where the value is missing) if any was in training.
+
+    A missing value is filled with `mean`, that of the training split.
+    """
+
+    name: str
+    mean: float | None = None
+    indicator: bool | None = None
+
+    def fit(self, values: pa.Array, where: Where) -> Self:
+        x = self.parse(values, where)
+        known = x[~np.isnan(x)]
+        require(known.size > 0, f"column {self.name!r} has no value in the training split")
+        return dataclasses.replace(self, mean=float(known.mean()), indicator=bool(known.size < x.size))
+
+    def encode(self, values: pa.Array, where: Where) -> np.ndarray:
+        """float64 [row, feature]."""
+        x = self.parse(values, where)
+        missing = np.isnan(x)
+        filled = np.where(missing, self.mean, x)
+        return np.stack([filled, missing] if self.indicator else [filled], axis=1)
+
+    def parse(self, values: pa.Array, where: Where) -> np.ndarray:
+        """float64 [row], NaN where missing."""
+        return as_numbers(values, self.name, where)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name} missing") if self.indicator else (self.name,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Boolean(Number):
+    """A column of true and false (also yes/no, t/f, y/n, 1/0, in any case): a Number of ones and zeros."""
+
+    def parse(self, values: pa.Array, where: Where) -> np.ndarray:
+        known = {**dict.fromkeys(_TRUE, 1.0), **dict.fromkeys(_FALSE, 0.0), None: np.nan}
+        words = [None if v is None else v.lower() for v in as_text(values).to_pylist()]
+        for i, word in enumerate(words):
+            require(word in known, f"{where(i)}, column {self.name!r}: {word!r} is neither true nor false")
+        return np.array([known[word] for word in words], np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """A column of names: one-hot over `values`, those of the training split; zeros for any other, and where missing."""
+
+    name: str
+    values: tuple[str, ...] | None = None
+
+    def fit(self, values: pa.Array, where: Where) -> Self:
+        found = distinct(values)
+        require(bool(found), f"column {self.name!r} has no value in the training split")
+        return dataclasses.replace(self, values=found)
+
+    def encode(self, values: pa.Array, where: Where) -> np.ndarray:
+        """float64 [row, feature]."""
+        codes = coded(values, self.values)
+        return (codes[:, None] == np.arange(len(self.values))).astype(np.float64)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}={value}" for value in self.values)
+
+
+Column = Number | Boolean | Category
+
+
+def inferred(name: str, values: pa.Array) -> Column:
+    """The column that the values suggest: booleans, numbers, else categories.
+
+    Raises:
+      RequestError: values of another type, or text with so many values that it is no category.
+    """
+    if pa.types.is_boolean(values.type):
+        return Boolean(name)
+    if is_numeric(values):
+        return Number(name)
+    if not (pa.types.is_string(values.type) or pa.types.is_null(values.type)):
+        raise RequestError(
+            f"column {name!r} holds {values.type}, which is no number, boolean or text; add it to ignore"
+        )
+    words = distinct(values)
+    if words and {word.lower() for word in words} <= {*_TRUE, *_FALSE}:
+        return Boolean(name)
+    known = pc.count(values).as_py()
+    if len(words) > 1000 or (len(words) > 20 and len(words) > known / 2):
+        raise RequestError(
+            f"column {name!r} is text with {len(words):,} values in {known:,} rows; "
+            f"add it to ignore, or name the columns you want (Category({name!r}) for this one)"
+        )
+    return Category(name)
+
+
+def is_numeric(values: pa.Array) -> bool:
+    """Tells whether all values that are there are numbers, as text too."""
+    if pa.types.is_string(values.type):
+        try:
+            return values.null_count < len(values) and values.cast(pa.float64()) is not None
+        except pa.ArrowInvalid:
+            return False
+    return pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)
+
+
+def as_numbers(values: pa.Array, name: str, where: Where) -> np.ndarray:
+    """The values as float64 [row], NaN where missing; an error names the row and the column."""
+    try:
+        x = values.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    except pa.ArrowException:  # a value that is none, or a type that has no cast
+        for i, value in enumerate(values):
+            if not _is_number(value):
+                raise RequestError(f"{where(i)}, column {name!r}: {value.as_py()!r} is not a number") from None
+        raise
+    for i in np.flatnonzero(np.isinf(x) | (np.abs(x) > np.finfo(np.float32).max))[:1]:
+        raise RequestError(f"{where(i)}, column {name!r}: {values[int(i)].as_py()} is not a finite float32")
+    return x
+
+
+def _is_number(value: pa.Scalar) -> bool:
+    try:
+        value.cast(pa.float64())
+    except pa.ArrowException:  # a value that is none, or a type that has no cast
+        return False
+    return True
+
+
+def as_text(values: pa.Array) -> pa.Array:
+    """The values as text."""
+    return values.cast(pa.string())
+
+
+def distinct(values: pa.Array) -> tuple[str, ...]:
+    """The distinct values as text, sorted; by size where all are numbers."""
+    found = as_text(values).unique().drop_null()
+    words = found.to_pylist()
+    return tuple(sorted(words, key=float) if words and is_numeric(found) else sorted(words))
+
+
+def coded(values: pa.Array, names: tuple[str, ...]) -> np.ndarray:
+    """The place of each value among `names`, -1 for none; int32 [row]."""
+    codes = pc.index_in(as_text(values), value_set=pa.array(names, pa.string()))
+    return pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int32)
