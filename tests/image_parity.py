@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from research.pretrained import export_pretrained, mapping
 from research.pretrained.catalog import find_variant
 from research.pretrained.family import Family
-from research.pretrained.mapping import KeyMap
+from research.pretrained.rules import KeyMap
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,13 @@ from .family import Family as Family, Variant as Variant
 from .files import Checkpoint as Checkpoint
 from .generation_config import Decoding as Decoding
 from .load import Pretrained as Pretrained, load_pretrained as load_pretrained
-from .mapping import (
+from .mapping import Step as Step
+from .preprocessing import Preprocessing as Preprocessing
+from .rules import (
     Alias as Alias,
     KeyMap as KeyMap,
     Rule as Rule,
-    Step as Step,
     Tied as Tied,
     Transform as Transform,
     Unused as Unused,
 )
-from .preprocessing import Preprocessing as Preprocessing

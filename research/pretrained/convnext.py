@@ -20,8 +20,8 @@ from research.pretrained.family import (
     images,
     only,
 )
-from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, drop_ones, layers
 from research.pretrained.preprocessing import Preprocessing
+from research.pretrained.rules import KERNEL, Alias, KeyMap, Rule, drop_ones, layers
 
 
 def from_config(config: Mapping[str, Any]) -> ConvNeXt:

@@ -19,8 +19,8 @@ from research.pretrained.family import (
     images,
     only,
 )
-from research.pretrained.mapping import KERNEL, Alias, KeyMap, batch_norm, drop_ones, kernel
 from research.pretrained.preprocessing import Preprocessing
+from research.pretrained.rules import KERNEL, Alias, KeyMap, batch_norm, drop_ones, kernel
 
 POINTWISE = drop_ones((2, 3)).then(KERNEL)
 

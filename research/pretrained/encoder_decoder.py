@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from research.layers.transformer import decoder_sizes, encoder_sizes
 from research.pretrained.family import Shapes, hf_activation, hf_name
-from research.pretrained.mapping import kernel, norm
+from research.pretrained.rules import kernel, norm
 
 
 def fields(

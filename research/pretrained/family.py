@@ -12,8 +12,8 @@ from flax import linen as nn
 from research.errors import nearest, require
 from research.layers.activations import Activation
 from research.pretrained.class_names import by_number
-from research.pretrained.mapping import KeyMap
 from research.pretrained.preprocessing import Preprocessing
+from research.pretrained.rules import KeyMap
 
 
 @dataclasses.dataclass(frozen=True)

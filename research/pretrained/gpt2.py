@@ -11,7 +11,7 @@ import jax
 from research.errors import nearest, require
 from research.models.gpt import GPT, SIZES, gpt2
 from research.pretrained.family import Family, Variant
-from research.pretrained.mapping import Alias, KeyMap, Rule, Tied, Unused, embedding, kernel, norm, split
+from research.pretrained.rules import Alias, KeyMap, Rule, Tied, Unused, embedding, kernel, norm, split
 
 ACTIVATIONS = {
     "gelu": "gelu",

@@ -12,7 +12,7 @@ from research.models.llama import SIZES, Llama, llama
 from research.pretrained.config_values import number
 from research.pretrained.family import Family, Variant
 from research.pretrained.gpt2 import inputs
-from research.pretrained.mapping import KeyMap, Tied, Unused, embedding, kernel, norm
+from research.pretrained.rules import KeyMap, Tied, Unused, embedding, kernel, norm
 
 
 def key_maps(model: Llama) -> tuple[KeyMap, ...]:

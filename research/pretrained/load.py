@@ -27,8 +27,8 @@ from research.pretrained import class_names as labels
 from research.pretrained import files, generation_config, mapping, timm_config
 from research.pretrained.catalog import FAMILIES, family_in, family_of, find_variant, from_config
 from research.pretrained.family import Family, Shapes
-from research.pretrained.mapping import KeyMap
 from research.pretrained.preprocessing import Preprocessing, from_hf, from_timm
+from research.pretrained.rules import KeyMap
 
 
 class Pretrained(tuple[nn.Module, dict[str, Any]]):

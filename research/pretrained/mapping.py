@@ -1,195 +1,24 @@
-"""Published checkpoints and our parameters: one list of rules, read in both directions.
+"""Published checkpoints and our parameters: the rules of a publisher (`rules`), read in both directions.
 
-A `KeyMap` says how one publisher (Hugging Face, timm, torchvision, ...) names and lays out what a model of ours holds:
-
-    KeyMap("huggingface", (
-        kernel("vit.encoder.layer.{i}.intermediate.dense", "block{i}/mlp/up"),  # [out, in] <-> [in, out], and bias
-        norm("vit.layernorm", "norm"),                                          # weight, bias <-> scale, bias
-        Rule("vit.embeddings.cls_token", "params/class_token"),
-        Rule("blocks.{i}.attn.qkv.bias", ("params/block{i}/query/bias", ...), split(3)),   # one tensor <-> three
-        Unused("vit.pooler.{rest*}"),
-    ))
-
-`{i}` stands for a number and `{rest*}` for any text.  A number that stands in the published name but not in our path
-counts the layers of a stacked (scanned) parameter: its leading axis.  The rules are resolved against the leaves of the
-model at hand, so a rule for a bias that this model does not have asks for nothing, and a key map never repeats the
-model's depth.  Import and export follow the same resolved plan; what import reads, export writes back bit for bit.
-What is `Unused` is not read: PyTorch's count of batches, `num_batches_tracked`, is written as 0 whatever it was.
+The rules are resolved against the leaves of the model at hand, so a rule for a bias that this model does not have asks
+for nothing, and a key map never repeats the model's depth.  Import and export follow the same resolved plan; what
+import reads, export writes back bit for bit.  What is `Unused` is not read: PyTorch's count of batches,
+`num_batches_tracked`, is written as 0 whatever it was.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
-import re
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
 from research.errors import require
-
-Arrays = tuple[np.ndarray, ...]
-Kind = TypeVar("Kind")
-
-
-# -- how arrays are laid out ------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-    """A pair of inverse functions between the published arrays and ours; each takes and returns a tuple of arrays."""
-
-    to_ours: Callable[[Arrays], Arrays]
-    to_theirs: Callable[[Arrays], Arrays]
-
-    @property
-    def inverse(self) -> Transform:
-        return Transform(self.to_theirs, self.to_ours)
-
-    def then(self, other: Transform) -> Transform:
-        """This one first on the way to us, `other` first on the way back."""
-        return Transform(lambda x: other.to_ours(self.to_ours(x)), lambda x: self.to_theirs(other.to_theirs(x)))
-
-
-def each(to_ours: Callable[[np.ndarray], np.ndarray], to_theirs: Callable[[np.ndarray], np.ndarray]) -> Transform:
-    """The transform that maps every array by itself."""
-    return Transform(lambda xs: tuple(map(to_ours, xs)), lambda xs: tuple(map(to_theirs, xs)))
-
-
-SAME = each(lambda x: x, lambda x: x)
-"""Nothing changes."""
-
-KERNEL = each(
-    lambda x: x.transpose(*range(2, x.ndim), 1, 0),
-    lambda x: x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2)),
-)
-"""Dense and convolution kernels: PyTorch's [out, in, *window] is our [*window, in, out] (depthwise ones included)."""
-
-
-def drop_ones(axes: tuple[int, ...]) -> Transform:
-    """Published axes of size 1 that ours lacks: `drop_ones((2, 3)).then(KERNEL)` reads a 1×1 convolution as a Dense."""
-    return each(lambda x: np.squeeze(x, axes), lambda x: np.expand_dims(x, axes))
-
-
-def unflatten(axis: int, sizes: tuple[int, ...]) -> Transform:
-    """One published axis is several of ours: `KERNEL.then(unflatten(1, (heads, head_dim)))`, [in, heads, head_dim]."""
-
-    def to_ours(x: np.ndarray) -> np.ndarray:
-        at = axis % x.ndim
-        return x.reshape(*x.shape[:at], *sizes, *x.shape[at + 1 :])
-
-    def to_theirs(x: np.ndarray) -> np.ndarray:
-        at = axis % (x.ndim - len(sizes) + 1)
-        return x.reshape(*x.shape[:at], -1, *x.shape[at + len(sizes) :])
-
-    return each(to_ours, to_theirs)
-
-
-def split(parts: int, then: Transform = SAME, axis: int = 0) -> Transform:
-    """One published array, cut along `axis` into equal `parts`, each then laid out by `then`; its `inverse` merges."""
-    cut = Transform(lambda xs: tuple(np.split(xs[0], parts, axis)), lambda xs: (np.concatenate(xs, axis),))
-    return cut.then(then)
-
-
-# -- rules ------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """Published names `theirs` hold, laid out by `transform`, the leaves at our paths `ours` ("params/head/kernel")."""
-
-    theirs: str | tuple[str, ...]
-    ours: str | tuple[str, ...]
-    transform: Transform = SAME
-
-
-@dataclasses.dataclass(frozen=True)
-class Unused:
-    """Published tensors that our model has no use for, such as buffers that anyone can compute.
-
-    With `beside`, a pattern of our paths, export writes `value` under `theirs` for every leaf that fits it.
-    """
-
-    theirs: str
-    beside: str | None = None
-    value: Any = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Tied:
-    """A published copy of the tensor `to`: it may be absent; where present it must be equal bit for bit.
-
-    Export leaves it out, as `save_pretrained` does, unless `written`, which needs a name without placeholders.
-    """
-
-    theirs: str
-    to: str
-    written: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Alias:
-    """Another spelling, of older files or of files without a prefix, of the published name `new`."""
-
-    old: str
-    new: str
-
-
-Entry = Rule | Unused | Tied | Alias
-
-
-@dataclasses.dataclass(frozen=True)
-class KeyMap:
-    """How one publisher names what one model of ours holds; `entries` may nest tuples, as the helpers below return."""
-
-    publisher: str
-    entries: tuple = ()
-
-    def of(self, kind: type[Kind] | types.UnionType) -> list[Kind]:
-        return [entry for entry in _flat(self.entries) if isinstance(entry, kind)]
-
-
-def kernel(theirs: str, ours: str, transform: Transform = KERNEL) -> tuple[Rule, ...]:
-    """A dense or convolution layer: weight, bias <-> kernel, bias."""
-    return (
-        Rule(f"{theirs}.weight", f"params/{ours}/kernel", transform),
-        Rule(f"{theirs}.bias", f"params/{ours}/bias"),
-    )
-
-
-def norm(theirs: str, ours: str) -> tuple[Rule, ...]:
-    """Layer, group or RMS normalisation: weight, bias <-> scale, bias."""
-    return Rule(f"{theirs}.weight", f"params/{ours}/scale"), Rule(f"{theirs}.bias", f"params/{ours}/bias")
-
-
-def layers(names: Mapping[str, str], kernels: Transform = KERNEL) -> tuple[tuple[Rule, ...], ...]:
-    """Many layers, {theirs: ours}: where "norm" is in our last name, it is one, and the others have kernels."""
-    return tuple(
-        norm(theirs, ours) if "norm" in ours.rpartition("/")[2] else kernel(theirs, ours, kernels)
-        for theirs, ours in names.items()
-    )
-
-
-def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
-    """Batch normalisation, its running statistics in the collection `batch_stats`."""
-    return (
-        *norm(theirs, ours),
-        Rule(f"{theirs}.running_mean", f"batch_stats/{ours}/mean"),
-        Rule(f"{theirs}.running_var", f"batch_stats/{ours}/var"),
-        Unused(f"{theirs}.num_batches_tracked", beside=f"batch_stats/{ours}/mean", value=np.int64(0)),
-    )
-
-
-def embedding(theirs: str, ours: str) -> Rule:
-    """A table of embeddings: weight <-> embedding, both [vocabulary, features]."""
-    return Rule(f"{theirs}.weight", f"params/{ours}/embedding")
-
-
-# -- from rules to a plan, and the plan in both directions ------------------------------------------------------------
+from research.pretrained.patterns import fill, fitting, match, placeholders
+from research.pretrained.rules import Alias, KeyMap, Rule, Tied, Transform, Unused, as_tuple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,17 +40,17 @@ def plan(key_map: KeyMap, leaves: Mapping[str, Any]) -> list[Step]:
     steps: list[Step] = []
     uncovered = dict.fromkeys(leaves)
     for rule in key_map.of(Rule):
-        theirs, ours = _tuple(rule.theirs), _tuple(rule.ours)
-        for path, numbers in _fitting(ours[0], leaves):
-            paths = tuple(_fill(pattern, numbers) for pattern in ours)
+        theirs, ours = as_tuple(rule.theirs), as_tuple(rule.ours)
+        for path, numbers in fitting(ours[0], leaves):
+            paths = tuple(fill(pattern, numbers) for pattern in ours)
             for ours_path in paths:
                 if ours_path not in uncovered:
                     raise ValueError(f"key map {key_map.publisher!r}: {ours_path} is covered twice or is no leaf")
                 del uncovered[ours_path]
-            stacked = [name for name in _placeholders(theirs[0]) if name not in numbers]
+            stacked = [name for name in placeholders(theirs[0]) if name not in numbers]
             for layer in range(leaves[path].shape[0]) if stacked else (None,):
                 filled = numbers | dict.fromkeys(stacked, str(layer))
-                steps.append(Step(tuple(_fill(pattern, filled) for pattern in theirs), paths, layer, rule.transform))
+                steps.append(Step(tuple(fill(pattern, filled) for pattern in theirs), paths, layer, rule.transform))
     require(not uncovered, f"{key_map.publisher}'s names have no place for {', '.join(uncovered)}")
     return steps
 
@@ -233,9 +62,9 @@ def published_names(key_map: KeyMap, leaves: Mapping[str, Any]) -> list[str]:
 
 def share(key_map: KeyMap, names: Iterable[str]) -> float:
     """Of the names in a file, the part that the key map speaks of, whatever the model's depth."""
-    patterns = [pattern for entry in key_map.of(Rule | Tied | Unused) for pattern in _tuple(entry.theirs)]
+    patterns = [pattern for entry in key_map.of(Rule | Tied | Unused) for pattern in as_tuple(entry.theirs)]
     spelled = canonical(key_map, names).values()
-    spoken_of = sum(any(_match(pattern, name) is not None for pattern in patterns) for name in spelled)
+    spoken_of = sum(any(match(pattern, name) is not None for pattern in patterns) for name in spelled)
     return spoken_of / max(len(spelled), 1)
 
 
@@ -245,8 +74,8 @@ def canonical(key_map: KeyMap, names: Iterable[str]) -> dict[str, str]:
 
     def spelled(name: str) -> str:
         for alias in aliases:
-            if (numbers := _match(alias.old, name)) is not None:
-                return _fill(alias.new, numbers)
+            if (numbers := match(alias.old, name)) is not None:
+                return fill(alias.new, numbers)
         return name
 
     return {name: spelled(name) for name in names}
@@ -274,7 +103,7 @@ def to_ours(
     """
     leaves = flatten(expected)
     steps = plan(key_map, leaves)
-    anew = {path for pattern in fresh for path, _ in _fitting(pattern, leaves)}
+    anew = {path for pattern in fresh for path, _ in fitting(pattern, leaves)}
     wanted = [step for step in steps if anew.isdisjoint(step.ours)]
     needed = {name: None for step in wanted for name in step.theirs}
 
@@ -287,7 +116,7 @@ def to_ours(
     known = {*copies, *(name for step in steps for name in step.theirs)}
     optional = [entry.theirs for entry in key_map.of(Unused)]
     unknown = [
-        name for name in in_file if name not in known and all(_match(pattern, name) is None for pattern in optional)
+        name for name in in_file if name not in known and all(match(pattern, name) is None for pattern in optional)
     ]
     missing = [name for name in needed if name not in in_file]
     read = [in_file[name] for name in dict.fromkeys((*needed, *copies)) if name in in_file]
@@ -343,8 +172,8 @@ def to_theirs(key_map: KeyMap, variables: Mapping[str, Any]) -> dict[str, np.nda
         theirs = step.transform.to_theirs(ours)
         tensors |= {name: np.asarray(x, order="C") for name, x in zip(step.theirs, theirs, strict=True)}
     for entry in key_map.of(Unused):
-        for _, numbers in _fitting(entry.beside, leaves) if entry.beside else ():
-            tensors[_fill(entry.theirs, numbers)] = np.asarray(entry.value)
+        for _, numbers in fitting(entry.beside, leaves) if entry.beside else ():
+            tensors[fill(entry.theirs, numbers)] = np.asarray(entry.value)
     return tensors | {entry.theirs: tensors[entry.to] for entry in key_map.of(Tied) if entry.written}
 
 
@@ -358,61 +187,11 @@ def unflatten_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
-# -- patterns and messages --------------------------------------------------------------------------------------------
-
-_PLACEHOLDER = re.compile(r"\{(\w+)(\*?)\}")
-
-
-@functools.cache
-def _compiled(pattern: str) -> re.Pattern:
-    parts, seen, end = [], set(), 0
-    for hole in _PLACEHOLDER.finditer(pattern):
-        name, any_text = hole.groups()
-        parts.append(re.escape(pattern[end : hole.start()]))
-        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{'.+' if any_text else '[0-9]+'})")
-        seen.add(name)
-        end = hole.end()
-    return re.compile("".join(parts) + re.escape(pattern[end:]))
-
-
-def _match(pattern: str, text: str) -> dict[str, str] | None:
-    """What stands in the placeholders where `text` fits, else None; a pattern without placeholders fits itself."""
-    found = _compiled(pattern).fullmatch(text)
-    return found and found.groupdict()
-
-
-def _fitting(pattern: str, paths: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
-    """The paths that fit `pattern`, each with what stands in its placeholders."""
-    if not _PLACEHOLDER.search(pattern):
-        return [(pattern, {})] if pattern in paths else []
-    return [(path, values) for path in paths if (values := _match(pattern, path)) is not None]
-
-
-def _fill(pattern: str, values: Mapping[str, str]) -> str:
-    return _PLACEHOLDER.sub(lambda hole: values[hole[1]], pattern)
-
-
-def _placeholders(pattern: str) -> list[str]:
-    return list(dict.fromkeys(hole[1] for hole in _PLACEHOLDER.finditer(pattern)))
-
-
 def _tied_to(key_map: KeyMap, name: str) -> str | None:
     for entry in key_map.of(Tied):
-        if (values := _match(entry.theirs, name)) is not None:
-            return _fill(entry.to, values)
+        if (values := match(entry.theirs, name)) is not None:
+            return fill(entry.to, values)
     return None
-
-
-def _flat(entries: Any) -> Iterator[Entry]:
-    if isinstance(entries, tuple):
-        for entry in entries:
-            yield from _flat(entry)
-    else:
-        yield entries
-
-
-def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names
 
 
 def _guess(name: str, missing: list[str]) -> str:

@@ -12,7 +12,7 @@ from research.errors import require
 from research.models.transformer import Transformer, translation
 from research.pretrained import encoder_decoder
 from research.pretrained.family import Family, Variant, hf_activation, only
-from research.pretrained.mapping import KERNEL, KeyMap, Rule, Tied, Unused, drop_ones, embedding, kernel, norm, split
+from research.pretrained.rules import KERNEL, KeyMap, Rule, Tied, Unused, drop_ones, embedding, kernel, norm, split
 
 MARIAN = {
     "context_length": 512,

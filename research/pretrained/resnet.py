@@ -18,8 +18,8 @@ from research.pretrained.family import (
     images,
     only,
 )
-from research.pretrained.mapping import Alias, KeyMap, batch_norm, kernel
 from research.pretrained.preprocessing import Preprocessing
+from research.pretrained.rules import Alias, KeyMap, batch_norm, kernel
 
 BLOCKS = {"BasicBlock": "basic", "Bottleneck": "bottleneck"}
 """Names of the two blocks: timm's, and Hugging Face's, which are ours."""

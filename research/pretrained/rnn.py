@@ -11,7 +11,7 @@ from research.errors import nearest, require
 from research.layers.recurrent import Recurrent
 from research.models.rnn import RNNClassifier, RNNLanguageModel
 from research.pretrained.family import Family
-from research.pretrained.mapping import KERNEL, SAME, KeyMap, Rule, Tied, embedding, kernel
+from research.pretrained.rules import KERNEL, SAME, KeyMap, Rule, Tied, embedding, kernel
 
 KINDS = {"rnn_tanh": ("elman", "tanh"), "rnn_relu": ("elman", "relu"), "lstm": ("lstm", "tanh"), "gru": ("gru", "tanh")}
 """PyTorch's modes: the cell, and the non-linearity of its state."""

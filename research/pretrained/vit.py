@@ -19,8 +19,8 @@ from research.pretrained.family import (
     images,
     only,
 )
-from research.pretrained.mapping import KERNEL, Alias, KeyMap, Rule, Unused, layers, split
 from research.pretrained.preprocessing import HALF, Preprocessing
+from research.pretrained.rules import KERNEL, Alias, KeyMap, Rule, Unused, layers, split
 
 QKV = ("query", "key", "value")
 

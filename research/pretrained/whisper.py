@@ -12,7 +12,7 @@ from research.errors import require
 from research.models.whisper import SIZES, Whisper, whisper
 from research.pretrained import encoder_decoder
 from research.pretrained.family import Family, Variant
-from research.pretrained.mapping import Alias, KeyMap, Rule, Tied, embedding, kernel, norm
+from research.pretrained.rules import Alias, KeyMap, Rule, Tied, embedding, kernel, norm
 
 
 def from_config(config: Mapping[str, Any]) -> Whisper:

@@ -20,7 +20,6 @@ from research.pretrained import (
     efficientnet,
     export_pretrained,
     load_pretrained,
-    mapping,
 )
 from research.pretrained import (
     resnet as resnets,
@@ -31,6 +30,7 @@ from research.pretrained import (
 from research.pretrained.catalog import find_variant, variants
 from research.pretrained.load import read_into
 from research.pretrained.preprocessing import HALF, Preprocessing
+from research.pretrained.rules import KeyMap
 
 FIXTURES = {
     "resnet_bottleneck": resnets,
@@ -390,4 +390,4 @@ def test_every_variant_has_a_mapping(name):
     assert type(model) is family.model
     assert family.key_maps(model)
     assert variant.hub is None or variant.hub.count("/") == 1
-    assert mapping.KeyMap in {type(key_map) for key_map in family.key_maps(model)}
+    assert KeyMap in {type(key_map) for key_map in family.key_maps(model)}

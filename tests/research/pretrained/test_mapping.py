@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from research.errors import RequestError
 from research.pretrained import mapping
-from research.pretrained.mapping import (
+from research.pretrained.rules import (
     KERNEL,
     SAME,
     Alias,
