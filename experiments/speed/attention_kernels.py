@@ -1,4 +1,4 @@
-"""Causal attention, forward and backward, in each kernel of research/layers/attention.py that runs here.
+"""Causal attention, forward and backward, in each kernel of research/layers/attention_kernels.py that runs here.
 
     python -m experiments.speed.attention_kernels
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.speed.side_by_side import in_turns, report
-from research.layers.attention import dot_product_attention
+from research.layers.attention_kernels import dot_product_attention
 
 SHAPES = ((8, 256, 6, 64), (2, 1024, 12, 64), (32, 64, 4, 32))  # batch, length, heads, head_dim
 CALLS = 5

@@ -1,12 +1,6 @@
 from .activations import activation as activation
-from .attention import (
-    MultiHeadAttention as MultiHeadAttention,
-    attention_weights as attention_weights,
-    causal_mask as causal_mask,
-    dot_product_attention as dot_product_attention,
-    padding_mask as padding_mask,
-    segment_mask as segment_mask,
-)
+from .attention import MultiHeadAttention as MultiHeadAttention
+from .attention_kernels import attention_weights as attention_weights, dot_product_attention as dot_product_attention
 from .conv import conv as conv
 from .convolve import Kernels as Kernels, convolve as convolve
 from .dense import dense as dense
@@ -14,6 +8,7 @@ from .depthwise import depthwise as depthwise
 from .embeddings import token_embedding as token_embedding
 from .fields import Fields as Fields
 from .log_mel import LogMel as LogMel
+from .masks import causal_mask as causal_mask, padding_mask as padding_mask, segment_mask as segment_mask
 from .norms import BatchNorm as BatchNorm, batch_norm as batch_norm, layer_norm as layer_norm
 from .pooling import max_pool as max_pool
 from .positions import Llama3Scaling as Llama3Scaling, Rotary as Rotary, sinusoidal as sinusoidal

@@ -9,10 +9,12 @@ import jax
 from flax import linen as nn
 
 from research.layers.activations import Activation, activation
-from research.layers.attention import Kernel, MultiHeadAttention, check_heads, check_kernel, visible
+from research.layers.attention import MultiHeadAttention, check_heads
+from research.layers.attention_kernels import Kernel, check_kernel
 from research.layers.dense import dense
 from research.layers.dtypes import DType
 from research.layers.fields import Fields, fields
+from research.layers.masks import visible
 from research.layers.norms import layer_norm
 from research.layers.stack import stack
 
@@ -36,7 +38,7 @@ class TransformerStack(nn.Module):
       dropout: the dropout rate on the output of each part of a block.
       attention_dropout: the dropout rate on attention weights.
       activation_dropout: the dropout rate on hidden features of the MLP.
-      kernel: of attention; see `research.layers.attention`.
+      kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
       remat: recompute activations in the backward pass instead of storing them.
     """

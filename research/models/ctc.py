@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from research.config.checks import check_counts
 from research.layers.activations import Activation
-from research.layers.attention import Kernel
+from research.layers.attention_kernels import Kernel
 from research.layers.dtypes import DType
 from research.layers.embeddings import untied_logits
 from research.layers.fields import like

@@ -11,18 +11,12 @@ from flax import linen as nn
 from research.config.checks import check_counts, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
-from research.layers.attention import (
-    Kernel,
-    MultiHeadAttention,
-    both,
-    check_heads,
-    check_kernel,
-    padding_mask,
-    segment_mask,
-)
+from research.layers.attention import MultiHeadAttention, check_heads
+from research.layers.attention_kernels import Kernel, check_kernel
 from research.layers.dense import dense
 from research.layers.dtypes import DType
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
+from research.layers.masks import both, padding_mask, segment_mask
 from research.layers.norms import layer_norm
 from research.layers.positions import Rotary, learned, sinusoidal, text_positions
 from research.layers.stack import stack
@@ -48,7 +42,7 @@ class GPT(Model):
       tied_head: whether the logits use the embedding table.
       dropout: of embeddings and of what each half of a block adds.
       attention_dropout: of attention weights; None is `dropout`.
-      kernel: of attention; see `research.layers.attention`.
+      kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
       remat: recompute inner values in the backward pass.
     """

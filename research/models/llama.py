@@ -10,18 +10,12 @@ from flax import linen as nn
 
 from research.config.checks import check_counts, check_part
 from research.errors import RequestError, nearest
-from research.layers.attention import (
-    Kernel,
-    MultiHeadAttention,
-    both,
-    check_heads,
-    check_kernel,
-    padding_mask,
-    segment_mask,
-)
+from research.layers.attention import MultiHeadAttention, check_heads
+from research.layers.attention_kernels import Kernel, check_kernel
 from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import tied_logits, token_embedding, untied_logits
+from research.layers.masks import both, padding_mask, segment_mask
 from research.layers.positions import Llama3Scaling, Rotary, text_positions
 from research.layers.stack import stack
 from research.models.model import Model
@@ -43,7 +37,7 @@ class Llama(Model):
       attention_bias, mlp_bias: whether these dense layers have a bias.
       tied_head: whether the logits use the embedding table.
       init_deviation: of the initial weights.
-      kernel: of attention; see `research.layers.attention`.
+      kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
       remat: recompute inner values in the backward pass.
     """

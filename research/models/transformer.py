@@ -12,10 +12,11 @@ from flax import linen as nn
 from research.config.checks import check_counts, check_rates
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation
-from research.layers.attention import Kernel, segment_mask
+from research.layers.attention_kernels import Kernel
 from research.layers.dtypes import DType
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
 from research.layers.fields import like
+from research.layers.masks import segment_mask
 from research.layers.positions import learned, sinusoidal, text_positions
 from research.layers.transformer import NormPlacement, TransformerStack, check_stack, decoder_sizes, encoder_sizes
 from research.models.encoder_decoder import EncoderDecoder
@@ -48,7 +49,7 @@ class Transformer(EncoderDecoder):
       dropout: of the sums of embeddings and positions, and of what each part of a block adds.
       attention_dropout: of attention weights.
       activation_dropout: of an MLP's hidden features.
-      kernel: of attention; see `research.layers.attention`.
+      kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
       remat: recompute inner values in the backward pass.
     """

@@ -13,7 +13,8 @@ from flax import linen as nn
 from research.config.checks import check_counts, check_factors, check_images, check_rates, check_size
 from research.errors import RequestError
 from research.layers.activations import Activation, activation
-from research.layers.attention import Kernel, MultiHeadAttention, check_heads
+from research.layers.attention import MultiHeadAttention, check_heads
+from research.layers.attention_kernels import Kernel
 from research.layers.conv import conv
 from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
@@ -45,7 +46,7 @@ class ViT(Model):
       dropout: after the positions and after every dense layer but queries, keys and values, in training.
       attention_dropout: of attention weights.
       drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
-      kernel: of attention; see `research.layers.attention`.
+      kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
       remat: recompute inner values in the backward pass.
     """

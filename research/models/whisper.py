@@ -12,7 +12,7 @@ from flax import linen as nn
 from research.config.checks import check_counts, check_rates
 from research.errors import RequestError, TooLong, nearest, require
 from research.layers.activations import Activation
-from research.layers.attention import Kernel
+from research.layers.attention_kernels import Kernel
 from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
 from research.layers.fields import like
@@ -40,7 +40,7 @@ class SpeechEncoder(Model):
       dropout: of the sum of features and positions, and of what each part of a block adds.
       attention_dropout: of attention weights.
       activation_dropout: of an MLP's hidden features.
-      kernel: of attention; see `research.layers.attention`.
+      kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
       remat: recompute inner values in the backward pass.
     """

@@ -11,19 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.errors import RequestError
-from research.layers import attention, kernels
-from research.layers.attention import (
-    MultiHeadAttention,
-    attention_weights,
-    both,
-    causal_mask,
-    check_heads,
-    check_kernel,
-    choose_kernel,
-    dot_product_attention,
-    padding_mask,
-    segment_mask,
-)
+from research.layers import attention_kernels, kernels
+from research.layers.attention import MultiHeadAttention, check_heads
+from research.layers.attention_kernels import attention_weights, check_kernel, choose_kernel, dot_product_attention
+from research.layers.masks import both, causal_mask, padding_mask, segment_mask
 from research.layers.positions import Rotary
 
 
@@ -163,7 +154,7 @@ CHOICES = [
 @pytest.fixture
 def with_cudnn(monkeypatch):
     """As on a machine where JAX finds cuDNN."""
-    monkeypatch.setattr(attention, "_cudnn_refusal", lambda: None)
+    monkeypatch.setattr(attention_kernels, "_cudnn_refusal", lambda: None)
 
 
 @pytest.mark.parametrize(("situation", "kernel"), CHOICES, ids=str)
@@ -188,7 +179,7 @@ def test_asking_for_cudnn_is_granted_where_it_runs(with_cudnn):
 
 
 def test_a_gpu_program_without_cudnn_says_so(monkeypatch):
-    monkeypatch.setattr(attention, "_cudnn_refusal", lambda: "JAX says of cuDNN: not detected")
+    monkeypatch.setattr(attention_kernels, "_cudnn_refusal", lambda: "JAX says of cuDNN: not detected")
     chosen = choose_kernel("auto", platform="cuda", dtype="bfloat16")
     assert chosen == ("xla", "JAX says of cuDNN: not detected")
     with pytest.raises(RequestError, match="not detected"):
