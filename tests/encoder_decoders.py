@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import parity
 
-from research.decoding.generation import Beam, Generation, generate
+from research.decoding import Beam, Generation, generate
 from research.pretrained import mapping
 
 

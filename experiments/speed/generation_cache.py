@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.speed.side_by_side import in_turns, report
-from research.decoding.generation import Generation, generate
+from research.decoding import Generation, generate
 from research.models.gpt import GPT
 
 PROMPT, NEW = 16, 256

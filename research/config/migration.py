@@ -30,7 +30,8 @@ MOVED_MODULES = {
     "research.data.text": "research.data.sources.text",
     "research.data.tfds": "research.data.sources.tfds",
     "research.data.tokenizers": "research.data.text.tokenizers",
-    "research.generation": "research.decoding.generation",
+    "research.decoding.generation": "research.decoding.strategies",
+    "research.generation": "research.decoding.strategies",
     "research.models.translation": "research.models.transformer",
     "research.parallel": "research.parallel.spec",
 }

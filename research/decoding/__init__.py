@@ -1,4 +1,9 @@
-"""Writing sequences token by token: greedy, sampled, by beams."""
+"""Writing sequences token by token: greedy, by sampling, by beam search.
+
+from research.decoding import Beam, Generation, generate
+
+generated = generate(model, variables, prompt, Generation(strategy=Beam(4), max_new_tokens=50))
+"""
 
 from research.faces import face
 

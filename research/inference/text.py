@@ -21,7 +21,8 @@ import numpy as np
 from flax import linen as nn
 
 from research.data.text.tokenizers import BPETokenizer, Tokenizer
-from research.decoding.generation import Beam, Generation, Sample, Strategy, batch_prompts, generate
+from research.decoding import Beam, Generation, Sample, batch_prompts, generate
+from research.decoding.strategies import Strategy
 from research.errors import prefixed, require
 
 
@@ -30,7 +31,7 @@ class TextModel:
     """What is needed to write text.
 
     Attributes:
-      model: has the method `decode` (research/decoding/generation.py).
+      model: has the method `decode` that `research.decoding.cached` describes.
       variables: its parameters.
       tokenizer: fitted.
       end_of_text: the special token that ends a text, or None.

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from research.decoding.generation import Beam, Generation, Greedy, Sample, Strategy
+from research.decoding import Beam, Generation, Greedy, Sample
+from research.decoding.strategies import Strategy
 from research.errors import nearest, require
 from research.pretrained.config_values import number, whole
 
@@ -18,7 +19,7 @@ FILE = "generation_config.json"
 
 
 class Decoding(NamedTuple):
-    """What `research.decoding.generation.generate` takes beside the model and its input.
+    """What `research.decoding.generate` takes beside the model and its input.
 
     Attributes:
       start: the tokens that a decoder's text begins with, and that are no part of it; empty where the prompt is free.

@@ -105,7 +105,7 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         return predicted
 
     def decoding(self, *, language: str | None = None) -> generation_config.Decoding:
-        """(start, how): the tokens that a text begins with, and how `research.decoding.generation.generate` goes on.
+        """(start, how): the tokens that a text begins with, and how `research.decoding.generate` goes on.
 
         Args:
           language: of the speech ("de"), for a multilingual Whisper.

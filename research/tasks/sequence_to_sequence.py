@@ -20,7 +20,8 @@ from research.config.hparams import hparam
 from research.data.source import Source
 from research.data.sources.parallel_text import BOS, EOS, PAD, check_special
 from research.data.text.tokenizers import Tokenizer
-from research.decoding.generation import Beam, EarlyStopping, Generation, Greedy, generate
+from research.decoding import Beam, Generation, Greedy, generate
+from research.decoding.strategies import EarlyStopping
 from research.errors import require
 from research.layers.positions import segment_positions
 from research.metrics.ranking import is_first
@@ -105,7 +106,7 @@ class SequenceToSequence(Texts):
       label_smoothing: share of the target spread evenly over the vocabulary (Szegedy et al., 2016).
       beams: of the search by which evaluation and prediction decode; 1 takes the likeliest token, always.
       length_penalty: of that search: finished texts are ranked by log-probability / length ** length_penalty.
-      early_stopping: when that search stops: "full", "likely" or "never", as `research.decoding.generation.Beam` says.
+      early_stopping: when that search stops: "full", "likely" or "never", as `research.decoding.Beam` says.
       max_new_tokens: how long a decoded text may be, its end included; below the model's `context_length`, if it has
         one, which holds the start too.
     """

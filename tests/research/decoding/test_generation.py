@@ -13,7 +13,8 @@ import language_models
 import numpy as np
 import pytest
 
-from research.decoding.generation import Beam, Generated, Generation, Greedy, Sample, batch_prompts, draw, generate
+from research.decoding import Beam, Generated, Generation, Greedy, Sample, batch_prompts, generate
+from research.decoding.sampling import draw
 from research.errors import RequestError
 from research.models.gpt import GPT
 from research.models.llama import Llama

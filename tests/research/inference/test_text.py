@@ -10,7 +10,7 @@ import toys
 from research.config.serialization import from_json, to_json
 from research.data.sources.text import TextFiles
 from research.data.text.tokenizers import ByteTokenizer, CharTokenizer
-from research.decoding.generation import Beam, Greedy, Sample
+from research.decoding import Beam, Greedy, Sample
 from research.errors import RequestError
 from research.experiment import Experiment
 from research.inference.predictor import Predictor

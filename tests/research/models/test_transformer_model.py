@@ -13,7 +13,7 @@ import language_models
 import numpy as np
 import pytest
 
-from research.decoding.generation import Beam, Generation, generate
+from research.decoding import Beam, Generation, generate
 from research.errors import RequestError
 from research.models.transformer import Transformer, translation
 from research.pretrained import mapping, marian

@@ -11,7 +11,7 @@ import language_models
 import numpy as np
 import pytest
 
-from research.decoding.generation import Generation, generate
+from research.decoding import Generation, generate
 from research.errors import RequestError
 from research.models.whisper import SIZES, SpeechEncoder, Whisper, whisper
 from research.pretrained import whisper as published

@@ -9,7 +9,7 @@ import parity
 import pytest
 from safetensors.numpy import save_file
 
-from research.decoding.generation import Beam, Generation, Greedy, Sample, generate
+from research.decoding import Beam, Generation, Greedy, Sample, generate
 from research.errors import RequestError
 from research.models.mlp import MLP
 from research.pretrained import Pretrained, export_pretrained, load_pretrained

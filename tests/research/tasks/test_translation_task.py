@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from research.data.sources.parallel_text import SPECIAL, ParallelText
 from research.data.text.tokenizers import BPETokenizer, ByteTokenizer
-from research.decoding.generation import Beam, Generated
+from research.decoding import Beam, Generated
 from research.errors import RequestError
 from research.experiment import Experiment
 from research.inference.predictor import Predictor

@@ -1,0 +1,83 @@
+"""Beam search: keeps the likeliest unfinished continuations of every prompt, and the best finished ones."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from research.decoding.cached import Cached, batch_axes, take_rows
+from research.decoding.constraints import NEVER, allowed, among
+from research.decoding.strategies import Beam, Generated, Generation
+
+
+class _Beams(NamedTuple):
+    tokens: jax.Array  # [batch, beams, max_new_tokens]
+    scores: jax.Array  # [batch, beams], the best first: log-probabilities, those of finished ones penalised by length
+    lengths: jax.Array  # [batch, beams]; 0 where no finished one is in this place yet
+
+    def best(self, count: int) -> tuple[_Beams, jax.Array]:
+        """The `count` best of every example, the best first, and their places [batch, count]."""
+        _, order = jax.lax.top_k(self.scores, count)
+        return self.take(order), order
+
+    def take(self, order: jax.Array) -> _Beams:
+        """The continuations at the places `order` [batch, count]."""
+        return _Beams(*(jnp.take_along_axis(x, order.reshape(order.shape + (1,) * (x.ndim - 2)), 1) for x in self))
+
+
+def beam_search(decoder: Cached, prompt: jax.Array, mask: jax.Array, how: Generation, beam: Beam) -> Generated:
+    """Continues prompt [batch, length], padded on the left; per example and step:
+
+    the likeliest extensions of the running beams by one token are found; those that end compete with the finished
+    ones, and the best of the others are the beams that run on.
+    """
+    B, K, N = len(prompt), beam.beams, how.max_new_tokens
+    logits, state = decoder.start(prompt, mask)
+    V = logits.shape[-1]
+    candidates = min(max(2, 1 + len(how.stop_tokens)) * K, K * V)  # enough that K of them do not end
+    repeated = jnp.repeat(jnp.arange(B), K)
+    axes = batch_axes(decoder, prompt, mask)
+    logits, state = logits[repeated], take_rows(state, repeated, axes)
+
+    tokens = jnp.full((B, K, N), how.pad_token, prompt.dtype)
+    only_first = jnp.where(jnp.arange(K) == 0, 0.0, NEVER)  # all beams start equal: only one may extend
+    running = _Beams(tokens, jnp.broadcast_to(only_first, (B, K)).astype(logits.dtype), jnp.zeros((B, K), jnp.int32))
+    finished = running._replace(scores=jnp.full((B, K), NEVER, logits.dtype))
+
+    def advance(carry):
+        step, state, logits, running, finished, hopeful = carry
+        length = step + 1
+        log_probs = allowed(logits, step, how).reshape(B, K, V) + running.scores[:, :, None]
+        scores, flat = jax.lax.top_k(log_probs.reshape(B, K * V), candidates)
+        origin, token = flat // V, (flat % V).astype(prompt.dtype)
+        tokens = running.take(origin).tokens.at[:, :, step].set(token)
+        extended = _Beams(tokens, scores, jnp.full((B, candidates), length, jnp.int32))
+        ends = among(token, how.stop_tokens) | (length == N)
+
+        # Only what ends among the K best counts as finished: K better ones outrank the rest.
+        closed = ends & (jnp.arange(candidates) < K) & hopeful[:, None]
+        penalised = jnp.where(closed, scores / length**beam.length_penalty, NEVER)
+        newly = extended._replace(scores=penalised, lengths=jnp.where(closed, length, 0))
+        finished, _ = _Beams(*(jnp.concatenate(pair, axis=1) for pair in zip(finished, newly, strict=True))).best(K)
+        running, order = extended._replace(scores=jnp.where(ends, scores + NEVER, scores)).best(K)
+
+        # An example that cannot improve stops here, so that its result does not depend on the rest of the batch.
+        full = (finished.lengths > 0).all(axis=1)
+        reach = N if beam.early_stopping == "never" and beam.length_penalty > 0 else length
+        attainable = running.scores[:, 0] / reach**beam.length_penalty
+        hopeful &= ~full | ((beam.early_stopping != "full") & (attainable > finished.scores.min(axis=1)))
+
+        origin = jnp.take_along_axis(origin, order, axis=1)
+        state = take_rows(state, (jnp.arange(B)[:, None] * K + origin).reshape(-1), axes)
+        logits, state = decoder.step(state, running.tokens[:, :, step].reshape(-1))
+        return length, state, logits, running, finished, hopeful
+
+    def unfinished(carry):
+        return (carry[0] < N) & carry[-1].any()
+
+    carry = (jnp.int32(0), state, logits, running, finished, jnp.ones(B, bool))
+    *_, finished, _ = jax.lax.while_loop(unfinished, advance, carry)
+    R = beam.returned
+    return Generated(finished.tokens[:, :R], finished.lengths[:, :R], finished.scores[:, :R])
