@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 
-import chex
 import jax
-import jax.numpy as jnp
-import language_models
 import numpy as np
-import pytest
-from decoders import MASK, MODELS, PLAIN, PROMPT, TINY, initialised, some
+from decoders import PLAIN, PROMPT, TINY, initialised
 
-from research.decoding import Beam, Generated, Generation, Greedy, Sample, batch_prompts, generate
-from research.decoding.sampling import draw
-from research.errors import RequestError
-from research.pretrained import gpt2, llama, marian
+from research.decoding import Beam, Generation
+
 
 def test_one_beam_is_greedy(tiny):
     how = Generation(max_new_tokens=8, stop_tokens=(5,))

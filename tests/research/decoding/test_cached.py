@@ -5,18 +5,13 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
-import chex
 import jax
-import jax.numpy as jnp
-import language_models
 import numpy as np
 import pytest
-from decoders import MASK, MODELS, PLAIN, PROMPT, TINY, initialised, some
+from decoders import MASK, MODELS, PLAIN, PROMPT, initialised, some
 
-from research.decoding import Beam, Generated, Generation, Greedy, Sample, batch_prompts, generate
-from research.decoding.sampling import draw
-from research.errors import RequestError
-from research.pretrained import gpt2, llama, marian
+from research.decoding import Beam, Generation, Sample, generate
+
 
 def by_hand(model, variables, prompt, new):
     """The likeliest token again and again, the whole text through the plain model every time."""

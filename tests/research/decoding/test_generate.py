@@ -7,16 +7,13 @@ from functools import partial
 
 import chex
 import jax
-import jax.numpy as jnp
-import language_models
 import numpy as np
 import pytest
-from decoders import MASK, MODELS, PLAIN, PROMPT, TINY, initialised, some
+from decoders import MASK, PLAIN, PROMPT, TINY, initialised
 
 from research.decoding import Beam, Generated, Generation, Greedy, Sample, batch_prompts, generate
-from research.decoding.sampling import draw
 from research.errors import RequestError
-from research.pretrained import gpt2, llama, marian
+
 
 def test_a_stop_token_ends_a_row_and_no_other(tiny):
     free = tiny(PROMPT, Generation(max_new_tokens=8)).tokens[:, 0]

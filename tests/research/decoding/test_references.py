@@ -5,17 +5,12 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
-import chex
-import jax
-import jax.numpy as jnp
 import language_models
 import numpy as np
 import pytest
-from decoders import MASK, MODELS, PLAIN, PROMPT, TINY, initialised, some
+from decoders import some
 
-from research.decoding import Beam, Generated, Generation, Greedy, Sample, batch_prompts, generate
-from research.decoding.sampling import draw
-from research.errors import RequestError
+from research.decoding import Beam, Generation, generate
 from research.pretrained import gpt2, llama, marian
 
 CAUSAL = [("gpt2", gpt2.FAMILY), ("gpt2_untied", gpt2.FAMILY), ("llama", llama.FAMILY), ("llama_scaled", llama.FAMILY)]

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
-
-import chex
 import jax
 import jax.numpy as jnp
-import language_models
 import numpy as np
 import pytest
-from decoders import MASK, MODELS, PLAIN, PROMPT, TINY, initialised, some
+from decoders import PROMPT, TINY, initialised
 
-from research.decoding import Beam, Generated, Generation, Greedy, Sample, batch_prompts, generate
+from research.decoding import Generation, Sample, generate
 from research.decoding.sampling import draw
-from research.errors import RequestError
-from research.pretrained import gpt2, llama, marian
+
 
 def frequencies(log_probs, how, n=20000):
     tokens = draw(jax.random.key(0), jnp.tile(jnp.asarray(log_probs, jnp.float32), (n, 1)), how)
