@@ -1,4 +1,16 @@
 from .evaluations import evaluate as evaluate, split_outputs as split_outputs
+from .exhibit_files import Saved as Saved, read_exhibits as read_exhibits, write_exhibits as write_exhibits
+from .exhibits import (
+    Boxes as Boxes,
+    ConfusionMatrix as ConfusionMatrix,
+    Curves as Curves,
+    Exhibit as Exhibit,
+    ImageGrid as ImageGrid,
+    ImagePairs as ImagePairs,
+    Images as Images,
+    Reliability as Reliability,
+    TextPairs as TextPairs,
+)
 from .interpretability import (
     activations as activations,
     attention_maps as attention_maps,

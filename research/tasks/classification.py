@@ -15,9 +15,14 @@ from research.config.hparams import hparam
 from research.data.labels import is_soft, probabilities
 from research.data.source import Source, where
 from research.errors import RequestError
+from research.evaluation.exhibits import ConfusionMatrix, Exhibit, Reliability
+from research.metrics.calibration import expected_calibration_error, reliability
 from research.metrics.ranking import rank
 from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns, weighted, whole_column
 from research.tasks.views import views
+
+CONFUSED = 1000
+"""Classes up to which an evaluation counts which were taken for which: the matrix grows with their square."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,7 +172,13 @@ class Classification(Task):
             labels = jnp.argmax(labels, -1)
         else:
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return {"loss": losses, "rank": rank(logits, labels), "confidence": jax.nn.softmax(logits).max(-1)}
+        return {
+            "loss": losses,
+            "rank": rank(logits, labels),
+            "confidence": jax.nn.softmax(logits).max(-1),
+            "label": labels,
+            "predicted": jnp.argmax(logits, -1),
+        }
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         correct = outputs["rank"] == 0
@@ -178,18 +189,15 @@ class Classification(Task):
         }
         return metrics | {f"top_{k}_accuracy": float((outputs["rank"] < k).mean()) for k in self.top_k}
 
+    def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Exhibit]:
+        """{"reliability": Reliability, "confusion": ConfusionMatrix, up to `CONFUSED` classes}."""
+        bins = reliability(outputs["confidence"], outputs["rank"] == 0, self.calibration_bins)
+        found: dict[str, Exhibit] = {"reliability": Reliability(*bins)}
+        if self.classes <= CONFUSED:
+            found["confusion"] = ConfusionMatrix.of(outputs["label"], outputs["predicted"], self.classes)
+        return found
+
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """{"label": int32 [batch], "probability": [batch, classes]}."""
         logits = self._eval_logits(apply, batch)
         return {"label": jnp.argmax(logits, -1), "probability": jax.nn.softmax(logits)}
-
-
-def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:
-    """Mean distance between confidence and accuracy over equal-width bins of confidence (Guo et al., 2017, eq. 3)."""
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = 0.0
-    for b in range(bins):
-        inside = which == b
-        if inside.any():
-            error += inside.mean() * abs(confidence[inside].mean(dtype=np.float64) - correct[inside].mean())
-    return float(error)

@@ -23,9 +23,13 @@ from research.data.text.tokenizers import Tokenizer
 from research.decoding import Beam, Generation, Greedy, generate
 from research.decoding.strategies import EarlyStopping
 from research.errors import require
+from research.evaluation.exhibits import Exhibit, TextPairs
 from research.layers.positions import segment_positions
 from research.metrics.ranking import is_first
 from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns, weighted
+
+SHOWN = 16
+"""Texts that an evaluation shows beside their references."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,16 @@ class Texts(Task, abc.ABC):
             return {}
         texts = ([self.tokenizer.decode(row) for row in outputs[name][wanted]] for name in ("hypothesis", "reference"))
         return self.text_metrics(*texts)
+
+    def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Exhibit]:
+        """{"texts": TextPairs}: the first texts that were decoded, beside their references."""
+        wanted = np.flatnonzero(~outputs["not_decoded"].astype(bool))[:SHOWN]
+        if not len(wanted):
+            return {}
+        written, reference = (
+            [self.tokenizer.decode(row) for row in outputs[name][wanted]] for name in ("hypothesis", "reference")
+        )
+        return {"texts": TextPairs(reference=reference, written=written)}
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """{"tokens": int32 [batch, length]}: `decode` of the tokenizer makes texts of them."""

@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 
 from research.data.source import Columns
 from research.errors import RequestError
-from research.tasks.classification import Classification, expected_calibration_error
+from research.tasks.classification import Classification
 
 
 def loss_of(task, logits, labels, weight=None):
@@ -63,13 +63,6 @@ def test_metrics_equal_scikit_learns(seed, classes, ties):
     if not ties and classes > 2:
         top = sklearn_metrics.top_k_accuracy_score(labels, logits, k=2, labels=range(classes))
         assert found["top_2_accuracy"] == pytest.approx(top)
-
-
-def test_calibration_error_is_the_distance_of_confidence_from_accuracy():
-    confidence = np.array([0.9] * 10 + [0.6] * 10)
-    correct = np.array([True] * 9 + [False] + [True] * 3 + [False] * 7)
-    assert expected_calibration_error(confidence, correct, 10) == pytest.approx(0.5 * 0.0 + 0.5 * 0.3)
-    assert expected_calibration_error(np.ones(3), np.array([True] * 3), 15) == 0
 
 
 def test_prediction_gives_label_and_probability():
