@@ -116,12 +116,9 @@ def _dispatch(asked: argparse.Namespace) -> int:
 
         return list_all()
     if asked.command == "report":
-        from research.report import report, terminal_table
+        from launch.reporting import report
 
-        made = report(asked.dirs, asked.out, inside=asked.inside)
-        terminal_table(asked.dirs)
-        print(made.html)
-        return 0
+        return report(asked.dirs, asked.out, inside=asked.inside)
     if asked.command == "eval":
         from launch.evaluate import evaluate_again
 

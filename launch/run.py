@@ -184,15 +184,10 @@ def _where(prepared: Prepared) -> str:
 
 
 def _report(folder: RunFolder) -> int:
-    """Prints the table and where the report is; 0 if every trial ended, 1 if some failed."""
-    from research.report import report, terminal_table
+    """Writes the report and prints its table; 0 if every trial ended, 1 if some failed or it cannot be written."""
+    from launch.reporting import report
 
-    terminal_table([folder.path])
-    try:
-        print(report([folder.path]).html)
-    except OSError as error:
-        print(f"{folder.path / 'report'}: cannot be written: {one_line(error)}", file=sys.stderr)
-    ended = True
+    ended = report([folder.path]) == 0
     for trial in read_json(folder.sweep_file)["trials"]:
         result = read_json(folder.trial(trial["name"]) / "result.json")
         result = result if isinstance(result, dict) else {}

@@ -19,7 +19,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from launch.cli import main
-from research.report import figures
+from research.report import exhibits, figures
 from research.training.checkpoints import Store
 
 TESTS = pathlib.Path(__file__).resolve().parent
@@ -65,6 +65,7 @@ def quickly(folder: pathlib.Path) -> Iterator[None]:
     before = {name: getattr(jax.config, name) for name in options}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "pictures", lambda table: ())
+        patch.setattr(exhibits, "draw", lambda table: ())
         for name, value in options.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()

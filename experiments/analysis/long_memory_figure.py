@@ -36,7 +36,8 @@ from research.data.sources.recall import Recall
 from research.errors import command
 from research.experiment import Experiment
 from research.report import style
-from research.report.read import Run, lookup, read_runs
+from research.report.read import read_runs
+from research.report.runs import Run, lookup
 from research.training.step import make_init, make_train_step
 
 DISTANCES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)

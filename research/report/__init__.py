@@ -1,6 +1,6 @@
 """Tables and pictures from the folders of a run.
 
-    from research.report import report, terminal_table
+    from research.report import report
     report(["runs/digits_mlp/activation"]).html
 
 Reads only what the trials left behind, but for pictures of the inside of models, which need their data and JAX too;

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from research.metrics.directions import Direction
 from research.report import style
-from research.report.read import Curve, Trial
-from research.report.statistics import counted, direction
+from research.report.runs import Curve, Trial
+from research.report.statistics import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,8 +62,8 @@ def thinned(curve: Curve, points: int = POINTS) -> Curve:
     return Curve(np.add.reduceat(curve.steps, starts) / count, np.add.reduceat(curve.values, starts) / count)
 
 
-def draw(lines: Sequence[Line], split: str, metric: str) -> Figure | None:
-    """The figure of one metric on one split, or None if no trial logged it."""
+def draw(lines: Sequence[Line], split: str, metric: str, way: Direction | None = None) -> Figure | None:
+    """The figure of one metric on one split, or None if no trial logged it.  `way` is the metric's direction."""
     from matplotlib.ticker import MaxNLocator
 
     key = (split, metric)
@@ -72,7 +73,7 @@ def draw(lines: Sequence[Line], split: str, metric: str) -> Figure | None:
     named = max((len(line.label) for line in lines if not line.grey), default=0)
     figure = style.new_figure(min(max(3.7 - LETTER * named, 2.5), 3.4), 2.35)  # with the names: about 4.3 inches
     axes = figure.add_axes((0.0, 0.0, 1.0, 0.85))
-    _scale(axes, _settled(lines, logged), metric)
+    _scale(axes, _settled(lines, logged), way)
     ends = []
     for line in sorted(lines, key=lambda line: not line.grey):
         end = _draw_line(axes, line, logged[line.name])
@@ -104,7 +105,7 @@ def _settled(lines: Sequence[Line], logged: Mapping[str, Mapping[str, Curve]]) -
     ]
 
 
-def _scale(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
+def _scale(axes: Axes, curves: Sequence[Curve], way: Direction | None) -> None:
     """Limits that a diverged trial cannot ruin; a logarithmic axis for errors that fall by more than a factor of 10."""
     values = np.concatenate([curve.values for curve in curves])
     values = values[np.isfinite(values)]
@@ -112,15 +113,15 @@ def _scale(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
         return
     low, high = float(values.min()), float(values.max())
     usual = np.quantile(values, [0.02, 0.98])
-    if direction(metric) == "down" and low > 0 and usual[1] / usual[0] > 10:
+    if way == "min" and low > 0 and usual[1] / usual[0] > 10:
         axes.set_yscale("log")
         margin = (high / low) ** 0.04
         axes.set_ylim(low / margin, high * margin)
         style.log_ticks(axes.yaxis, low, high)
         return
-    if direction(metric) == "down":  # the first steps may be far above all the others
+    if way == "min":  # the first steps may be far above all the others
         high = min(high, float(usual[1] + 1.0 * (usual[1] - usual[0])) or high)
-    if direction(metric) == "up":
+    if way == "max":
         low = max(low, float(usual[0] - 1.0 * (usual[1] - usual[0])))
     margin = 0.04 * (high - low) or 0.05 * abs(high) or 0.5
     axes.set_ylim(low - margin, high + margin)
@@ -198,5 +199,5 @@ def caption(lines: Sequence[Line], split: str, metric: str) -> str:
     if longest > POINTS:
         said.append(f"Averaged over {-(-longest // POINTS)} neighbouring log steps")
     if grey := [line for line in lines if line.grey]:
-        said.append(f"{len(grey)} of {len(lines)} variants are grey: the named ones have the best final scores")
+        said.append(f"{len(grey)} of {len(lines)} variants are grey, the first by validation score are named")
     return ". ".join(said) + "."

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from research.report import curves, landscape, names, scores, style
-from research.report.read import Run
-from research.report.statistics import better
-from research.report.table import Row, Table
+from research.report import curves, landscape, names, scores, settings, style
+from research.report.runs import Run
+from research.report.selection import Criterion
+from research.report.table import Row, Table, ranked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,10 +46,11 @@ class Picture:
 def pictures(table: Table) -> list[Picture]:
     """The figures of a report, in the order in which it shows them."""
     with style.paper():
-        landscapes = _landscape_pictures(table)
+        lines = _lines(table)
+        landscapes = [picture for run in table.runs for picture in _landscape_pictures(table, run)]
         # A heat map says the same as the scores of its variants, unless there is a baseline to differ from.
-        first = _score_pictures(table) if table.compares or not landscapes else []
-        return [*first, *landscapes, *_curve_pictures(table)]
+        first = [] if landscapes and not table.compares(table.score) else _score_pictures(table, lines)
+        return [*first, *landscapes, *_curve_pictures(table, lines)]
 
 
 def inside_pictures(table: Table) -> tuple[list[Picture], list[str]]:
@@ -56,32 +59,40 @@ def inside_pictures(table: Table) -> tuple[list[Picture], list[str]]:
 
     with style.paper():
         drawn, notes = inside.draw(table)
-    return [Picture(_file_name(name), caption, figure) for name, caption, figure in drawn], notes
+    return [Picture(file_name(name), caption, figure) for name, caption, figure in drawn], notes
 
 
-def _score_pictures(table: Table) -> list[Picture]:
-    if not table.metrics:
-        return []
-    metric = table.metrics[0]
-    figure = scores.draw(table, metric, {line.name: line for line in _lines(table)})
-    caption = scores.caption(table, metric) + _abbreviations(table)
-    return [] if figure is None else [Picture("scores", caption, figure)]
-
-
-def _landscape_pictures(table: Table) -> list[Picture]:
+def _score_pictures(table: Table, lines: Sequence[curves.Line]) -> list[Picture]:
+    """One for all runs whose scores can be ranked together."""
+    by_name = {line.name: line for line in lines}
     found = []
-    for run in table.runs:
-        metrics = [metric for metric in table.metrics if any(metric in trial.metrics for trial in run.trials)]
-        drawn = landscape.draw(run, metrics[0]) if metrics else None
-        if drawn is not None:
-            name, figure, caption = drawn
-            label = f"{run.label}: " if run.label else ""
-            found.append(Picture(_file_name(name, run.label), f"{label}{caption}", figure))
+    for group in table.groups:
+        part = table.of(group)
+        figure = scores.draw(part, by_name)
+        if figure is not None:
+            label = group[0].label if len(table.groups) > 1 else ""
+            found.append(Picture(file_name("scores", label), scores.caption(part) + _abbreviations(table), figure))
     return found
 
 
-def _curve_pictures(table: Table) -> list[Picture]:
-    lines = _lines(table)
+def _landscape_pictures(table: Table, run: Run) -> list[Picture]:
+    """How the validation score that chooses moves over a sweep, and the score that is stated beside it."""
+    rows = table.of([run]).rows
+    criterion = rows[0].criterion if rows else Criterion()
+    chosen = [row.variant for row in rows if row.chosen]
+    metrics = [criterion.chooser] if criterion.chooses and not run.compares else []
+    found = []
+    for metric in dict.fromkeys([*metrics, criterion.score]):
+        split = metric.partition("/")[0] if metrics and metric not in metrics else ""
+        drawn = landscape.draw(run, metric, chosen) if metric else None
+        if drawn is not None:
+            name, figure, caption = drawn
+            label = f"{run.label}: " if run.label else ""
+            found.append(Picture(file_name(name, run.label, split), f"{label}{caption}", figure))
+    return found
+
+
+def _curve_pictures(table: Table, lines: Sequence[curves.Line]) -> list[Picture]:
     logged = dict.fromkeys(key for run in table.runs for trial in run.trials for key in trial.curves)
     wanted = [metric.rsplit("/", 1)[-1] for metric in table.metrics]
     validation = sorted(
@@ -91,10 +102,10 @@ def _curve_pictures(table: Table) -> list[Picture]:
     keys = [("train", "loss"), *(("validation", metric) for metric in validation[:VALIDATION_CURVES])]
     found = []
     for split, metric in keys:
-        figure = curves.draw(lines, split, metric)
+        figure = curves.draw(lines, split, metric, table.direction(f"{split}/{metric}"))
         if figure is not None:
             caption = curves.caption(lines, split, metric) + _abbreviations(table)
-            found.append(Picture(_file_name("curve", split, metric), caption, figure))
+            found.append(Picture(file_name("curve", split, metric), caption, figure))
     return found
 
 
@@ -126,35 +137,29 @@ def _abbreviations(table: Table) -> str:
 
 def _ordered_colors(run: Run) -> dict[str, str]:
     """Colours in order if the variants are: values of one number."""
-    axes = landscape.axes_of(run)
+    axes = settings.axes_of(run)
     if len(axes) != 1 or not axes[0].numeric or len(axes[0].values) != len(run.variants) or len(run.variants) < 3:
         return {}
-    points = sorted(landscape.points_of(run, axes, ""), key=lambda point: point.at)
+    points = sorted(settings.points_of(run, axes, ""), key=lambda point: point.at)
     return {point.variant: color for point, color in zip(points, style.sequence(len(points)), strict=True)}
 
 
 def _highlighted(table: Table) -> list[Row]:
-    rows = list(table.rows)
-    if len(rows) <= HIGHLIGHTED:
-        return rows
-    metric = table.metrics[0] if table.metrics else ""
-
-    def mean(row: Row) -> float | None:
-        return row.cells[metric].summary.mean if metric in row.cells else None
-
-    rest = [row for row in rows if not row.is_baseline]
-    ranked = sorted((row for row in rest if mean(row) is not None), key=mean, reverse=better(1, 0, metric))
-    ranked = ranked or rest
-    chosen = [row for row in rows if row.is_baseline] + ranked
-    return chosen[: HIGHLIGHTED - 2]
+    """The rows that a figure names: all if they are few, else the baselines, and of every group the first by rank."""
+    if len(table.rows) <= HIGHLIGHTED:
+        return list(table.rows)
+    orders = [ranked([row for row in table.of(group).rows if not row.is_baseline]) for group in table.groups]
+    turns = [row for turn in itertools.zip_longest(*orders) for row in turn if row is not None]
+    scored = [row for row in turns if row.counts.get("finished")] or turns
+    return [*(row for row in table.rows if row.is_baseline), *scored][: HIGHLIGHTED - 2]
 
 
 def is_figure(name: str) -> bool:
     """Whether a file is named as a figure of a report is."""
-    kinds = "scores|line|heatmap|scatter|parallel|curve|inside"
+    kinds = "scores|line|heatmap|scatter|parallel|curve|exhibit|inside"
     return re.fullmatch(rf"({kinds})(-[A-Za-z0-9._-]+)?\.png", name) is not None
 
 
-def _file_name(*words: str) -> str:
+def file_name(*words: str) -> str:
     """Words as a file name: letters, digits, dots and dashes."""
     return "-".join(part for word in words if (part := re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-.")))

@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from research.report import numbers
-from research.report import table as tables
+from research.report import numbers, sentences
+from research.report.exhibits import Section
 from research.report.figures import Picture
-from research.report.read import Run, Trial
-from research.report.statistics import varied_paths
-from research.report.table import Cell, Row, Table
+from research.report.runs import Run, Trial
+from research.report.table import Row, Table
 
 PIXELS_PER_INCH = 108  # of a figure on the screen: its 8-point letters are 12 pixels high
 
@@ -47,10 +46,12 @@ table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabula
 table.scores { width: 100%; border-top: 1.5px solid var(--ink); border-bottom: 1.5px solid var(--ink); }
 th, td { text-align: left; vertical-align: top; padding: 7px 16px 7px 0; }
 th:last-child, td:last-child { padding-right: 0; }
-thead th { font-weight: 600; border-bottom: 1px solid var(--ink); white-space: nowrap; }
+thead th { font-weight: 600; border-bottom: 1px solid var(--ink); vertical-align: bottom; }
+thead th.number { white-space: normal; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 tbody tr.remark > * { border-top: 0; padding-top: 0; }
-tbody th { font-weight: 500; overflow-wrap: break-word; min-width: 7em; max-width: 22em; }
+tbody th:not(.best) { font-weight: 500; }
+tbody th { overflow-wrap: break-word; min-width: 7em; max-width: 22em; }
 tbody tr.run th { padding-top: 18px; font-weight: 700; }
 .number { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; color: var(--best); }
@@ -65,6 +66,10 @@ figure { margin: 0; max-width: 100%; break-inside: avoid; }
 figure .card { padding: 12px; background: #ffffff; border: 1px solid var(--line); border-radius: 6px; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { color: var(--muted); font-size: 13px; line-height: 1.45; margin-top: 8px; }
+figure.texts { width: 100%; }
+table.texts { width: 100%; font-size: 13px; }
+table.texts td { width: 33%; overflow-wrap: anywhere; }
+mark { background: none; color: var(--failed); text-decoration: underline dotted; }
 code, .mono {
   font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere;
 }
@@ -91,7 +96,11 @@ dd { margin: 0; overflow-wrap: anywhere; }
   th, td { padding: 4px 10px 4px 0; }
   .summary { font-size: 14px; }
   dl { font-size: 10px; }
-  .small, .notes, figcaption, code, .mono { font-size: 8.5px; }
+  .small, .notes, figcaption, figure.texts { width: 100%; }
+table.texts { width: 100%; font-size: 13px; }
+table.texts td { width: 33%; overflow-wrap: anywhere; }
+mark { background: none; color: var(--failed); text-decoration: underline dotted; }
+code, .mono { font-size: 8.5px; }
   .wide { overflow: visible; }
   .figures { gap: 18px 2%; }
   figure { max-width: 49%; }
@@ -104,25 +113,31 @@ dd { margin: 0; overflow-wrap: anywhere; }
 
 
 def to_html(
-    table: Table, pictures: Sequence[Picture], inside: Sequence[Picture] = (), remarks: Sequence[str] = ()
+    table: Table,
+    pictures: Sequence[Picture],
+    exhibits: Sequence[Section] = (),
+    inside: Sequence[Picture] = (),
+    remarks: Sequence[str] = (),
 ) -> str:
     """The whole report as one file: no script, no font, picture or style from elsewhere.
 
     `inside` are pictures from inside the models, `remarks` says of which there are none.
     """
-    title = tables.title(table.runs)
+    title = sentences.title(table.runs)
     several = len(table.runs) > 1
     heading = title if several else table.runs[0].experiment
     where = f"{len(table.runs)} runs side by side" if several else _where(table.runs[0])
     body = [
         f"<h1>{escape(heading)}</h1>",
         f'<p class="where">{escape(where)}</p>',
-        f'<p class="summary">{escape(tables.summary_sentence(table))}</p>',
+        f'<p class="summary">{escape(sentences.summary(table))}</p>',
         _scores(table),
-        f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in tables.notes(table))}</div>',
+        f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in sentences.notes(table))}</div>',
     ]
     if pictures:
         body += ["<h2>Figures</h2>", '<div class="figures">', *map(_figure, pictures), "</div>"]
+    if exhibits:
+        body += ["<h2>Exhibits</h2>", *map(_exhibits, exhibits)]
     if inside or remarks:
         body += ["<h2>Inside the models</h2>", '<div class="figures">', *map(_figure, inside), "</div>"]
         body += [f'<div class="notes">{"".join(f"<p>{escape(remark)}</p>" for remark in remarks)}</div>']
@@ -138,9 +153,8 @@ def to_html(
 
 
 def _where(run: Run) -> str:
-    facts = dict(tables.provenance(run))
     said = [f"sweep {run.sweep}" if run.sweep != "base" else "without a sweep"]
-    said += [f"{facts['trials'].split(':')[0]} trials"]
+    said += [f"{len(run.trials):,} trial{'s' * (len(run.trials) != 1)}"]
     said += [f"commit {run.short_commit}"] * bool(run.commit) + [run.date] * bool(run.date)
     return " · ".join(said)
 
@@ -153,8 +167,8 @@ def _scores(table: Table) -> str:
     has_seconds = any(row.seconds is not None for row in table.rows)
     heads = [_tag("th", "variant")]
     for name in table.metrics:
-        below = _tag("span", "Δ to the baseline", "small") if table.compares else ""
-        heads.append(_tag("th", escape(name) + tables.arrow(name) + below, "number"))
+        below = _tag("span", "Δ to the baseline", "small") if table.compares(name) else ""
+        heads.append(_tag("th", _breakable(name) + table.arrow(name) + below, "number"))
     heads += [_tag("th", "parameters", "number")] * has_parameters
     heads += [_tag("th", "seconds", "number")] * has_seconds
     heads += [_tag("th", "finished")]
@@ -169,8 +183,8 @@ def _scores(table: Table) -> str:
 
 def _row(row: Row, table: Table, has_parameters: bool, has_seconds: bool) -> str:
     below = _tag("span", "baseline", "small") if row.is_baseline and row.variant != "baseline" else ""
-    cells = [_tag("th", escape(row.variant) + below)]
-    cells += [_cell(row.cells.get(name)) for name in table.metrics]
+    cells = [_tag("th", _breakable(row.variant) + below, "best" if row.chosen else "")]
+    cells += [_cell(row, name) for name in table.metrics]
     if has_parameters:
         cells.append(_tag("td", numbers.NONE if row.parameters is None else f"{row.parameters:,}", "number"))
     if has_seconds:
@@ -180,14 +194,15 @@ def _row(row: Row, table: Table, has_parameters: bool, has_seconds: bool) -> str
     return _tag("tr", "".join(cells))
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(row: Row, metric: str) -> str:
+    cell = row.cells.get(metric)
     if cell is None:
         return _tag("td", numbers.NONE, "number")
     below = ""
     if cell.difference is not None:
         clear = "small clear" if cell.difference.excludes_zero else "small"
         below = _tag("span", numbers.difference(cell.difference), clear)
-    return _tag("td", _tag("span", numbers.measure(cell.summary), "best" if cell.best else "") + below, "number")
+    return _tag("td", _tag("span", numbers.measure(cell.summary), "best" if row.bold(metric) else "") + below, "number")
 
 
 def _figure(picture: Picture) -> str:
@@ -200,12 +215,18 @@ def _figure(picture: Picture) -> str:
     return f"<figure{width}>{_tag('div', image, 'card')}{_tag('figcaption', caption)}</figure>"
 
 
+def _exhibits(section: Section) -> str:
+    shown = "".join([*map(_figure, section.pictures), *section.tables])
+    notes = "".join(f"<p>{escape(remark)}</p>" for remark in section.remarks)
+    return _tag("h3", escape(section.title)) + _tag("div", shown, "figures") + _tag("div", notes, "notes")
+
+
 # What was asked, trial by trial -------------------------------------------------------------------
 
 
 def _configurations(run: Run) -> str:
     """What each variant overrides; a path that all of them share is not a difference."""
-    paths = varied_paths(run)
+    paths = run.varied
     lines = []
     for variant in run.variants:
         overrides = run.of(variant)[0].overrides
@@ -226,7 +247,7 @@ def _trials(run: Run, metrics: Sequence[str]) -> str:
     heads = [_tag("th", escape(name), "" if name in words else "number") for name in names]
     table = _table(heads, [_trial(trial, shown, len(heads)) for trial in run.trials])
     name = f"{run.label}: " if run.label else ""
-    said = escape(name + dict(tables.provenance(run))["trials"])
+    said = escape(name + dict(sentences.provenance(run))["trials"])
     lost = any(trial.status not in ("finished", "pruned") for trial in run.trials)
     opened = " open" if lost and len(run.trials) <= 40 else ""
     return f"<details{opened}>{_tag('summary', said)}{_tag('div', table, 'wide')}</details>"
@@ -254,13 +275,18 @@ def _trial(trial: Trial, metrics: Sequence[str], columns: int) -> str:
     return _tag("tr", "".join(cells)) + (remark if remarks else "")
 
 
+def _breakable(text: str) -> str:
+    """`text` as HTML whose lines may end after a slash, a comma or an underscore."""
+    return re.sub("([/,_])", r"\1<wbr>", escape(text))
+
+
 def _whole(x: int | None) -> str:
     return numbers.NONE if x is None else f"{x:,}"
 
 
 def _provenance(run: Run) -> str:
     lines = []
-    for label, text in tables.provenance(run):
+    for label, text in sentences.provenance(run):
         code = label in ("command", "commit", "config hash")
         lines.append(_tag("dt", label) + _tag("dd", _tag("code", escape(text)) if code else escape(text)))
     return (_tag("h3", escape(run.label)) if run.label else "") + _tag("dl", "".join(lines))

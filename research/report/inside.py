@@ -13,9 +13,9 @@ import numpy as np
 
 from research.errors import RequestError, require
 from research.report import style
-from research.report.read import Run, Trial
-from research.report.statistics import better, counted
-from research.report.table import Table
+from research.report.runs import Run, Trial
+from research.report.statistics import counted
+from research.report.table import Table, ranked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,19 +54,10 @@ def draw(table: Table) -> tuple[list[Drawn], list[str]]:
 
 
 def _chosen(run: Run, table: Table) -> Trial:
-    """The first finished trial of the variant with the best mean."""
-    rows = [row for row in table.rows if row.run is run and counted(run.of(row.variant))]
+    """The first finished trial of the variant with the best validation score; of the first that finished, without."""
+    rows = [row for row in ranked(table.of([run]).rows) if counted(run.of(row.variant))]
     require(bool(rows), "no trial has finished")
-    metric = table.metrics[0] if table.metrics else ""
-
-    def mean(row: Any) -> float | None:
-        return row.cells[metric].summary.mean if metric in row.cells else None
-
-    best = rows[0]
-    for row in rows[1:]:
-        if mean(row) is not None and (mean(best) is None or better(mean(row), mean(best), metric)):
-            best = row
-    return counted(run.of(best.variant))[0]
+    return counted(run.of(rows[0].variant))[0]
 
 
 def _of_trial(run: Run, trial: Trial) -> list[Drawn]:

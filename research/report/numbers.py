@@ -16,10 +16,10 @@ _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def measure(x: Summary) -> str:
-    """`0.972 ± 0.004 (5)`: mean ± standard deviation (n).
+    """`0.972 ± 0.004 (5)`: mean ± standard deviation (n); `0.972 (1)` of one value.
 
     >>> measure(Summary(0.97214, 0.00381, 5)), measure(Summary(0.97214, None, 1)), measure(Summary(None, None, 0))
-    ('0.972 ± 0.004 (5)', '0.9721 ± – (1)', '– (0)')
+    ('0.972 ± 0.004 (5)', '0.9721 (1)', '– (0)')
     """
     if x.mean is None:
         return f"{NONE} (0)"
@@ -27,8 +27,9 @@ def measure(x: Summary) -> str:
     scale = 10.0**exponent
     mean, std = x.mean / scale, None if x.std is None else x.std / scale
     decimals = _decimals(mean, std)
-    spread = NONE if std is None else _fixed(std, decimals)
-    return _times(f"{_fixed(mean, decimals)} ± {spread}", exponent) + f" ({x.n})"
+    if std is None:
+        return _fixed(mean, decimals) + _power(exponent) + f" ({x.n})"
+    return _times(f"{_fixed(mean, decimals)} ± {_fixed(std, decimals)}", exponent) + f" ({x.n})"
 
 
 def difference(x: Difference) -> str:
@@ -118,4 +119,8 @@ def _signed(x: float, decimals: int) -> str:
 
 
 def _times(text: str, exponent: int) -> str:
-    return f"({text})×10{str(exponent).translate(_SUPERSCRIPT)}" if exponent else text
+    return f"({text}){_power(exponent)}" if exponent else text
+
+
+def _power(exponent: int) -> str:
+    return f"×10{str(exponent).translate(_SUPERSCRIPT)}" if exponent else ""

@@ -1,113 +1,24 @@
-"""From a run's folder to values: what was asked, and how each trial ended.  Only reads."""
+"""Reads a run's folder: what was asked, and how each trial ended.  Writes nothing there."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
+import importlib
 import json
 import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from research.config.migration import current_name
 from research.errors import RequestError
-
-Status = Literal["finished", "pruned", "diverged", "failed", "missing", "unreadable"]
-
-STATUSES: tuple[Status, ...] = ("finished", "pruned", "diverged", "failed", "missing", "unreadable")
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """One metric of one trial on one split: `values[i]` was logged at `steps[i]`; both `[points]`, steps ascending."""
-
-    steps: np.ndarray
-    values: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One training: what was asked of it and what its folder holds.
-
-    Attributes:
-      status: `result.json`'s, except that a finished trial which the sweep stopped early is `pruned`, one without
-        `result.json` is `missing`, and one whose `result.json` cannot be understood is `unreadable`.
-      metrics: finite numbers only, as `"test/accuracy"`; a NaN is left out, so that n shows it.
-      curves: by `(split, metric)`.
-      starved_seconds: of `seconds`, those of waiting for a batch when all before it were computed.
-      cut_lines: lines of metrics.jsonl that were skipped because they are not whole.
-    """
-
-    name: str
-    variant: str
-    seed: int | None = None
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    hash: str = ""
-    status: Status = "missing"
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    steps: int | None = None
-    seconds: float | None = None
-    steps_per_second: float | None = None
-    starved_seconds: float | None = None
-    stacked: int | None = None
-    parameters: int | None = None
-    pruned_at_step: int | None = None
-    error: str = ""
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    curves: Mapping[tuple[str, str], Curve] = dataclasses.field(default_factory=dict)
-    cut_lines: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A folder that `launch run` wrote: sweep.json and the trials, in the order in which they were asked for.
-
-    Attributes:
-      metric: the one that the run itself chose by, trials or checkpoints, if it did.
-      command: asks for the same run again.
-      date: day on which it was asked for.
-      label: what tells this run from the others in the same report; empty if it is alone.
-    """
-
-    folder: str
-    experiment: str
-    sweep: str
-    trials: tuple[Trial, ...]
-    baseline: str | None = None
-    commit: str = ""
-    hash: str = ""
-    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    command: str = ""
-    metric: str = ""
-    date: str = ""
-    label: str = ""
-
-    @property
-    def variants(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(trial.variant for trial in self.trials))
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(sorted({trial.seed for trial in self.trials if trial.seed is not None}))
-
-    @property
-    def short_name(self) -> str:
-        """The experiment's last word."""
-        return self.experiment.removesuffix(".py").replace("/", ".").split(".")[-1]
-
-    @property
-    def short_commit(self) -> str:
-        """Twelve digits of the commit, and whether the working tree differed from it."""
-        commit, plus, changes = self.commit.partition("+")
-        return commit[:12] + plus + changes
-
-    def of(self, variant: str) -> tuple[Trial, ...]:
-        """The trials of one variant."""
-        return tuple(trial for trial in self.trials if trial.variant == variant)
+from research.metrics.directions import Direction
+from research.report.runs import Curve, Run, Trial, lookup
 
 
 def read_runs(folders: Sequence[Any]) -> tuple[Run, ...]:
@@ -174,13 +85,15 @@ def _read_trial(run, asked: Mapping[str, Any]) -> Trial:
     overrides = _mapping(asked.get("overrides"))
     seed = asked.get("seed", overrides.get("seed"))
     curves, cut_lines = _read_curves(folder)
+    config = _read_config(folder / "config.json")
     trial = Trial(
         name=str(asked["name"]),
         variant=str(asked.get("variant") or "base"),
         seed=seed if isinstance(seed, int) else None,
         overrides=overrides,
         hash=str(asked.get("hash") or ""),
-        config=_read_config(folder / "config.json"),
+        config=config,
+        better=_better(config),
         curves=curves,
         cut_lines=cut_lines,
     )
@@ -188,7 +101,7 @@ def _read_trial(run, asked: Mapping[str, Any]) -> Trial:
     try:
         if not path.exists():
             return trial
-        return dataclasses.replace(trial, **_result(json.loads(path.read_text())))
+        return _at_best_step(dataclasses.replace(trial, **_result(json.loads(path.read_text()))))
     except (OSError, ValueError) as error:
         return dataclasses.replace(trial, status="unreadable", error=f"result.json: {_line(error)}")
 
@@ -215,8 +128,43 @@ def _result(result: Any) -> dict[str, Any]:
         "stacked": len(stacked) if isinstance(stacked, list) else _integer(stacked),
         "parameters": _integer(result.get("parameters")),
         "pruned_at_step": _integer(pruned_at),
+        "best_step": _integer(result.get("best_step")),
         "error": _line(result.get("error") or ""),
     }
+
+
+def _at_best_step(trial: Trial) -> Trial:
+    """The trial with the validation metrics of the checkpoint that was tested, where that is not the last one."""
+    metrics = dict(trial.metrics)
+    for (split, name), curve in trial.curves.items():
+        if trial.best_step is not None and split == "validation":
+            at = curve.values[curve.steps == trial.best_step]
+            if at.size and math.isfinite(at[0]):
+                metrics[f"{split}/{name}"] = float(at[0])
+    return dataclasses.replace(trial, metrics=metrics)
+
+
+def _better(config: Mapping[str, Any]) -> Mapping[str, Direction]:
+    """Which way each metric is better: what config.json says; in runs written before it did, what the task's class
+    declares, if that is one of the library's."""
+    said = config.get("better")
+    if not isinstance(said, dict):
+        task = lookup(config, "task._type")
+        said = _declared(task) if isinstance(task, str) else {}
+    return {metric: way for metric, way in said.items() if way in ("min", "max")}
+
+
+@functools.cache
+def _declared(task: str) -> Mapping[str, Direction]:
+    """What a class of the library declares, by its name in a record, "module:Class"; nothing of any other's."""
+    module, _, name = task.rpartition(":")
+    module, name = current_name(module, name)
+    if not module.startswith("research.tasks."):
+        return {}
+    try:
+        return getattr(importlib.import_module(module), name).better
+    except (ImportError, AttributeError):
+        return {}
 
 
 def _read_config(path) -> Mapping[str, Any]:
@@ -275,22 +223,6 @@ def _children(folder) -> list:
 def _curve(values: Mapping[int, float]) -> Curve:
     steps = sorted(values)
     return Curve(np.asarray(steps, np.int64), np.asarray([values[step] for step in steps], np.float64))
-
-
-def lookup(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
-    """The value at a dotted path of config.json (`"model.depth"`, `"data.transforms.0.size"`), or `default`."""
-    roots = [config, config.get("experiment")] if isinstance(config, Mapping) else []
-    for node in roots:
-        for key in path.split("."):
-            if isinstance(node, Mapping) and key in node:
-                node = node[key]
-            elif isinstance(node, list) and key.isdigit() and int(key) < len(node):
-                node = node[int(key)]
-            else:
-                break
-        else:
-            return node
-    return default
 
 
 def _kept_by(trials: Sequence[Trial]) -> str:

@@ -1,16 +1,14 @@
-"""The numbers of the table: mean and spread over seeds, paired differences, and which way is better."""
+"""The numbers of the table: mean and spread over seeds, paired differences."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
-from research.report.read import Run, Trial
+from research.report.runs import Trial
 
 CONFIDENCE = 0.95
 RESOLUTION = 1e-7  # of a float32, relative: two scores nearer than that are the same
@@ -82,17 +80,6 @@ def paired_difference(
     return Difference(mean, mean - half, mean + half, int(d.size))
 
 
-def crossed_paths(run: Run) -> tuple[str, ...]:
-    """What every variant is repeated over: `seed`, and paths that take several values within one variant (a split)."""
-    paths = {"seed": None}
-    for variant in run.variants:
-        trials = run.of(variant)
-        for path in dict.fromkeys(path for trial in trials for path in trial.overrides):
-            if any(not same(trial.overrides.get(path), trials[0].overrides.get(path)) for trial in trials):
-                paths[path] = None
-    return tuple(paths)
-
-
 def pairing_key(trial: Trial, crossed: Sequence[str]) -> Hashable:
     """What a trial has in common with its counterpart in another variant.
 
@@ -113,87 +100,3 @@ def counted(trials: Iterable[Trial]) -> tuple[Trial, ...]:
     A diverged, failed, pruned, missing or unreadable one has no final score to average; the table counts it beside.
     """
     return tuple(trial for trial in trials if trial.status == "finished")
-
-
-def same(a, b) -> bool:
-    """Equality of JSON values that keeps 1 and True apart."""
-    return type(a) is type(b) and a == b if isinstance(a, bool) or isinstance(b, bool) else a == b
-
-
-# Names are split into words ("roc_auc" → roc, auc; "mAP@0.5" → map); a word that says "less is better" decides first,
-# so that "calibration_error_map" or "accuracy_loss" are not taken for scores.
-_DOWN = frozenset(
-    """loss error errors rmse mse mae perplexity ppl bits nats wer cer per ter ece calibration brier nll cost fid kid
-    frechet distance divergence kl deviation regret misses""".split()  # noqa: SIM905  (words read better than a list)
-)
-_UP = frozenset(
-    """accuracy acc auc auroc auprc bleu chrf rouge meteor f1 f map ap ar iou miou dice precision recall sensitivity
-    specificity r2 psnr ssim pearson spearman kendall correlation mcc kappa ndcg mrr hits match em top likelihood elbo
-    return reward validity valid uniqueness unique novelty novel success wins score""".split()  # noqa: SIM905
-)
-
-
-def direction(metric: str) -> Literal["up", "down"] | None:
-    """Which way a metric gets better, from its name; None if the name does not say.
-
-    >>> [direction(name) for name in ("test/accuracy", "validation/bits_per_byte", "test/mAP@0.5", "test/tokens")]
-    ['up', 'down', 'up', None]
-    """
-    words = re.split(r"[^a-z0-9]+", metric.rsplit("/", 1)[-1].lower())
-    words = {word for full in words for word in (full, full.rstrip("0123456789"))} - {""}
-    if words & _DOWN:
-        return "down"
-    return "up" if words & _UP else None
-
-
-def better(a: float, b: float, metric: str) -> bool:
-    """Whether `a` is better than `b`; a metric whose direction is unknown is read as "more is better"."""
-    return a < b if direction(metric) == "down" else a > b
-
-
-def table_metrics(run: Run) -> tuple[str, ...]:
-    """The columns: every test metric, or every validation metric if nothing was tested; the main one first."""
-    names = dict.fromkeys(name for trial in counted(run.trials) or run.trials for name in trial.metrics)
-    for split in ("test/", "validation/"):
-        if chosen := [name for name in names if name.startswith(split)]:
-            main = main_metric(_shared(run, chosen) or chosen, run.metric)
-            return (main, *(name for name in chosen if name != main))
-    return ()
-
-
-def _shared(run: Run, names: Sequence[str]) -> list[str]:
-    """Those of which every variant has a number that has any."""
-    variants = [[trial.metrics for trial in counted(run.of(variant))] for variant in run.variants]
-    return [name for name in names if all(any(name in found for found in own) for own in variants if any(own))]
-
-
-def main_metric(names: Sequence[str], wanted: str = "") -> str:
-    """The metric that orders variants: the one the protocol selects by, else a score, else an error, else a loss."""
-
-    def rank(name: str) -> tuple:
-        word = name.rsplit("/", 1)[-1]
-        kind = {"up": 0, "down": 1, None: 3}[direction(name)]
-        return (bool(wanted) and word != wanted.rsplit("/", 1)[-1], 2 if "loss" in word and kind == 1 else kind)
-
-    return min(names, key=rank)
-
-
-def varied_paths(run: Run) -> tuple[str, ...]:
-    """The dotted paths in which variants differ, apart from what all of them are repeated over."""
-    crossed = crossed_paths(run)
-    paths = dict.fromkeys(path for trial in run.trials for path in trial.overrides if path not in crossed)
-    return tuple(path for path in paths if len({repr(value_of(run, v, path)) for v in run.variants}) > 1)
-
-
-def value_of(run: Run, variant: str, path: str):
-    """The value of `path` in a variant: what it overrides, else what its resolved config says, else None."""
-    from research.report.read import lookup
-
-    trials = run.of(variant)
-    for trial in trials:
-        if path in trial.overrides:
-            return trial.overrides[path]
-    for trial in trials:
-        if trial.config:
-            return lookup(trial.config, path)
-    return None

@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from research.errors import RequestError
-from research.report import figures, html, table
+from research.report import exhibits, figures, html, latex, markdown, sentences, table, terminal
 from research.report.read import read_runs
+from research.report.table import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,27 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False)
 
     Raises:
       RequestError: a folder is not a run, or there are several and no `out`.
+      OSError: the report cannot be written.
     """
-    runs = read_runs(dirs)
+    return write_report(read_table(dirs), out, inside=inside)
+
+
+def read_table(dirs: Sequence[Any]) -> Table:
+    """The table of one run, or of several side by side.
+
+    Raises:
+      RequestError: a folder is not a run.
+    """
+    return table.build(read_runs(dirs))
+
+
+def write_report(rows: Table, out: Any | None = None, *, inside: bool = False) -> Report:
+    """Writes the report of a table; arguments and errors are those of `report`."""
+    runs = rows.runs
     if out is None and len(runs) > 1:
         raise RequestError(f"{len(runs)} runs side by side: expected --out DIR, the folder to write their report into")
     out = epath.Path(runs[0].folder) / "report" if out is None else epath.Path(out)
-    rows = table.build(runs)
-    pictures = figures.pictures(rows)
+    pictures, shown = figures.pictures(rows), exhibits.draw(rows)
     within, remarks = figures.inside_pictures(rows) if inside else ([], [])
 
     out.mkdir(parents=True, exist_ok=True)
@@ -51,33 +66,24 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False)
         if figures.is_figure(old.name):
             old.unlink()
     texts = {
-        "table.md": table.to_markdown(rows),
-        "table.tex": table.to_latex(rows),
+        "table.md": markdown.to_markdown(rows),
+        "table.tex": latex.to_latex(rows),
         "table.csv": table.to_csv(rows),
-        "report.html": html.to_html(rows, pictures, within, remarks),
+        "report.html": html.to_html(rows, pictures, shown, within, remarks),
     }
     for name, text in texts.items():
         (out / name).write_text(text)
-    pictures = [*pictures, *within]
+    pictures = [*pictures, *(picture for section in shown for picture in section.pictures), *within]
     for picture in pictures:
         (out / f"{picture.name}.png").write_bytes(picture.png())
     return Report(*(out / name for name in texts), figures=tuple(out / f"{picture.name}.png" for picture in pictures))
 
 
-def terminal_table(
-    dirs: Sequence[Any], *, html: Any | None = None, console: rich.console.Console | None = None
-) -> None:
-    """Prints the table of `dirs` on the terminal, then the sentence to take away and the path of report.html if given.
-
-    Raises:
-      RequestError: a folder is not a run.
-    """
+def print_table(rows: Table, console: rich.console.Console | None = None) -> None:
+    """Prints a table on the terminal, and the sentence to take away."""
     if console is None:
         console = rich.console.Console()
         if not console.is_terminal:  # a log or a pipe wraps nothing
             console.width = 160
-    rows = table.build(read_runs(dirs))
-    console.print(Padding(table.to_rich(rows, console.width), (1, 0, 1, 0)))
-    console.print(Text(table.summary_sentence(rows)))
-    if html is not None:
-        console.print(Text(str(html)), soft_wrap=True)
+    console.print(Padding(terminal.to_rich(rows, console.width), (1, 0, 1, 0)))
+    console.print(Text(terminal.printable(sentences.summary(rows))))

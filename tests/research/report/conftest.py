@@ -13,6 +13,15 @@ import pytest
 
 Variants = Mapping[str, Mapping[str, Any]]
 
+BETTER = {
+    "loss": "min",
+    "accuracy": "max",
+    "wer": "min",
+    "*_error": "min",
+    "*_accuracy": "max",
+    "accuracy_shift_*": "max",
+}
+
 
 @pytest.fixture(scope="session")
 def write() -> Callable[..., pathlib.Path]:
@@ -37,6 +46,9 @@ def write_run(
     ends: Mapping[str, Any] | None = None,
     steps: int = 1000,
     every: int = 100,
+    better: Mapping[str, str] | None = BETTER,
+    data: Mapping[str, Any] | None = None,
+    validation: bool = True,
     **sweep: Any,
 ) -> pathlib.Path:
     """Writes a run.
@@ -47,6 +59,9 @@ def write_run(
       splits: values of data.split_seed that every variant is crossed with.
       ends: by trial name: a status; None for no result.json; a string starting with "{" as result.json's own text; a
         mapping of result.json's fields that differ.
+      better: what the config.json of every trial declares; None for one that was written before it did.
+      data: that of the experiment.
+      validation: every test metric has the same value on validation, where `scores` gives none.
       sweep: other fields of sweep.json.
     """
     trials = []
@@ -73,13 +88,21 @@ def write_run(
     (folder / "sweep.json").write_text(json.dumps({**asked, **sweep}))
     for i, trial in enumerate(trials):
         end = (ends or {}).get(trial["name"], "finished")
-        write_trial(folder / "trials" / trial["name"], scores(trial["variant"], trial["seed"]), end, i, steps, every)
+        metrics = dict(scores(trial["variant"], trial["seed"]))
+        if validation:
+            twins = {name.replace("test/", "validation/"): x for name, x in metrics.items() if name.startswith("test/")}
+            metrics = twins | metrics
+        own = folder / "trials" / trial["name"]
+        write_trial(own, metrics, end, i, steps, every)
+        config = {"experiment": {"_type": "research.experiment:Experiment", "model": {"depth": 2}}}
+        config["experiment"] |= {} if data is None else {"data": data}
+        config |= {} if better is None else {"better": better}
+        (own / "config.json").write_text(json.dumps(config))
     return folder
 
 
 def write_trial(folder: pathlib.Path, metrics: Mapping[str, float | None], end: Any, i: int, steps: int, every: int):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"_type": "research.experiment:Experiment", "model": {"depth": 2}}))
     rng = np.random.default_rng(i)
     accuracy = metrics.get("test/accuracy") or 0.5
     last = steps if end == "finished" else steps // 2

@@ -3,14 +3,16 @@
 import itertools
 import json
 
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from research.report import curves, figures, landscape, names, style
+from research.report import curves, figures, landscape, names, settings, style
 from research.report import table as tables
-from research.report.read import Curve, Trial, read_run, read_runs
+from research.report.read import read_run, read_runs
+from research.report.runs import Curve, Trial
 
 ABLATION = {"baseline": {}, "identity": {"model.activation": "identity"}}
 
@@ -61,7 +63,7 @@ def test_an_ablation_of_a_whole_and_of_its_parts_crosses_nothing(make_run):
     for name, model in models.items():
         (folder / "trials" / f"{name}-s0" / "config.json").write_text(json.dumps({"model": model}))
     assert not {"parallel", "heatmap"} & set(pictures(folder))
-    assert len(landscape.axes_of(read_run(folder))) == 3
+    assert len(settings.axes_of(read_run(folder))) == 3
 
 
 CURVES = ["curve-train-loss", "curve-validation-accuracy", "curve-validation-loss"]
@@ -72,12 +74,16 @@ CURVES = ["curve-train-loss", "curve-validation-accuracy", "curve-validation-los
     [
         (ABLATION, "baseline", ["scores"]),
         ({"base": {}}, None, []),
-        (grid(model__width=(8, 16, 32)), None, ["line"]),
+        (grid(model__width=(8, 16, 32)), None, ["line", "line-test"]),
         (grid(model__width=(8, 16, 32)), "8", ["scores", "line"]),
-        (grid(optimizer__learning_rate=(1e-4, 1e-3), model__width=(8, 16, 32)), None, ["heatmap"]),
-        (grid(model__activation=("relu", "tanh"), model__width=(8, 16, 32)), None, ["heatmap"]),
-        ({f"t{i}": {"optimizer.learning_rate": 0.1**i, "model.dropout": 0.1 * i} for i in range(5)}, None, ["scatter"]),
-        (grid(a=(1, 2), b=(0.1, 100.0), c=("x", "y"), d=(None, 3)), None, ["parallel"]),
+        (grid(optimizer__learning_rate=(1e-4, 1e-3), model__width=(8, 16, 32)), None, ["heatmap", "heatmap-test"]),
+        (grid(model__activation=("relu", "tanh"), model__width=(8, 16, 32)), None, ["heatmap", "heatmap-test"]),
+        (
+            {f"t{i}": {"optimizer.learning_rate": 0.1**i, "model.dropout": 0.1 * i} for i in range(5)},
+            None,
+            ["scatter", "scatter-test"],
+        ),
+        (grid(a=(1, 2), b=(0.1, 100.0), c=("x", "y"), d=(None, 3)), None, ["parallel", "parallel-test"]),
         ({"baseline": {}, "no a": {"a": 0}, "no b": {"b": 0}, "no c": {"c": 0}}, "baseline", ["scores"]),
     ],
     ids=[
@@ -122,7 +128,7 @@ def test_a_heat_map_averages_seeds_and_marks_what_is_lost(make_run):
 
 def test_axes_are_logarithmic_where_values_span_more_than_ten(make_run):
     variants = grid(a=(1e-4, 1e-3, 1e-2), b=(1, 2, 10), c=("x", "y"), d=(True, False))
-    axes = landscape.axes_of(read_run(make_run(variants=variants, scores=accuracy, baseline=None, seeds=(0,))))
+    axes = settings.axes_of(read_run(make_run(variants=variants, scores=accuracy, baseline=None, seeds=(0,))))
     assert [axis.path for axis in axes] == ["a", "b", "c", "d"]
     assert [axis.logarithmic for axis in axes] == [True, False, False, False]
     assert [axis.numeric for axis in axes] == [True, True, False, False]
@@ -131,13 +137,13 @@ def test_axes_are_logarithmic_where_values_span_more_than_ten(make_run):
 def test_a_value_that_is_not_overridden_comes_from_the_config(make_run):
     """model.depth is 2 in the config.json that `make_run` writes."""
     variants = {"baseline": {}, "4": {"model.depth": 4}, "8": {"model.depth": 8}}
-    (axis,) = landscape.axes_of(read_run(make_run(variants=variants, scores=accuracy)))
+    (axis,) = settings.axes_of(read_run(make_run(variants=variants, scores=accuracy)))
     assert axis.values == (2, 4, 8)
 
 
 def test_a_sweep_over_splits_has_no_axis_for_them(make_run):
     folder = make_run(variants=grid(model__width=(8, 16)), scores=accuracy, baseline=None, splits=(1, 2, 3))
-    assert [axis.path for axis in landscape.axes_of(read_run(folder))] == ["model.width"]
+    assert [axis.path for axis in settings.axes_of(read_run(folder))] == ["model.width"]
 
 
 def test_curves_are_averaged_where_all_seeds_have_them():
@@ -148,7 +154,7 @@ def test_curves_are_averaged_where_all_seeds_have_them():
     np.testing.assert_array_equal(values, [[1, 1.5, 2, 3], [3, 3, 4, np.nan]])
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(st.integers(1, 2000))
 def test_thinning_keeps_the_mean(points):
     curve = Curve(np.arange(points), np.linspace(0, 1, points) ** 2)
@@ -165,10 +171,10 @@ def trial(status, values, name="a-s0"):
     return Trial(name, "a", 0, status=status, curves={("train", "loss"): curve})
 
 
-def draw(*trials, split="train", metric="loss"):
+def draw(*trials, split="train", metric="loss", way="min"):
     line = curves.Line("a", "a", trials, "#000000")
     with style.paper():
-        return curves.draw([line], split, metric), curves.caption([line], split, metric)
+        return curves.draw([line], split, metric, way), curves.caption([line], split, metric)
 
 
 def test_a_diverged_trial_is_marked_and_leaves_the_axis_alone():
@@ -230,7 +236,7 @@ def test_long_names_are_abbreviated_and_the_caption_says_how(make_run):
     assert caption.endswith(" lr: learning_rate, wd: weight_decay.")
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-c]{1,3}(_[a-c]{1,3}){0,2}=[0-9]{1,20}", fullmatch=True), min_size=1, unique=True))
 def test_labels_stay_apart(given_names):
     labels, initials = names.shortened(given_names)
@@ -253,7 +259,7 @@ def test_colours_are_told_apart():
     assert style.colors(names, ["v3"])["v3"] == style.BASELINE
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 0.3))
 def test_labels_keep_their_order_and_their_distance(wanted, gap):
     placed = style.spread(wanted, gap, 0.0, 1.0)

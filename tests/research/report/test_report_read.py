@@ -25,7 +25,7 @@ def test_a_trial_is_what_its_folder_holds(make_run):
     trial = run.of("identity")[1]
     assert (trial.name, trial.seed, trial.status, trial.steps, trial.stacked) == ("identity-s1", 1, "finished", 1000, 3)
     assert trial.parameters == 118282
-    assert trial.metrics == {"test/accuracy": 0.91}
+    assert trial.metrics == {"validation/accuracy": 0.91, "test/accuracy": 0.91}
     assert trial.curves["train", "loss"].steps.tolist() == list(range(100, 1001, 100))
 
 

@@ -1,4 +1,4 @@
-"""The table, and its Markdown, LaTeX, CSV and terminal forms."""
+"""The table, its sentences, and its Markdown, LaTeX, CSV and terminal forms."""
 
 import csv
 import io
@@ -10,8 +10,12 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.report import sentences
 from research.report import table as tables
+from research.report.latex import escape_latex, to_latex
+from research.report.markdown import escape_markdown, to_markdown
 from research.report.read import read_runs
+from research.report.terminal import printable, to_rich
 
 ACCURACY = {
     "baseline": [0.970, 0.972, 0.968, 0.975, 0.971],
@@ -22,7 +26,13 @@ VARIANTS = {"baseline": {}, "identity": {"model.activation": "identity"}, "gelu"
 
 
 def scores(variant, seed):
-    return {"test/loss": 1 - ACCURACY[variant][seed], "test/accuracy": ACCURACY[variant][seed], "validation/loss": 0.0}
+    accuracy = ACCURACY[variant][seed]
+    return {
+        "test/loss": 1 - accuracy,
+        "test/accuracy": accuracy,
+        "validation/loss": 0.0,
+        "validation/accuracy": accuracy,
+    }
 
 
 @pytest.fixture
@@ -38,9 +48,9 @@ def row(table, name):
     return next(row for row in table.rows if row.name == name)
 
 
-def test_means_differences_and_best(build):
+def test_means_and_differences(build):
     table = build()
-    assert table.metrics == ("test/accuracy", "test/loss")
+    assert table.metrics == ("test/accuracy", "validation/accuracy", "test/loss")
     cell = row(table, "identity").cells["test/accuracy"]
     assert cell.summary.mean == pytest.approx(np.mean(ACCURACY["identity"]))
     assert cell.summary.std == pytest.approx(np.std(ACCURACY["identity"], ddof=1))
@@ -48,19 +58,7 @@ def test_means_differences_and_best(build):
     assert (cell.difference.low, cell.difference.high) == pytest.approx((interval.low, interval.high))
     assert cell.difference.excludes_zero
     assert row(table, "baseline").cells["test/accuracy"].difference is None
-    best = {name for name in VARIANTS if row(table, name).cells["test/accuracy"].best}
-    assert best == {name for name in VARIANTS if row(table, name).cells["test/loss"].best} == {"gelu"}
-
-
-def test_less_is_better_for_an_error_and_nothing_is_best_without_a_direction(build):
-    table = build(scores=lambda variant, seed: {"test/wer": ACCURACY[variant][seed], "test/tokens": float(seed)})
-    assert [r.name for r in table.rows if r.cells["test/wer"].best] == ["identity"]
-    assert not any(r.cells["test/tokens"].best for r in table.rows)
-
-
-def test_one_variant_alone_is_not_best(build):
-    table = build(variants={"base": {}}, scores=lambda variant, seed: {"test/accuracy": 0.5}, baseline=None)
-    assert not table.rows[0].cells["test/accuracy"].best
+    assert [r.name for r in table.rows if r.cells["validation/accuracy"].best] == ["gelu"]
 
 
 def test_who_is_missing_stands_in_the_row(build):
@@ -72,7 +70,7 @@ def test_who_is_missing_stands_in_the_row(build):
     assert row(table, "identity").trials == "2 of 5; 1 pruned, 1 failed, 1 unreadable"
     assert row(table, "identity").cells["test/accuracy"].summary.mean == pytest.approx(np.mean([0.931, 0.940]))
     assert row(table, "baseline").trials == "5 of 5"
-    assert "Pruned trials" in tables.to_markdown(table)
+    assert "Pruned trials" in to_markdown(table)
 
 
 def test_a_metric_that_is_not_a_number_lowers_its_n_only(build):
@@ -84,15 +82,16 @@ def test_a_metric_that_is_not_a_number_lowers_its_n_only(build):
 def test_no_column_of_differences_without_a_baseline(build):
     for baseline in (None, "no such variant"):
         table = build(baseline=baseline)
-        assert not table.compares
-        assert "Δ" not in tables.to_markdown(table)
+        assert not any(table.compares(metric) for metric in table.metrics)
+        assert "Δ" not in to_markdown(table)
         assert "difference" not in tables.to_csv(table)
 
 
 def test_validation_stands_in_for_test_and_says_so(build):
     table = build(scores=lambda variant, seed: {"validation/accuracy": 0.5, "train/loss": 1.0})
     assert table.metrics == ("validation/accuracy",)
-    assert "these are validation scores" in tables.to_markdown(table)
+    assert table.compares("validation/accuracy")
+    assert "these are validation scores" in to_markdown(table)
 
 
 @pytest.mark.parametrize("end", ["failed", "diverged", None, "{"])
@@ -100,20 +99,19 @@ def test_all_lost_is_still_a_table(build, end):
     ends = {f"{variant}-s{seed}": end for variant in VARIANTS for seed in range(5)}
     table = build(ends=ends)
     assert table.finished == 0
-    for text in (tables.to_markdown(table), tables.to_latex(table)):
+    for text in (to_markdown(table), to_latex(table)):
         assert "0 of 5" in text
         assert "No trial has finished" in text
     assert len(list(csv.reader(io.StringIO(tables.to_csv(table))))) == 4
 
 
 def test_markdown_has_a_cell_per_column_and_bolds_the_best(build):
-    lines = tables.to_markdown(build(ends={"gelu-s0": None})).splitlines()
+    lines = to_markdown(build(ends={"gelu-s0": None})).splitlines()
     grid = [line for line in lines if line.startswith("|")]
     assert len(grid) == 2 + 3
     assert {line.count("|") for line in grid} == {grid[0].count("|")}
-    assert grid[0].startswith("| variant | test/accuracy ↑ | Δ test/accuracy | test/loss ↓ |")
-    assert "**0.974" in next(line for line in grid if line.startswith("| gelu"))
-    assert not any("**" in line for line in grid if not line.startswith("| gelu"))
+    assert grid[0].startswith("| variant | test/accuracy ↑ | Δ test/accuracy | validation/accuracy ↑ | test/loss ↓ |")
+    assert re.findall(r"\*\*[^*]+\*\*", "".join(grid)) == ["**0.9745 ± 0.0024 (4)**"]
     text = "\n".join(lines)
     for fact in (
         "--sweep activation --seeds 5",
@@ -138,10 +136,10 @@ def test_csv_has_every_number_in_full(build):
 
 def test_one_seed_has_no_spread(build):
     table = build(seeds=(0,))
-    assert "± – (1)" in tables.to_markdown(table)
+    assert "| 0.9740 (1) |" in to_markdown(table)
     assert row(table, "gelu").cells["test/accuracy"].summary.std is None
-    assert any(note.startswith("[–]: no interval") for note in tables.notes(table))
-    assert not any(note.startswith("[–]") for note in tables.notes(build()))
+    assert any(note.startswith("[–]: no interval") for note in sentences.notes(table))
+    assert not any(note.startswith("[–]") for note in sentences.notes(build()))
     line = next(csv.DictReader(io.StringIO(tables.to_csv(table))))
     assert line["test/accuracy std"] == ""
 
@@ -149,7 +147,7 @@ def test_one_seed_has_no_spread(build):
 def test_a_report_says_that_the_input_starves(build):
     def said(seconds):
         ends = {"gelu-s1": {"seconds": 20.0, "starved_seconds": seconds}, "gelu-s2": {"starved_seconds": None}}
-        return [note for note in tables.notes(build(ends=ends)) if "starves" in note]
+        return [note for note in sentences.notes(build(ends=ends)) if "starves" in note]
 
     assert said(1.0) == said(None) == []
     assert "gelu-s1 waited for batches in 95% of its seconds" in said(19.0)[0]
@@ -162,38 +160,64 @@ def test_runs_side_by_side_keep_their_own_baseline(make_run):
     assert [r.name for r in table.rows][:4] == ["first/baseline", "first/identity", "first/gelu", "second/baseline"]
     assert row(table, "second/baseline").cells["test/accuracy"].difference.mean < 0
     assert row(table, "second/gelu").cells["test/accuracy"].difference is None
-    assert "second/gelu (baseline)" in tables.to_markdown(table)
-    assert tables.to_latex(table).count(r"\midrule") == 2
-
-
-def test_best_is_among_one_experiment(make_run):
-    first = make_run("first", variants=VARIANTS, scores=scores, seeds=range(5))
-    second = make_run("second", variants=VARIANTS, scores=scores, seeds=range(5), experiment="experiments.other")
-    table = tables.build(read_runs([first, second]))
-    assert [r.name for r in table.rows if r.cells["test/accuracy"].best] == ["first/gelu", "second/gelu"]
+    assert "second/gelu (baseline)" in to_markdown(table)
+    assert to_latex(table).count(r"\midrule") == 2
 
 
 # The sentence -------------------------------------------------------------------------------------
 
 
-def test_the_sentence_says_what_is_known(build):
-    say = tables.summary_sentence
-    assert say(build()).startswith("gelu is best: test/accuracy 0.9744 ± 0.0021 (5); +0.003 [")
-    assert say(build()).endswith("against the baseline (the 95% interval includes zero).")
-    assert say(build(baseline=None)) == "gelu is best: test/accuracy 0.9744 ± 0.0021 (5)."
-    assert say(build(baseline="gelu")).startswith("The baseline, gelu, is best: ")
-    assert "excludes zero" in say(build(baseline="identity"))
-    assert "one pair: no interval" in say(build(seeds=(0,)))
-    assert say(build(scores=lambda variant, seed: {"test/accuracy": 0.5})).startswith(
-        "baseline, identity and gelu share"
+def test_the_sentence_of_a_choice(build):
+    def say(**asked):
+        return sentences.summary(build(baseline=None, **asked))
+
+    assert say() == (
+        "gelu is best by validation/accuracy, 0.9744 ± 0.0021 (5); its test/accuracy is 0.9744 ± 0.0021 (5)."
     )
-    assert "does not say" in say(build(scores=lambda variant, seed: {"test/tokens": float(seed)}))
-    assert say(build(scores=lambda variant, seed: {})) == "No trial has finished yet."
+    shared = say(scores=lambda variant, seed: {"test/accuracy": 0.5}, seeds=(0,))
+    assert shared.startswith(
+        "baseline, identity and gelu share the best validation/accuracy, 0.5000 (1); baseline: test"
+    )
+    assert say(scores=lambda variant, seed: {}) == "No trial has finished yet."
     lost = {f"{variant}-s{seed}": "failed" for variant in ("baseline", "identity") for seed in range(5)}
-    assert say(build(ends=lost)).endswith("no other variant has finished a trial.")
-    assert say(build(scores=lambda variant, seed: {f"test/{variant}_accuracy": 0.5})).endswith(
-        "no other variant has it."
+    assert say(ends=lost) == "gelu: test/accuracy 0.9744 ± 0.0021 (5); no other variant has finished a trial."
+    assert say(scores=lambda variant, seed: {f"test/{variant}_accuracy": 0.5}).endswith("no other variant has it.")
+
+
+def test_the_sentence_of_a_comparison(build):
+    def say(**asked):
+        return sentences.summary(build(**asked))
+
+    assert say() == (
+        "Against the baseline (test/accuracy 0.9712 ± 0.0026 (5)): identity is worse, −0.035 [−0.040, −0.031] (5); "
+        "gelu: the 95% interval includes zero."
     )
+    named = say(baseline="identity")
+    assert named.startswith(
+        "Against the baseline, identity (test/accuracy 0.936 ± 0.003 (5)): gelu is better, +0.038 ["
+    )
+    assert "; baseline is better, +0.035 [" in named
+    assert "identity is better" in say(better={"accuracy": "min"}) and "identity is higher" in say(better={})
+    assert say(seeds=(0,)).endswith(": identity −0.0390 [–] (1) and gelu +0.00400 [–] (1): no interval.")
+    lost = {f"baseline-s{seed}": "failed" for seed in range(5)}
+    assert say(ends=lost) == (
+        "identity: test/accuracy 0.936 ± 0.003 (5); gelu: test/accuracy 0.9744 ± 0.0021 (5); "
+        "the baseline has no finished trial."
+    )
+    lost = {f"{variant}-s{seed}": "failed" for variant in ("gelu", "identity") for seed in range(5)}
+    assert say(ends=lost).endswith("the baseline has no counterpart that has finished.")
+
+
+def test_the_sentence_counts_what_it_does_not_name(build):
+    variants = {"baseline": {}} | {f"v{i}": {"model.name": f"v{i}"} for i in range(9)}
+
+    def gaps(variant, seed):
+        number = 0 if variant == "baseline" else int(variant[1])
+        return {"test/accuracy": 0.1 * (number if number < 5 else 0) + 0.001 * ((3 * number + 5 * seed * seed) % 7)}
+
+    said = sentences.summary(build(variants=variants, scores=gaps))
+    assert "v4 is better" in said and "v3 is better" in said and "1 more differs" in said
+    assert "; v5, v6 and v8: the 95% interval includes zero; v0 0 [–] (5) and v7 0 [–] (5): no interval." in said
 
 
 # Escapes ------------------------------------------------------------------------------------------
@@ -210,7 +234,7 @@ def latex_is_balanced(text):
 @settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
 def test_latex_is_escaped(text):
-    escaped = tables.escape_latex(text)
+    escaped = escape_latex(text)
     assert latex_is_balanced(escaped)
     bare = re.sub(r"\$\^\{\*\}\$|\\text\w+\{\}|\\[{}$&#_%]|\{[][]\}", "", escaped)
     assert not set(bare) & set('\\{}$&#_%~^<>|"`*[]')
@@ -219,7 +243,7 @@ def test_latex_is_escaped(text):
 @settings(deadline=None)
 @given(st.text())
 def test_markdown_stays_in_its_cell(text):
-    escaped = tables.escape_markdown(text)
+    escaped = escape_markdown(text)
     assert "\n" not in escaped
     assert not re.search(r"(?<!\\)(?:\\\\)*[|<>*`_\[\]]", escaped)
 
@@ -229,7 +253,7 @@ def test_latex_of_hostile_names(build):
     table = build(
         variants={"baseline": {}, name.replace("/", ""): {}}, scores=lambda v, s: {"test/top5_error%": 0.1 * s}
     )
-    latex = tables.to_latex(table)
+    latex = to_latex(table)
     assert latex_is_balanced("\n".join(line for line in latex.splitlines() if not line.startswith("%")))
     body = re.search(r"\\midrule\n(.*)\\bottomrule", latex, re.DOTALL)[1]
     columns = len(re.search(r"\\begin\{tabular\}\{@\{\}(\w+)@\{\}\}", latex)[1])
@@ -248,7 +272,7 @@ def printed(table, width):
     import rich.console
 
     console = rich.console.Console(file=io.StringIO(), width=width)
-    console.print(tables.to_rich(table, width))
+    console.print(to_rich(table, width))
     return console.file.getvalue()
 
 
@@ -259,6 +283,13 @@ def test_the_terminal_shows_what_fits(build):
         assert "4 of 5; 1 diverged" in text
         assert "0.936 ± 0.003 (5)" in text
         assert "…" not in text
-    assert "Δ test/loss" in wide
+    assert "test/loss" in wide
     assert "Δ test/accuracy" not in narrow
     assert max(map(len, narrow.splitlines())) <= 70
+
+
+def test_what_a_terminal_would_obey_does_not_reach_it(build):
+    name = "\x1b[31mred\x1b]0;title\x07"
+    table = build(variants={"baseline": {}, name: {}}, scores=lambda v, s: {"test/accuracy": 0.1 * s})
+    assert not set(printed(table, 100)) & {"\x1b", "\x07"}
+    assert printable(sentences.summary(table)).isprintable()

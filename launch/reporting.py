@@ -1,0 +1,31 @@
+"""`launch report`, and the end of `launch run`: the report as files, then its table and its path on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from research.errors import one_line
+from research.report import print_table, read_table, write_report
+
+
+def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False) -> int:
+    """Writes the report of runs (arguments of `research.report.report`), prints its table, and last where it is.
+
+    Returns the exit status: 1 where it cannot be written, which a line says.
+
+    Raises:
+      RequestError: a folder is not a run, or there are several and no `out`.
+    """
+    table, problem = read_table(dirs), None
+    try:
+        made = write_report(table, out, inside=inside)
+    except OSError as error:
+        problem = error
+    print_table(table)
+    if problem is not None:
+        print(f"the report cannot be written: {one_line(problem)}", file=sys.stderr)
+        return 1
+    print(made.html)
+    return 0

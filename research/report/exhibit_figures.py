@@ -1,0 +1,276 @@
+"""Exhibits as figures, by their kind; text pairs are no figure but a table (research/report/exhibits.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from research.evaluation.exhibits import (
+    PADDING,
+    Boxes,
+    ConfusionMatrix,
+    Curves,
+    Exhibit,
+    ImageGrid,
+    ImagePairs,
+    Images,
+    Reliability,
+)
+from research.report import numbers, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = 64  # images of one figure
+WIDE = 8  # images in a row of it
+PAGE = 6.4  # inches
+GAP = 0.06  # between images, as a share of their side
+NUMBERED = 12  # classes up to which a confusion matrix has its numbers in it
+NAMED = 40  # and up to which it has their names beside it
+BOXED = 6  # images with boxes
+
+Drawn = tuple["Figure", str]
+"""A figure, and what its caption says of it."""
+
+
+def draw(exhibit: Exhibit) -> Drawn | None:
+    """The figure of an exhibit; None for text."""
+    drawing = {
+        Images: _images,
+        ImagePairs: _pairs,
+        ImageGrid: _grid,
+        Boxes: _boxes,
+        ConfusionMatrix: _confusion,
+        Curves: _curves,
+        Reliability: _reliability,
+    }.get(type(exhibit))
+    return None if drawing is None else drawing(exhibit)
+
+
+def over_steps(exhibits: Mapping[int, Exhibit]) -> Drawn | None:
+    """The same images at several steps, a row each; None for what is not made of images."""
+    rows = {step: images for step, exhibit in exhibits.items() if (images := _made(exhibit)) is not None}
+    if len(rows) < 2 or len({images.shape[1:] for images in rows.values()}) > 1:
+        return None
+    count = min(WIDE, *(len(images) for images in rows.values()))
+    figure, _ = _mosaic(
+        np.stack([_colored(images[:count]) for images in rows.values()]), [f"step {step:,}" for step in rows]
+    )
+    return figure, "the same examples over training"
+
+
+def _made(exhibit: Exhibit) -> np.ndarray | None:
+    """The images of an exhibit that change with training, [example, height, width, channels]."""
+    if isinstance(exhibit, ImageGrid):
+        return exhibit.images.reshape(-1, *exhibit.images.shape[2:])
+    return exhibit.images if isinstance(exhibit, Images) else exhibit.right if isinstance(exhibit, ImagePairs) else None
+
+
+# Images -------------------------------------------------------------------------------------------
+
+
+def _images(exhibit: Images) -> Drawn:
+    images = _colored(exhibit.images[:SHOWN])
+    columns = min(WIDE, len(images))
+    rows = -(-len(images) // columns)
+    whole = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
+    whole[: len(images)] = images
+    figure, axes = _mosaic(whole.reshape(rows, columns, *images.shape[1:]))
+    if exhibit.captions is not None:
+        for i, caption in enumerate(exhibit.captions[:SHOWN]):
+            _caption(axes, i // columns, i % columns, images.shape[1:3], caption)
+    return figure, _of(len(images), len(exhibit.images), "images")
+
+
+def _pairs(exhibit: ImagePairs) -> Drawn:
+    count = min(WIDE, len(exhibit.left))
+    size = tuple(max(a, b) for a, b in zip(exhibit.left.shape[1:3], exhibit.right.shape[1:3], strict=True))
+    rows = np.stack([_sized(_colored(side[:count]), size) for side in (exhibit.left, exhibit.right)])
+    figure, axes = _mosaic(rows, list(exhibit.names))
+    if exhibit.captions is not None:
+        for i, caption in enumerate(exhibit.captions[:count]):
+            _caption(axes, 1, i, size, caption)
+    return figure, _of(count, len(exhibit.left), "pairs")
+
+
+def _grid(exhibit: ImageGrid) -> Drawn:
+    images = exhibit.images[:SHOWN, : 2 * WIDE]
+    rows = None if exhibit.row_names is None else list(exhibit.row_names[:SHOWN])
+    columns = None if exhibit.column_names is None else list(exhibit.column_names[: 2 * WIDE])
+    figure, _ = _mosaic(_colored(images), rows, columns)
+    return figure, _of(images.shape[0] * images.shape[1], exhibit.images.shape[0] * exhibit.images.shape[1], "images")
+
+
+def _mosaic(
+    images: np.ndarray, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None
+) -> tuple[Figure, Axes]:
+    """One picture of images [row, column, height, width, 3] with gaps between them, and its axes in pixels."""
+    high, wide, height, width, _ = images.shape
+    gap_y, gap_x = _gaps(height, width)
+    whole = np.full((high * (height + gap_y) - gap_y, wide * (width + gap_x) - gap_x, 3), 255, np.uint8)
+    for i in range(high):
+        for j in range(wide):
+            top, left = i * (height + gap_y), j * (width + gap_x)
+            whole[top : top + height, left : left + width] = images[i, j]
+    side = min(PAGE, max(0.8 * wide, 2.0))
+    figure = style.new_figure(side, side * whole.shape[0] / whole.shape[1])
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(whole, interpolation="nearest", aspect="auto", extent=(0, whole.shape[1], whole.shape[0], 0))
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    centres = [k * (height + gap_y) + height / 2 for k in range(high)]
+    axes.set_yticks(centres if rows else [], [style.text(str(name), 24) for name in rows or []])
+    axes.xaxis.tick_top()
+    centres = [k * (width + gap_x) + width / 2 for k in range(wide)]
+    axes.set_xticks(centres if columns else [], [style.text(str(name), 14) for name in columns or []])
+    return figure, axes
+
+
+def _gaps(height: int, width: int) -> tuple[int, int]:
+    gap = max(1, round(GAP * max(height, width)))
+    return gap, gap
+
+
+def _caption(axes: Axes, row: int, column: int, size: tuple[int, int], text: str) -> None:
+    """Writes a caption into the foot of one image of a mosaic."""
+    gap_y, gap_x = _gaps(*size)
+    x, y = column * (size[1] + gap_x) + size[1] / 2, row * (size[0] + gap_y) + size[0]
+    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+    axes.text(x, y, style.text(str(text), 16), ha="center", va="bottom", fontsize=6, bbox=paper)
+
+
+def _colored(images: np.ndarray) -> np.ndarray:
+    """Images with three channels."""
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def _sized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Images [example, height, width, 3] of another size, by their nearest pixels."""
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, images.shape[1:3], strict=True))
+    return images[:, rows][:, :, columns]
+
+
+def _boxes(exhibit: Boxes) -> Drawn:
+    count = min(BOXED, len(exhibit.images))
+    columns = min(3, count)
+    rows = -(-count // columns)
+    height, width = exhibit.images.shape[1:3]
+    side = PAGE / 3
+    figure = style.new_figure(columns * side, rows * side * height / width)
+    for i in range(count):
+        place = ((i % columns) / columns, 1 - (i // columns + 1) / rows, 0.98 / columns, 0.98 / rows)
+        axes = figure.add_axes(place)
+        axes.imshow(_colored(exhibit.images[i]), interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        if exhibit.true_boxes is not None:
+            for box, label in zip(exhibit.true_boxes[i], exhibit.true_labels[i], strict=True):
+                _box(axes, box, label, None, exhibit.class_names, true=True)
+        scores = [None] * len(exhibit.boxes[i]) if exhibit.scores is None else exhibit.scores[i]
+        for box, label, score in zip(exhibit.boxes[i], exhibit.labels[i], scores, strict=True):
+            _box(axes, box, label, score, exhibit.class_names, true=False)
+    dashed = "; white and dashed: the true boxes" if exhibit.true_boxes is not None else ""
+    return figure, f"{_of(count, len(exhibit.images), 'images')} with the boxes that were detected{dashed}"
+
+
+def _box(axes: Axes, box: np.ndarray, label: int, score: float | None, names: np.ndarray | None, true: bool) -> None:
+    from matplotlib.patches import Rectangle
+
+    if label == PADDING:
+        return
+    left, top, right, bottom = map(float, box)
+    color = "white" if true else style.PALETTE[int(label) % len(style.PALETTE)]
+    dashes = (0, (3, 2)) if true else "-"
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=1.3, ls=dashes))
+    if not true:
+        name = str(names[label]) if names is not None and label < len(names) else str(label)
+        said = style.text(name, 14) + ("" if score is None else f" {score:.2f}")
+        paper = {"facecolor": color, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
+        axes.text(left, top, said, color="white", fontsize=5.5, va="bottom", bbox=paper, clip_on=True)
+
+
+# Numbers ------------------------------------------------------------------------------------------
+
+
+def _confusion(exhibit: ConfusionMatrix) -> Drawn:
+    counts = exhibit.counts.astype(np.float64)
+    classes = len(counts)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [str(i) for i in range(classes)] if exhibit.class_names is None else [str(x) for x in exhibit.class_names]
+    cell = min(0.42, 4.6 / classes)
+    figure = style.new_figure(cell * classes, cell * classes)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if classes <= NUMBERED:
+        for i, j in np.argwhere(counts > 0):
+            color = "white" if share[i, j] > 0.55 else style.INK
+            axes.text(j, i, f"{exhibit.counts[i, j]:,}", ha="center", va="center", fontsize=6.5, color=color)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    ticks = range(classes) if classes <= NAMED else []
+    labels = [style.text(names[i], 16) for i in ticks]
+    long = max(map(len, labels), default=0) > 3 or classes > NUMBERED
+    axes.set_yticks(list(ticks), labels, fontsize=7 if classes <= 20 else 5.5)
+    axes.set_xticks(list(ticks), labels, rotation=90 if long else 0, fontsize=7 if classes <= 20 else 5.5)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    return figure, f"colour: the share of each label's examples{_most_confused(share, names)}"
+
+
+def _most_confused(share: np.ndarray, names: Sequence[str], most: int = 3) -> str:
+    """The largest shares off the diagonal, as a caption goes on."""
+    off = np.where(np.eye(len(share), dtype=bool), 0, share)
+    order = np.argsort(-off, axis=None)[:most]
+    pairs = [(i, j) for i, j in zip(*np.unravel_index(order, off.shape), strict=True) if off[i, j] > 0]
+    said = ", ".join(f"{names[i]} as {names[j]} ({off[i, j]:.0%})" for i, j in pairs)
+    return f"; most often confused: {said}" if said else "; none confused"
+
+
+def _curves(exhibit: Curves) -> Drawn:
+    names = [str(name) for name in exhibit.names]
+    labelled = 1 < len(names) <= len(style.PALETTE)
+    longest = max(map(len, names)) if labelled else 0
+    figure = style.new_figure(max(3.7 - 0.062 * min(longest, 30), 2.5), 2.6)
+    axes = figure.add_axes((0, 0, 1, 1))
+    ends = []
+    for i, (x, y, name) in enumerate(zip(exhibit.x, exhibit.y, names, strict=True)):
+        color = style.PALETTE[i % len(style.PALETTE)]
+        kept = np.isfinite(x) & np.isfinite(y)
+        axes.plot(x[kept], y[kept], color=color)
+        if kept.any() and labelled:
+            last = np.flatnonzero(kept)[np.argmax(x[kept])]
+            ends.append((float(x[last]), float(y[last]), name, color))
+    axes.set_xlabel(style.text(str(exhibit.x_name), 60))
+    axes.set_ylabel(style.text(str(exhibit.y_name), 60))
+    style.label_lines(axes, ends)
+    return figure, f"{exhibit.y_name} over {exhibit.x_name}"
+
+
+def _reliability(exhibit: Reliability) -> Drawn:
+    bins = len(exhibit.count)
+    edges = np.linspace(0, 1, bins + 1)
+    centres, width = (edges[:-1] + edges[1:]) / 2, 1 / bins
+    figure = style.new_figure(2.6, 3.2)
+    upper = figure.add_axes((0, 0.3, 1, 0.7))
+    lower = figure.add_axes((0, 0, 1, 0.22))
+    filled = exhibit.count > 0
+    upper.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.8, dashes=(4, 2))
+    upper.bar(centres[filled], exhibit.accuracy[filled], 0.94 * width, color=style.PALETTE[0], alpha=0.75)
+    upper.plot(exhibit.confidence[filled], exhibit.accuracy[filled], "o", color=style.INK, markersize=2.5)
+    lower.bar(centres, exhibit.count / max(exhibit.count.sum(), 1), 0.94 * width, color=style.FAINT)
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    upper.tick_params(labelbottom=False)
+    lower.set(xlim=(0, 1), xlabel="confidence", ylabel="share")
+    lower.locator_params(axis="y", nbins=3)
+    gap = np.sum(exhibit.count * np.abs(exhibit.confidence - exhibit.accuracy), where=filled)
+    error = numbers.plain(float(gap / max(exhibit.count.sum(), 1)))
+    said = f"accuracy of the examples in each bin of confidence, below their share; calibration error {error}"
+    return figure, f"{said}. Below the dashed line the model is too sure"
+
+
+def _of(shown: int, count: int, what: str) -> str:
+    return f"{count:,} {what}" if shown == count else f"{shown:,} of {count:,} {what}"

@@ -1,0 +1,144 @@
+"""Which metrics a table shows, and which of them may choose.
+
+A validation score chooses; the test score is shown beside it.  A sweep with a baseline compares its variants and
+chooses none.  Runs whose examples differ are never ranked together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from research.metrics.directions import Direction
+from research.report import numbers
+from research.report.runs import Run, lookup
+from research.report.statistics import counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """What the variants of a run are judged by.
+
+    Attributes:
+      score: the metric that is stated, of the test split where one was scored; empty if nothing was scored.
+      chooser: the validation metric that ranks variants; None if there is none.
+      direction: which way `chooser` is better; None chooses nothing.
+    """
+
+    score: str = ""
+    chooser: str | None = None
+    direction: Direction | None = None
+
+    @property
+    def chooses(self) -> bool:
+        return self.chooser is not None and self.direction is not None
+
+
+def criterion(run: Run) -> Criterion:
+    """The metric that the run itself chose by, else a score, else an error, else the loss; and its validation twin."""
+    shown = _stated(run)
+    if not shown:
+        return Criterion()
+    names = _names(run)
+    wanted = run.metric.rpartition("/")[2]
+    first = [name for name in shown if _evaluation(name) == _evaluation(shown[0])]
+    same = [name for name in first if name.rpartition("/")[2] == wanted]
+    score = same[0] if same else run.metric if run.metric in shown else _main(run, first)
+    twin = f"validation/{score.rpartition('/')[2]}"
+    chooser = next((name for name in (run.metric, twin) if name in names and _evaluation(name) != "test"), None)
+    return Criterion(score, chooser, None if chooser is None else run.direction(chooser))
+
+
+def columns(run: Run, several: bool) -> tuple[str, ...]:
+    """The metrics of a run's table: what is stated, the metric that ranks first where there are `several` rows."""
+    found = criterion(run)
+    ranks = [found.chooser] if several and found.chooser is not None else []
+    first = [found.score, *ranks] if run.compares else [*ranks, found.score]
+    return tuple(dict.fromkeys(name for name in (*first, *_stated(run)) if name))
+
+
+def _names(run: Run) -> list[str]:
+    return list(dict.fromkeys(name for trial in counted(run.trials) or run.trials for name in trial.metrics))
+
+
+def _stated(run: Run) -> list[str]:
+    """The metrics of the test split and of other evaluations, test first; those of validation without them."""
+    names = _names(run)
+    stated = [name for name in names if _evaluation(name) not in ("train", "validation", "")]
+    return sorted(stated, key=lambda name: _evaluation(name) != "test") or [
+        name for name in names if _evaluation(name) == "validation"
+    ]
+
+
+def _evaluation(metric: str) -> str:
+    return metric.rpartition("/")[0]
+
+
+def _main(run: Run, names: Sequence[str]) -> str:
+    """The first score among `names`, else the first error, else the loss: of those that every scored variant has."""
+    variants = [[trial.metrics for trial in counted(run.of(variant))] for variant in run.variants]
+    shared = [name for name in names if all(any(name in found for found in own) for own in variants if any(own))]
+
+    def rank(name: str) -> int:
+        objective = name.endswith("/loss")  # what every task trains on: the last thing to judge it by
+        return {"max": 0, "min": 2 if objective else 1, None: 3}[run.direction(name)]
+
+    return min(shared or names, key=rank)
+
+
+# Runs side by side --------------------------------------------------------------------------------
+
+_SAME_EXAMPLES = frozenset({"storage", "workers", "train_examples", "class_names"})
+"""Fields of data that leave the examples of validation and test as they are."""
+
+
+def comparable(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs in groups whose scores can be ranked: of the same validation and test examples, by the same metric.
+
+    Of a run whose config.json does not tell its data, the experiment's name stands for them.
+    """
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        found = criterion(run)
+        groups.setdefault((_examples(run) or run.experiment, found.chooser, found.direction), []).append(run)
+    return list(groups.values())
+
+
+def differing_data(runs: Iterable[Run]) -> str:
+    """How the data of runs differ: `data.name: digits, wine`; empty if they do not, or nothing tells."""
+    found = {}
+    for run in runs:
+        data = next((lookup(trial.config, "data") for trial in run.trials if trial.config), None)
+        if isinstance(data, Mapping):
+            found.setdefault(_examples(run), dict(_leaves(_evaluated(data), "data")))
+    several = list(found.values())
+    for path in dict.fromkeys(path for data in several for path in data):
+        values = dict.fromkeys(numbers.value(data.get(path)) for data in several)
+        if len(values) > 1:
+            kind = path.endswith("._type")
+            shown = [value.rpartition(":")[2] if kind else value for value in values]
+            return f"{path.removesuffix('._type')}: {', '.join(shown)}"
+    return ""
+
+
+def _examples(run: Run) -> str:
+    """Canonical JSON of what tells the evaluated examples of a run: a line per data that its trials name."""
+    data = (lookup(trial.config, "data") for trial in run.trials)
+    lines = {json.dumps(_evaluated(x), sort_keys=True) for x in data if isinstance(x, Mapping)}
+    return "\n".join(sorted(lines))
+
+
+def _evaluated(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _evaluated(x) for key, x in data.items() if key not in _SAME_EXAMPLES}
+    return [_evaluated(x) for x in data] if isinstance(data, list) else data
+
+
+def _leaves(data: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(data, Mapping):
+        for key, x in data.items():
+            yield from _leaves(x, f"{path}.{key}")
+    else:
+        yield path, data

@@ -1,0 +1,197 @@
+"""What the report says in words: its title, the sentence to take away, the notes under the table, its sources."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from research.report import numbers, selection
+from research.report.runs import STATUSES, Run
+from research.report.statistics import CONFIDENCE
+from research.report.table import Row, Table
+
+STARVING = 0.1
+"""The share of a trial's seconds that it may wait for batches before the report says so."""
+
+NAMED = 3
+"""Variants that a sentence names before it counts the others."""
+
+SENTENCES = 6
+"""Runs side by side that the summary speaks of."""
+
+
+def title(runs: Sequence[Run]) -> str:
+    """The experiments and their sweeps."""
+    sweeps: dict[str, dict[str, None]] = {}
+    for run in runs:
+        sweeps.setdefault(run.experiment, {})[run.sweep] = None
+    return "; ".join(f"{experiment}: {', '.join(names)}" for experiment, names in sweeps.items())
+
+
+def summary(table: Table) -> str:
+    """What a reader should take away: the choice of a validation score, or how variants differ from their baseline."""
+    if not table.score or not table.finished:
+        return "No trial has finished yet."
+    said = [_side_by_side(table)] if len(table.groups) > 1 else []
+    for group in table.groups:
+        rows = table.of(group).rows
+        choice = [row for row in rows if not row.run.compares]
+        said += [_choice(choice)] if choice else []
+        said += [_comparison([row for row in rows if row.run is run]) for run in group if run.compares]
+    shown = said[:SENTENCES]
+    return " ".join(shown) + (" …" if len(said) > len(shown) else "")
+
+
+def _side_by_side(table: Table) -> str:
+    differing = selection.differing_data(table.runs)
+    if differing:
+        return f"Runs of different data ({differing}) are not ranked against one another."
+    return "Runs that are not judged by the same metric on the same data are not ranked against one another."
+
+
+def _choice(rows: Sequence[Row]) -> str:
+    """What the best validation score chooses of variants without a baseline."""
+    chooser, label = rows[0].criterion.chooser, _label(rows)
+    score = next((row.criterion.score for row in rows if row.criterion.score), "")
+    stated = [row for row in rows if row.mean(row.criterion.score) is not None]
+    if not stated:
+        return f"{label}No finished trial has {score}." if score else f"{label}No trial has finished yet."
+    if len(rows) == 1 or len(stated) == 1:
+        others = [row for row in rows if row is not stated[0]]
+        finished = any(row.counts.get("finished") for row in others)
+        alone = f"; no other variant has {'it' if finished else 'finished a trial'}" if others else ""
+        return f"{stated[0].name}: {_stated(stated[0])}{alone}."
+    if chooser is None:
+        return f"{label}{len(stated)} variants by {score}; without a validation score, none is chosen."
+    if rows[0].criterion.direction is None:
+        return f"{label}{len(stated)} variants by {chooser}; the task does not say which way it is better."
+    chosen = [row for row in rows if row.chosen]
+    if not chosen:
+        return f"{label}Fewer than two variants have {chooser}: none is chosen."
+    best, score = numbers.measure(chosen[0].cells[chooser].summary), chosen[0].criterion.score
+    if len(chosen) == 1:
+        beside = "" if score == chooser else f"; its {score} is {numbers.measure(chosen[0].cells[score].summary)}"
+        return f"{chosen[0].name} is best by {chooser}, {best}{beside}."
+    beside = "" if score == chooser else f"; {', '.join(f'{row.name}: {_stated(row)}' for row in chosen[:NAMED])}"
+    return f"{_listed([row.name for row in chosen])} share the best {chooser}, {best}{beside}."
+
+
+def _comparison(rows: Sequence[Row]) -> str:
+    """How the variants of one run differ from its baseline; none is called the best by its test score."""
+    score = rows[0].criterion.score
+    baseline = next(row for row in rows if row.is_baseline)
+    name = "the baseline" if baseline.variant == "baseline" else f"the baseline, {baseline.variant}"
+    gaps = [(row, row.cells[score].difference) for row in rows if score in row.cells and row is not baseline]
+    gaps = [(row, gap) for row, gap in gaps if gap is not None and gap.mean is not None]
+    label = _label(rows)
+    if baseline.mean(score) is None or not gaps:
+        scored = [row for row in rows if score and row.mean(score) is not None]
+        lost = "no finished trial" if baseline.mean(score) is None else "no counterpart that has finished"
+        known = "; ".join(f"{row.variant}: {_stated(row)}" for row in scored[:NAMED])
+        return f"{label}{known}{'; ' if known else ''}{name} has {lost}."
+    clear = sorted((x for x in gaps if x[1].excludes_zero), key=lambda x: -abs(x[1].mean))
+    words = {"max": ("better", "worse"), "min": ("worse", "better"), None: ("higher", "lower")}
+    word = words[rows[0].run.direction(score)]
+    said = [
+        f"{row.variant} is {word[gap.mean < 0]}, {numbers.difference(gap).rstrip(numbers.STAR)}"
+        for row, gap in clear[:NAMED]
+    ]
+    if len(clear) > NAMED:
+        said.append(f"{len(clear) - NAMED} more differ{'s' * (len(clear) == NAMED + 1)}")
+    unclear = [row.variant for row, gap in gaps if not gap.excludes_zero and gap.low is not None]
+    if unclear:
+        said.append(f"{_listed(unclear)}: the {CONFIDENCE:.0%} interval includes zero")
+    single = [(row, gap) for row, gap in gaps if gap.low is None]
+    if single:
+        shown = [f"{row.variant} {numbers.difference(gap)}" for row, gap in single]
+        said.append(f"{_listed(shown)}: no interval")
+    return f"{label}Against {name} ({_stated(baseline)}): {'; '.join(said)}."
+
+
+def _stated(row: Row) -> str:
+    score = row.criterion.score
+    return f"{score} {numbers.measure(row.cells[score].summary)}"
+
+
+def _label(rows: Sequence[Row]) -> str:
+    run = rows[0].run
+    return f"{run.label}: " if run.label and all(row.run is run for row in rows) else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`, `a, b, c and 4 more`."""
+    shown = [*names[:NAMED], f"{len(names) - NAMED} more"] if len(names) > NAMED + 1 else list(names)
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def notes(table: Table) -> list[str]:
+    """What the numbers are, in sentences."""
+    trials = [trial for run in table.runs for trial in run.trials]
+    if not table.finished:
+        lines = ["No trial has finished: there is nothing to average yet."]
+    else:
+        arrows = any(table.direction(metric) for metric in table.metrics)
+        ways = "; ↑ and ↓ say which way is better" if arrows else ""
+        lines = [f"Mean ± sample standard deviation (n) over finished trials{ways}.", *_marks(table)]
+    if any(table.compares(metric) for metric in table.metrics):
+        paired = " and ".join(dict.fromkeys(path for run in table.runs for path in run.crossed))
+        lines.append(
+            f"Δ: mean difference to the baseline [{CONFIDENCE:.0%} t interval] (pairs), paired by {paired}; "
+            f"{numbers.STAR} the interval excludes zero. One comparison at a time, not corrected for many."
+        )
+    gaps = [cell.difference for row in table.rows for cell in row.cells.values() if cell.difference is not None]
+    if any(gap.n and gap.low is None for gap in gaps):
+        lines.append(f"[{numbers.NONE}]: no interval, from one pair or from pairs that all differ by the same.")
+    if len(table.groups) > 1:
+        lines.append(_side_by_side(table))
+    if table.score.startswith("validation/"):
+        lines.append("Nothing was scored on a test split: these are validation scores.")
+    if any(trial.status == "pruned" for trial in trials):
+        lines.append("Pruned trials were stopped before the end and are in no mean.")
+    if any((trial.stacked or 1) > 1 for trial in trials) and any(trial.seconds is not None for trial in trials):
+        lines.append("Trials that trained together in one program share its seconds.")
+    shares = {t.name: t.starved_seconds / t.seconds for t in trials if t.starved_seconds and t.seconds}
+    hungriest = max(shares, key=shares.__getitem__, default=None)
+    if hungriest is not None and shares[hungriest] >= STARVING:
+        lines.append(
+            f"The input starves the training: {hungriest} waited for batches in {shares[hungriest]:.0%} of its "
+            "seconds; data.workers says how many processes read them, data.storage where they are kept."
+        )
+    return lines
+
+
+def _marks(table: Table) -> list[str]:
+    """What bold is."""
+    lines = []
+    choosers = dict.fromkeys(row.criterion.chooser for row in table.rows if row.chosen)
+    if choosers:
+        beside = any(row.criterion.score != row.criterion.chooser for row in table.rows if row.chosen)
+        tested = "; test scores choose nothing" if beside else ""
+        lines.append(f"Bold: what {' and '.join(choosers)} chooses{', and its score' if beside else ''}{tested}.")
+    elif any(cell.best for row in table.rows for cell in row.cells.values()):
+        lines.append("Bold: the best mean on validation.")
+    if any(run.compares for run in table.runs):
+        lines.append("Variants are compared with the baseline; no test score chooses among them.")
+    return lines
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Where the numbers come from, as (label, value); labels whose value is unknown are left out."""
+    counts = Counter(trial.status for trial in run.trials)
+    ended = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    seeds = ", ".join(map(str, run.seeds))
+    if len(run.seeds) > 3 and run.seeds == tuple(range(run.seeds[0], run.seeds[-1] + 1)):
+        seeds = f"{run.seeds[0]} to {run.seeds[-1]}"
+    pairs = [
+        ("experiment", run.experiment),
+        ("sweep", run.sweep),
+        ("command", run.command),
+        ("commit", run.commit),
+        ("config hash", run.hash),
+        ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+        ("protocol", "; ".join(f"{name}: {numbers.value(x)}" for name, x in run.protocol.items() if name != "seeds")),
+        ("seeds", f"{seeds} (n = {len(run.seeds)})" if seeds else ""),
+        ("trials", f"{len(run.trials)}: {ended}" if ended else "0"),
+        ("date", run.date),
+    ]
+    return [(label, text) for label, text in pairs if text]
