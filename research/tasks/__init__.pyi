@@ -1,8 +1,9 @@
 from .classification import Classification as Classification
 from .language_modeling import LanguageModeling as LanguageModeling
+from .randomness import per_example as per_example
 from .regression import Regression as Regression
 from .sequence_to_sequence import SequenceToSequence as SequenceToSequence, Texts as Texts
 from .shifted_classification import ShiftedClassification as ShiftedClassification
-from .task import Task as Task
+from .task import Task as Task, weighted as weighted
 from .transcription import CTCTranscription as CTCTranscription, Transcription as Transcription
 from .translation import Translation as Translation

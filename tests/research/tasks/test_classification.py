@@ -179,3 +179,16 @@ def test_a_language_model_answers_at_one_token():
     for token, wrong in ((6, logits), (-1, logits[:, 0])):
         with pytest.raises(RequestError, match=rf"^task.token={token}: the model gives logits \[4, "):
             loss_of(Classification(classes=5, token=token), jnp.asarray(wrong), labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.zeros((4, 1), np.int32), r"label is int32 \[1\] per example; expected one \(drop the last axis\)"),
+        (np.eye(3, dtype=np.int32), r"label is int32 \[3\] per example; expected one \(for classes one-hot, floats"),
+    ],
+)
+def test_integer_labels_of_two_axes_are_told(labels, said):
+    source = Columns({"image": np.zeros((len(labels), 2), np.float32), "label": labels})
+    with pytest.raises(RequestError, match=said):
+        Classification(classes=3).check_examples(source, "train")

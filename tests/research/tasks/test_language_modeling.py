@@ -154,3 +154,12 @@ def test_a_model_of_another_vocabulary_is_refused():
         LanguageModeling(vocab_size=10).loss(lambda tokens, **_: jnp.zeros((1, 4, 12)), batch)
     with pytest.raises(RequestError, match="vocab_size=0: expected at least 1"):
         LanguageModeling(vocab_size=0).check()
+
+
+def test_logits_of_low_precision_are_scored_in_float32():
+    """299 targets, which bfloat16 counts as 300."""
+    shape = (1, 299)
+    batch = {"tokens": np.zeros(shape, np.int32), "targets": np.zeros(shape, np.int32), "weight": np.ones(1)}
+    outputs = LanguageModeling(vocab_size=4).eval_outputs(lambda **_: jnp.zeros((*shape, 4), jnp.bfloat16), batch)
+    assert float(outputs["predicted"][0]) == 299
+    np.testing.assert_allclose(outputs["nats"], 299 * np.log(4), rtol=1e-5)

@@ -320,3 +320,18 @@ def test_a_model_gets_its_first_argument_by_whatever_name():
         arguments(Named(), {"x": 1, "mask": 2})
     with pytest.raises(RequestError, match="Named needs 'picture', which the task does not give"):
         arguments(Named(), {"scale": 2.0})
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_frozen_norm_that_is_told_at_the_call_trains(accumulation):
+    class AtTheCall(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train=False):
+            x = nn.Dense(8, name="backbone")(x.reshape(len(x), -1))
+            return nn.Dense(3)(nn.BatchNorm(name="norm")(x, use_running_average=not train))
+
+    frozen = SGD(learning_rate=0.1, frozen=("backbone/*", "norm/*"))
+    experiment = toys.experiment(model=AtTheCall(), optimizer=frozen, accumulation=accumulation)
+    state, batches = start(experiment)
+    after, _ = jax.jit(make_train_step(experiment))(state, batches[0])
+    chex.assert_trees_all_equal(after.collections, state.collections)
