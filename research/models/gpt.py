@@ -87,18 +87,18 @@ class GPT(Model):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """Logits [batch, length, vocab_size], in float32 at least.
+        """Returns logits [batch, length, vocab_size], in at least float32.
 
         Args:
           tokens: [batch, length] integers.
-          positions: [batch, length]; None counts from 0, in every segment anew.
-          mask: [batch, length] bool, False on padding, which nothing looks at.
-          segments: [batch, length] integers; tokens see only their own segment of a packed sequence.
-          decode: see the method of that name.
-          train: whether to drop.
+          positions: [batch, length]; None counts from 0 in every segment.
+          mask: [batch, length] bool, False on padding, which is never attended to.
+          segments: [batch, length] integers; tokens attend only to their own segment of a packed sequence.
+          decode: see the method `decode`.
+          train: apply dropout.
 
         Raises:
-          RequestError: more tokens than the context has places.
+          RequestError: more tokens than `context_length`.
         """
         if positions is None:
             positions = text_positions(tokens, segments, self.context_length)

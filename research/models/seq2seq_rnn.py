@@ -133,7 +133,7 @@ class Seq2SeqRNN(EncoderDecoder):
 
 
 class Encoder(nn.Module):
-    """Embedded source to the decoder's first state and the memory it looks at; `spec` holds `Seq2SeqRNN`'s fields."""
+    """Encodes the embedded source into the decoder's first state and a memory; `spec` has `Seq2SeqRNN`'s fields."""
 
     spec: Fields
 

@@ -145,7 +145,7 @@ class ViT(Model):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each of them normalised before and added after, or dropped at the rate `drop`."""
+    """Attention, then an MLP, each with pre-norm and a residual connection; `drop` is the rate of stochastic depth."""
 
     spec: Fields
 
