@@ -162,7 +162,7 @@ class Transformer(EncoderDecoder):
 
     @property
     def _unit(self) -> nn.initializers.Initializer:
-        """Initialises vectors of length 1: scaled by √width, or multiplied with normalised features, they have size 1."""
+        """Initialises vectors of length 1: multiplied by √width, or with normalised features, they have size 1."""
         return nn.initializers.normal(self.width**-0.5)
 
     def _embedded(self, embed: nn.Embed, tokens: jax.Array, positions: jax.Array, name: str, train: bool) -> jax.Array:
