@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from etils import epath
@@ -55,6 +55,9 @@ class Data(abc.ABC):
         memory, else reading by `workers` processes.  It affects speed, never the batches.
       workers: the number of processes that read the data where it is not kept in memory.
     """
+
+    class_names: ClassVar[tuple[str, ...] | None] = None
+    """The name of each label; data sets with named classes have a field instead, which `fit` fills in."""
 
     validation: float | int = 0.1
     split_seed: int = 0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import os
 import urllib.parse
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 from research.errors import RequestError, one_line, require
-from research.evaluation.exhibits import KINDS, Exhibit
+from research.evaluation import tensorboard
+from research.evaluation.exhibits import KINDS, Boxes, ConfusionMatrix, Exhibit
 
 LIMIT = 64 * 2**20
 """Bytes of arrays in one file: an exhibit is a few examples, no data set."""
@@ -45,7 +48,13 @@ class Saved(NamedTuple):
 
 
 def write_exhibits(
-    folder: epath.PathLike, evaluation: str, step: int, exhibits: Mapping[str, Exhibit], class_names: Any = None
+    folder: epath.PathLike,
+    evaluation: str,
+    step: int,
+    exhibits: Mapping[str, Exhibit],
+    *,
+    class_names: Sequence[str] | None = None,
+    events: Any = None,
 ) -> list[str]:
     """Writes the exhibits of one evaluation of a trial.
 
@@ -54,7 +63,8 @@ def write_exhibits(
       evaluation: its name, such as "validation".
       step: of training.
       exhibits: by name.
-      class_names: those of the data, for exhibits of classes that have none of their own.
+      class_names: those of the data, for exhibits of as many classes that have none of their own.
+      events: tensorboardX's writer, which is to show them too.
 
     Returns a line for each exhibit that was cut or left out because it is larger than `LIMIT`.
 
@@ -73,8 +83,11 @@ def write_exhibits(
             said.append(f"{evaluation} exhibit {name!r}: over {LIMIT >> 20} MiB, {kept}; give fewer examples")
         if fitting is not None:
             where = epath.Path(folder) / "exhibits" / _file_name(evaluation) / _file_name(name)
-            _write(where / f"{step}.npz", _named(fitting, class_names))
+            fitting = _named(fitting, class_names)
+            _write(where / f"{step}.npz", {"kind": np.asarray(type(fitting).__name__), **fitting.arrays()})
             _thin(where)
+            if events is not None:
+                tensorboard.add(events, f"{evaluation}/{name}", fitting, step)
     return said
 
 
@@ -99,12 +112,12 @@ def _fitting(exhibit: Exhibit) -> Exhibit | None:
     return exhibit.first(count) if count > 0 else None
 
 
-def _named(exhibit: Exhibit, class_names: Any) -> dict[str, np.ndarray]:
-    """The arrays of a file."""
-    arrays = {"kind": np.asarray(type(exhibit).__name__), **exhibit.arrays()}
-    if class_names is not None and "class_names" in type(exhibit).__dataclass_fields__:
-        arrays = {"class_names": np.asarray(class_names, str)} | arrays
-    return arrays
+def _named(exhibit: Exhibit, class_names: Sequence[str] | None) -> Exhibit:
+    """The exhibit with the names of its classes, where they fit and it has none."""
+    if class_names is not None and isinstance(exhibit, Boxes | ConfusionMatrix) and exhibit.class_names is None:
+        with contextlib.suppress(RequestError):  # of other classes than the data's
+            return dataclasses.replace(exhibit, class_names=class_names)
+    return exhibit
 
 
 def _write(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:

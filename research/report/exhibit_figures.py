@@ -28,6 +28,8 @@ SHOWN = 64  # images of one figure
 WIDE = 8  # images in a row of it
 PAGE = 6.4  # inches
 GAP = 0.06  # between images, as a share of their side
+DOTS = 1600  # of a row of images: print shows no more
+FOOT = 0.02  # room for a caption, as a share of the width of all
 NUMBERED = 12  # classes up to which a confusion matrix has its numbers in it
 NAMED = 40  # and up to which it has their names beside it
 BOXED = 6  # images with boxes
@@ -56,7 +58,7 @@ def over_steps(exhibits: Mapping[int, Exhibit]) -> Drawn | None:
     if len(rows) < 2 or len({images.shape[1:] for images in rows.values()}) > 1:
         return None
     count = min(WIDE, *(len(images) for images in rows.values()))
-    figure, _ = _mosaic(
+    figure = _mosaic(
         np.stack([_colored(images[:count]) for images in rows.values()]), [f"step {step:,}" for step in rows]
     )
     return figure, "the same examples over training"
@@ -78,10 +80,8 @@ def _images(exhibit: Images) -> Drawn:
     rows = -(-len(images) // columns)
     whole = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
     whole[: len(images)] = images
-    figure, axes = _mosaic(whole.reshape(rows, columns, *images.shape[1:]))
-    if exhibit.captions is not None:
-        for i, caption in enumerate(exhibit.captions[:SHOWN]):
-            _caption(axes, i // columns, i % columns, images.shape[1:3], caption)
+    captions = () if exhibit.captions is None else exhibit.captions[:SHOWN]
+    figure = _mosaic(whole.reshape(rows, columns, *images.shape[1:]), captions=captions)
     return figure, _of(len(images), len(exhibit.images), "images")
 
 
@@ -89,32 +89,37 @@ def _pairs(exhibit: ImagePairs) -> Drawn:
     count = min(WIDE, len(exhibit.left))
     size = tuple(max(a, b) for a, b in zip(exhibit.left.shape[1:3], exhibit.right.shape[1:3], strict=True))
     rows = np.stack([_sized(_colored(side[:count]), size) for side in (exhibit.left, exhibit.right)])
-    figure, axes = _mosaic(rows, list(exhibit.names))
-    if exhibit.captions is not None:
-        for i, caption in enumerate(exhibit.captions[:count]):
-            _caption(axes, 1, i, size, caption)
-    return figure, _of(count, len(exhibit.left), "pairs")
+    captions = () if exhibit.captions is None else [*[""] * count, *exhibit.captions[:count]]
+    return _mosaic(rows, list(exhibit.names), captions=captions), _of(count, len(exhibit.left), "pairs")
 
 
 def _grid(exhibit: ImageGrid) -> Drawn:
     images = exhibit.images[:SHOWN, : 2 * WIDE]
     rows = None if exhibit.row_names is None else list(exhibit.row_names[:SHOWN])
     columns = None if exhibit.column_names is None else list(exhibit.column_names[: 2 * WIDE])
-    figure, _ = _mosaic(_colored(images), rows, columns)
+    figure = _mosaic(_colored(images), rows, columns)
     return figure, _of(images.shape[0] * images.shape[1], exhibit.images.shape[0] * exhibit.images.shape[1], "images")
 
 
 def _mosaic(
-    images: np.ndarray, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None
-) -> tuple[Figure, Axes]:
-    """One picture of images [row, column, height, width, 3] with gaps between them, and its axes in pixels."""
+    images: np.ndarray,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    captions: Sequence[str] = (),
+) -> Figure:
+    """One picture of images [row, column, height, width, 3] with gaps between them.
+
+    `rows` and `columns` are named at the left and above, `captions` stand below the images in reading order.
+    """
+    stride = max(1, images.shape[1] * images.shape[3] // DOTS)
+    images = images[:, :, ::stride, ::stride]
     high, wide, height, width, _ = images.shape
-    gap_y, gap_x = _gaps(height, width)
-    whole = np.full((high * (height + gap_y) - gap_y, wide * (width + gap_x) - gap_x, 3), 255, np.uint8)
-    for i in range(high):
-        for j in range(wide):
-            top, left = i * (height + gap_y), j * (width + gap_x)
-            whole[top : top + height, left : left + width] = images[i, j]
+    gap = max(1, round(GAP * max(height, width)))
+    foot = round(FOOT * wide * (width + gap)) if len(captions) else 0
+    down, across = height + gap + foot, width + gap
+    whole = np.full((high * down - gap, wide * across - gap, 3), 255, np.uint8)
+    for i, j in np.ndindex(high, wide):
+        whole[i * down : i * down + height, j * across : j * across + width] = images[i, j]
     side = min(PAGE, max(0.8 * wide, 2.0))
     figure = style.new_figure(side, side * whole.shape[0] / whole.shape[1])
     axes = figure.add_axes((0, 0, 1, 1))
@@ -123,25 +128,18 @@ def _mosaic(
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    centres = [k * (height + gap_y) + height / 2 for k in range(high)]
+    centres = [i * down + height / 2 for i in range(high)]
     axes.set_yticks(centres if rows else [], [style.text(str(name), 24) for name in rows or []])
     axes.xaxis.tick_top()
-    centres = [k * (width + gap_x) + width / 2 for k in range(wide)]
+    centres = [j * across + width / 2 for j in range(wide)]
     axes.set_xticks(centres if columns else [], [style.text(str(name), 14) for name in columns or []])
-    return figure, axes
-
-
-def _gaps(height: int, width: int) -> tuple[int, int]:
-    gap = max(1, round(GAP * max(height, width)))
-    return gap, gap
-
-
-def _caption(axes: Axes, row: int, column: int, size: tuple[int, int], text: str) -> None:
-    """Writes a caption into the foot of one image of a mosaic."""
-    gap_y, gap_x = _gaps(*size)
-    x, y = column * (size[1] + gap_x) + size[1] / 2, row * (size[0] + gap_y) + size[0]
-    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-    axes.text(x, y, style.text(str(text), 16), ha="center", va="bottom", fontsize=6, bbox=paper)
+    for k, caption in enumerate(captions):
+        i, j = divmod(k, wide)
+        place = (centres[j], i * down + height)
+        axes.annotate(
+            style.text(str(caption), 16), place, (0, -2), textcoords="offset points", ha="center", va="top", fontsize=6
+        )
+    return figure
 
 
 def _colored(images: np.ndarray) -> np.ndarray:
@@ -201,7 +199,7 @@ def _confusion(exhibit: ConfusionMatrix) -> Drawn:
     classes = len(counts)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [str(i) for i in range(classes)] if exhibit.class_names is None else [str(x) for x in exhibit.class_names]
-    cell = min(0.42, 4.6 / classes)
+    cell = min(0.32, 4.6 / classes)
     figure = style.new_figure(cell * classes, cell * classes)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
@@ -232,21 +230,16 @@ def _most_confused(share: np.ndarray, names: Sequence[str], most: int = 3) -> st
 
 def _curves(exhibit: Curves) -> Drawn:
     names = [str(name) for name in exhibit.names]
-    labelled = 1 < len(names) <= len(style.PALETTE)
-    longest = max(map(len, names)) if labelled else 0
-    figure = style.new_figure(max(3.7 - 0.062 * min(longest, 30), 2.5), 2.6)
+    figure = style.new_figure(3.2, 2.6)
     axes = figure.add_axes((0, 0, 1, 1))
-    ends = []
     for i, (x, y, name) in enumerate(zip(exhibit.x, exhibit.y, names, strict=True)):
         color = style.PALETTE[i % len(style.PALETTE)]
         kept = np.isfinite(x) & np.isfinite(y)
-        axes.plot(x[kept], y[kept], color=color)
-        if kept.any() and labelled:
-            last = np.flatnonzero(kept)[np.argmax(x[kept])]
-            ends.append((float(x[last]), float(y[last]), name, color))
+        axes.plot(x[kept], y[kept], color=color, label=style.text(name))
     axes.set_xlabel(style.text(str(exhibit.x_name), 60))
     axes.set_ylabel(style.text(str(exhibit.y_name), 60))
-    style.label_lines(axes, ends)
+    if 1 < len(names) <= len(style.PALETTE):
+        axes.legend(frameon=False, fontsize=7)
     return figure, f"{exhibit.y_name} over {exhibit.x_name}"
 
 

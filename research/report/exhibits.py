@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
@@ -48,7 +49,19 @@ def draw(table: Table) -> list[Section]:
         for run in table.runs:
             order = sorted(ranked(table.of([run]).rows), key=lambda row: not row.is_baseline)
             found += [section for row in order[:VARIANTS] if (section := _section(row)) is not None]
-    return found
+    return _numbered(found)
+
+
+def _numbered(sections: Sequence[Section]) -> list[Section]:
+    """The sections with a number behind the name of a picture that another one has: variants may differ in a slash."""
+    seen: Counter[str] = Counter()
+
+    def own(picture: Picture) -> Picture:
+        seen[picture.name] += 1
+        again = seen[picture.name]
+        return picture if again == 1 else dataclasses.replace(picture, name=f"{picture.name}-{again}")
+
+    return [dataclasses.replace(section, pictures=tuple(map(own, section.pictures))) for section in sections]
 
 
 def _section(row: Row) -> Section | None:

@@ -44,7 +44,7 @@ h3 { font-size: 15px; margin: 20px 0 8px; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 table.scores { width: 100%; border-top: 1.5px solid var(--ink); border-bottom: 1.5px solid var(--ink); }
-th, td { text-align: left; vertical-align: top; padding: 7px 16px 7px 0; }
+th, td { text-align: left; vertical-align: top; padding: 7px 13px 7px 0; }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { font-weight: 600; border-bottom: 1px solid var(--ink); vertical-align: bottom; }
 thead th.number { white-space: normal; }
@@ -168,7 +168,7 @@ def _scores(table: Table) -> str:
     heads = [_tag("th", "variant")]
     for name in table.metrics:
         below = _tag("span", "Δ to the baseline", "small") if table.compares(name) else ""
-        heads.append(_tag("th", _breakable(name) + table.arrow(name) + below, "number"))
+        heads.append(_tag("th", _breakable(name) + table.arrow(name).replace(" ", "&nbsp;") + below, "number"))
     heads += [_tag("th", "parameters", "number")] * has_parameters
     heads += [_tag("th", "seconds", "number")] * has_seconds
     heads += [_tag("th", "finished")]

@@ -153,8 +153,9 @@ def _train(
             finalized = {}
 
             def score(slot: Slot) -> None:
-                finalized[slot] = slot.trial.experiment.task.finalize(outputs[slot.index])
-                slot.score(step, split, finalized[slot])
+                task, own = slot.trial.experiment.task, outputs[slot.index]
+                finalized[slot] = task.finalize(own)
+                slot.score(step, split, finalized[slot], task.exhibits(own))
 
             slots.each(score)
             progress.evaluated(step, split, list(finalized.values()))

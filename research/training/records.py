@@ -87,10 +87,12 @@ class MetricsLog:
         self._lines.append(json.dumps({"step": step, "split": split, **values}) + "\n")
         if self._tensorboard:
             for name, value in metrics.items():
-                self._writer().add_scalar(f"{split}/{name}", value, step)
+                self.events.add_scalar(f"{split}/{name}", value, step)
 
-    def _writer(self) -> Any:
-        if self._events is None:
+    @property
+    def events(self) -> Any:
+        """TensorBoard's writer; None where there is none."""
+        if self._events is None and self._tensorboard:
             from tensorboardX import SummaryWriter
 
             self._events = SummaryWriter(

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from research.errors import RequestError, nearest, one_line
+from research.evaluation.exhibit_files import write_exhibits
+from research.evaluation.exhibits import Exhibit
 from research.parallel.programs import Programs
 from research.tasks.task import direction
 from research.training.checkpoints import CorruptCheckpoint, Store
@@ -65,10 +67,13 @@ class Slot:
                 self._remember("train", line)
         return None if diverged is None else read.start + diverged + 1
 
-    def score(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Writes the metrics of an evaluation."""
+    def score(self, step: int, split: str, metrics: Mapping[str, float], exhibits: Mapping[str, Exhibit]) -> None:
+        """Writes the metrics and the exhibits of an evaluation."""
         self.log.write(step, split, metrics)
         self.log.flush()
+        names, events = self.trial.experiment.data.class_names, self.log.events
+        for line in write_exhibits(self.trial.folder, split, step, exhibits, class_names=names, events=events):
+            self.note(f"{self.trial.name}: {line}")
         self._remember(split, metrics)
         kept = self.scores if self.scored == step else {}
         self.scored, self.scores = step, kept | {f"{split}/{name}": finite(x) for name, x in metrics.items()}

@@ -14,6 +14,7 @@ from command_line import Process, launch, lines, quickly, read, saved_steps, sta
 from launch.list import EXPERIMENTS, entries, scripts
 from research.config.modules import load_module
 from research.config.serialization import stable_hash
+from research.evaluation.exhibit_files import read_exhibits
 from research.experiment import Experiment
 from research.inference.predictor import read_experiment
 from research.report import figures
@@ -95,6 +96,19 @@ def test_a_run_ends_with_the_table_and_the_path_of_the_report(swept):
     assert list((run / "report").glob("*.png"))
     assert f"4 trials in {run}; data: 120 examples" in outcome.err.splitlines()[0]
     assert "Traceback" not in outcome.err
+
+
+def test_exhibits_of_every_evaluation_are_files_and_stand_in_the_report(swept):
+    run, _ = swept
+    found = {(one.evaluation, one.name, one.step): one.read() for one in read_exhibits(run / "trials/relu-s1")}
+    steps = {("validation", 6), ("validation", 12), ("test", 12)}
+    assert found.keys() == {(split, name, step) for split, step in steps for name in ("confusion", "reliability")}
+    result = read(run / "trials/relu-s1/result.json")["metrics"]
+    counts = found["test", "confusion", 12].counts
+    assert np.trace(counts) / counts.sum() == pytest.approx(result["test/accuracy"])
+    assert counts.sum() == found["test", "reliability", 12].count.sum()
+    assert "<h2>Exhibits</h2>" in (run / "report" / "report.html").read_text()
+    assert (run / "report" / "exhibit-tanh-test-confusion.png").exists()
 
 
 def test_what_a_run_leaves(swept, module):

@@ -35,6 +35,12 @@ class Classes(Data):
     def fit(self, train: Source) -> Self:
         return dataclasses.replace(self, of=self.of.fit(_whole(self.of).train))
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the kept classes."""
+        names = self.of.class_names
+        return None if names is None else tuple(names[number] for number in self.keep)
+
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
         return self.of.encode(raw)
 

@@ -61,6 +61,33 @@ def test_every_kind_comes_back_as_it_was_written(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_tensorboard_shows_every_kind(tmp_path):
+    from tensorboardX import SummaryWriter
+
+    shown = {}
+
+    class Events(SummaryWriter):
+        def add_image(self, tag, image, step, dataformats):
+            assert image.dtype == np.uint8 and image.ndim == 3 and dataformats == "HWC"
+            shown[tag] = image
+            super().add_image(tag, image, step, dataformats=dataformats)
+
+        def add_text(self, tag, text, step):
+            shown[tag] = text
+            super().add_text(tag, text, step)
+
+    with Events(str(tmp_path / "tensorboard")) as events:
+        write_exhibits(tmp_path, "validation", 200, EXHIBITS, events=events)
+    assert shown.keys() == {f"validation/{name}" for name in EXHIBITS}
+    assert shown["validation/texts"].splitlines()[2] == "| a house | ein Haus | ein Baum |"
+    assert shown["validation/grid"].shape == (2 * 7, 2 * 6, 3)
+    np.testing.assert_array_equal(shown["validation/grid"][7:13, 6:11], PICTURES[3])
+    confusion = shown["validation/confusion"]
+    assert confusion[0, 0].tolist() == [255, 255, 255] and confusion[0, -1, 0] < confusion[0, 150, 0] < 255
+    assert len(np.unique(shown["validation/curves"].reshape(-1, 3), axis=0)) > 3
+    assert next((tmp_path / "tensorboard").iterdir()).stat().st_size > 1000
+
+
 def test_images_become_bytes():
     assert Images(np.array([[[[-1.0]], [[0.5]], [[np.nan]], [[2.0]]]])).images.ravel().tolist() == [0, 128, 0, 255]
 
