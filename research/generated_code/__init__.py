@@ -1,4 +1,4 @@
-"""Judging programs that a model writes: problems, a sandbox, pass@k."""
+"""Evaluates programs written by a model: problems, a sandbox, pass@k."""
 
 from research.faces import face
 

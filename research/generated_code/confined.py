@@ -1,10 +1,10 @@
-"""What runs inside the sandbox: confines its own process for good, then runs a program and says how it ended.
+"""Runs inside the sandbox: permanently confines its own process, runs a program, and reports how it ended.
 
-`sandbox.py` starts this file by itself in a fresh interpreter (`python -I confined.py`), so it imports the standard
-library only.  On stdin comes one JSON object (see `main`); the verdict goes to a pipe as `nonce {"outcome": …}`.
+`sandbox.py` starts this file on its own in a new interpreter (`python -I confined.py`), so it imports only the standard
+library.  It reads one JSON object from stdin (see `main`) and writes the verdict to a pipe as `nonce {"outcome": …}`.
 
-Confinement is the Linux kernel's, needs no privileges, and cannot be undone by the process (x86-64 and 64-bit Arm):
-a seccomp filter refuses system calls by number, a Landlock ruleset refuses paths, and capabilities are dropped.
+The Linux kernel enforces the confinement (on x86-64 and 64-bit Arm); it needs no privileges and the process cannot undo
+it: a seccomp filter refuses system calls by number, a Landlock ruleset refuses paths, and capabilities are dropped.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import sys
 
 # -- system calls --------------------------------------------------------------------------------------------------
 
-# What is refused, by name: the number on x86-64 and on 64-bit Arm, None where there is none.
+# Refused system calls by name: the number on x86-64 and on 64-bit Arm, or None if there is none.
 REFUSED = {
-    # the network; io_uring would get round this filter
+    # the network; io_uring would bypass this filter
     "socket": (41, 198), "io_uring_setup": (425, 425),
     # other programs and processes (threads are allowed, see `seccomp_filter`)
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "setsid": (112, 157),
     "setpgid": (109, 154), "unshare": (272, 97), "setns": (308, 268), "ptrace": (101, 117),
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_open": (434, 434),
-    # signals, to whomever
+    # signals to any process
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424),
-    # its own limits, and what outlives the process or is counted in none of them
+    # its own limits, and memory that outlives the process or escapes its limits
     "prlimit64": (302, 261), "setrlimit": (160, 164), "memfd_create": (319, 279), "shmget": (29, 194),
     "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
-    # owners, modes and times of files, which Landlock leaves alone
+    # owners, modes and times of files, which Landlock does not restrict
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
     "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6),
@@ -45,7 +45,7 @@ REFUSED = {
     "request_key": (249, 218), "keyctl": (250, 219), "mount": (165, 40), "umount2": (166, 39), "chroot": (161, 51),
 }  # fmt: skip
 
-# The architecture's name in a filter, the column above, the numbers of clone, clone3 and capset.
+# The architecture's name in a filter, the column above, and the numbers of clone, clone3 and capset.
 ARCHITECTURES = {"x86_64": (0xC000003E, 0, 56, 435, 126), "aarch64": (0xC00000B7, 1, 220, 435, 91)}
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF: ld abs, jeq, jge, jset, ret
@@ -54,15 +54,15 @@ _CLONE_THREAD = 0x00010000
 
 
 def seccomp_filter(machine: str) -> bytes:
-    """The filter's instructions: every call of `REFUSED` fails with EPERM, and so does a clone that is no thread."""
+    """The seccomp instructions: calls in `REFUSED`, and clones that are not threads, fail with EPERM."""
     architecture, column, clone, clone3, _ = ARCHITECTURES[machine]
     refused = _ERRNO | errno.EPERM
     lines = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
-    lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, refused)]  # x32 has the same calls under other numbers
+    lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, refused)]  # x32 has the same calls with other numbers
     for numbers in REFUSED.values():
         if numbers[column] is not None:
             lines += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, refused)]
-    # clone3's flags are behind a pointer: "not implemented" makes the C library take clone.
+    # clone3's flags are behind a pointer; with "not implemented" the C library falls back to clone.
     lines += [(_EQUAL, 0, 1, clone3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     lines += [(_EQUAL, 0, 3, clone), (_LOAD, 0, 0, 16), (_ANY_BIT, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, refused)]
     lines += [(_RETURN, 0, 0, _ALLOW)]
@@ -79,11 +79,15 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 
 
 def confine(folder: str, readable: list[str]) -> None:
-    """From here on: no network, no other process, no signals, files written only in `folder` and read only there and
-    in `readable`.  Raises OSError where this kernel or machine cannot."""
+    """Confines this process: no network, processes or signals; files are read only in `folder` and `readable`, and
+    written only in `folder`.
+
+    Raises:
+      OSError: this kernel or machine does not support it.
+    """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in ARCHITECTURES:
-        raise OSError(f"{platform.system()} on {machine}; it takes Linux on x86-64 or 64-bit Arm")
+        raise OSError(f"{platform.system()} on {machine}; expected Linux on x86-64 or 64-bit Arm")
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(what: str, function, *arguments) -> int:
@@ -123,7 +127,7 @@ def confine(folder: str, readable: list[str]) -> None:
 
 
 def limit(seconds: float, memory: int, file_bytes: int) -> None:
-    """CPU seconds, bytes of address space, bytes of a file; no core dump, 64 open files."""
+    """Limits CPU seconds, bytes of address space and bytes per file; also no core dump and 64 open files."""
     wanted = {
         resource.RLIMIT_CPU: int(seconds) + 1,
         resource.RLIMIT_AS: memory,
@@ -140,7 +144,7 @@ def limit(seconds: float, memory: int, file_bytes: int) -> None:
 def run(program: str) -> dict[str, str]:
     """Runs a program as `__main__`: {"outcome": "passed" | "failed" | "syntax error", "error": one line}.
 
-    Passed is having come to the end: a program that leaves before it (`sys.exit(0)`) has failed.
+    A program passes by reaching its end; one that exits earlier (`sys.exit(0)`) has failed.
     """
     try:
         compiled = compile(program, "<candidate>", "exec")
@@ -156,7 +160,7 @@ def run(program: str) -> dict[str, str]:
 def _line(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    except BaseException:  # an exception of the candidate's own, whose text is an error too
+    except BaseException:  # an exception class of the candidate whose message raises too
         return type(error).__name__
 
 
@@ -166,7 +170,7 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    write, leave = os.write, os._exit  # kept from a program that replaces them
+    write, leave = os.write, os._exit  # safe from a program that replaces them
     encode, verdict = json.dumps, asked["verdict"]
     try:
         limit(asked["seconds"], asked["memory"], asked["file_bytes"])
@@ -176,7 +180,7 @@ def main() -> None:
         ended = {"outcome": "not confined", "error": _line(error)}
     else:
         ended = run(asked["program"])
-    with contextlib.suppress(BaseException):  # a full or closed output says nothing of the program
+    with contextlib.suppress(BaseException):  # a full or closed output does not affect the verdict
         sys.stdout.flush()
         sys.stderr.flush()
     write(verdict, f"{asked['nonce']} {encode(ended)}".encode())

@@ -1,4 +1,4 @@
-"""Functions that a model writes after a header: whether they end, whether they parse, whether they are copied."""
+"""Judges functions that a model completes: whether they end, parse, or copy the training text."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from research.generated_code.problems import extract
 
 
 def whole_function(prompt: str, completion: str) -> str | None:
-    """The function that `prompt` begins and `completion` goes on with, up to the line after its body; None where the
-    completion stops before there is one, so that it cannot be told what it would have become."""
+    """The function that `prompt` starts and `completion` continues, up to the end of its body.
+
+    None if the completion stops inside the body, so that the rest of the function is unknown.
+    """
     body = extract(completion, "body")
     return None if body == completion else prompt + body
 
 
 def body_lines(prompt: str, function: str) -> int:
-    """Lines of a function after the prompt that are neither empty nor a comment."""
+    """The number of lines of a function after the prompt that are neither empty nor comments."""
     lines = (line.strip() for line in function[len(prompt) :].splitlines())
     return sum(bool(line) and not line.startswith("#") for line in lines)
 
 
 def parses(source: str) -> bool:
-    """Whether it is Python, of the version that runs."""
+    """True if the source parses in the running Python version."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as an invalid escape
+            warnings.simplefilter("ignore")  # such as for invalid escapes
             ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
@@ -38,7 +40,7 @@ def parses(source: str) -> bool:
 
 
 class Copies:
-    """Which sequences hold `run` tokens in a row that a training text [length] holds too."""
+    """Detects sequences that share `run` consecutive tokens with a training text [length]."""
 
     def __init__(self, training: np.ndarray, run: int):
         require(1 <= run <= len(training), f"run={run}: expected 1 to the {len(training)} tokens of the text")
@@ -46,12 +48,12 @@ class Copies:
         self._known = np.unique(_hashes(training, run))
 
     def __call__(self, tokens: np.ndarray) -> bool:
-        """Of one sequence [length]."""
+        """True if a sequence [length] contains such a run."""
         return len(tokens) >= self.run and bool(np.isin(_hashes(tokens, self.run), self._known).any())
 
 
 def _hashes(tokens: np.ndarray, run: int) -> np.ndarray:
-    """A 64-bit hash of every `run` tokens in a row; two that differ agree by a chance of 2⁻⁶⁴."""
+    """64-bit hashes of every `run` consecutive tokens; different runs collide with probability 2⁻⁶⁴."""
     rows = len(tokens) - run + 1
     hashed = np.zeros(rows, np.uint64)
     for i in range(run):
@@ -62,14 +64,14 @@ def _hashes(tokens: np.ndarray, run: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """How many of some samples are what.
+    """Counts over samples; each is a subset of the previous one.
 
     Attributes:
-      samples: of which the rest is counted.
-      whole: functions that came to an end.
-      long: of these, those with the least number of lines or more.
-      parsed: of the long ones, those that parse.
-      own: of the parsed ones, those without a long run of tokens of the training text.
+      samples: all samples.
+      whole: those that are complete functions.
+      long: those with at least the minimum number of lines.
+      parsed: those that parse.
+      own: those without a long run of tokens from the training text.
     """
 
     samples: int
@@ -82,7 +84,7 @@ class Judged:
 def judge(
     prompts: Sequence[str], completions: Sequence[str], tokens: Sequence[np.ndarray], copied: Copies, least_lines: int
 ) -> Judged:
-    """Counts over samples: prompt, completion, and the completion's tokens [length] of each."""
+    """Counts samples, given their prompts, completions and completions' tokens [length]."""
     long, parsed, own, whole = 0, 0, 0, 0
     for prompt, completion, sequence in zip(prompts, completions, tokens, strict=True):
         function = whole_function(prompt, completion)

@@ -1,6 +1,6 @@
-"""The share of problems that k samples solve: pass@k (Chen et al., 2021).
+"""pass@k: the fraction of problems solved by at least one of k samples (Chen et al., 2021).
 
-complete = lambda prompts, seed: [...]                 # any text model: a continuation for every prompt
+complete = lambda prompts, seed: [...]                 # any text model: one continuation per prompt
 result = evaluate(problems, complete, samples=10)
 result["pass@1"], result["problems"][0]["outcomes"]
 """
@@ -19,14 +19,17 @@ from research.generated_code.problems import Problem, program
 from research.generated_code.sandbox import Ended, Limits
 
 Complete = Callable[[Sequence[str], int], Sequence[str]]
-"""(prompts, seed) -> a continuation of each, without the prompt; another seed gives other samples."""
+"""(prompts, seed) -> one continuation per prompt, without the prompt; samples differ between seeds."""
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The unbiased estimate, from n samples of which c passed, that one of k passes: 1 - C(n - c, k) / C(n, k).
+    """Unbiased estimate of pass@k from n samples of which c passed: 1 - C(n - c, k) / C(n, k).
+
+    >>> pass_at_k(n=10, c=5, k=1)
+    0.5
 
     Raises:
-      RequestError: k is not among 1 to n.
+      RequestError: k is not in 1 to n, or c not in 0 to n.
     """
     require(1 <= k <= n, f"k={k}: expected 1 to the {n} samples of a problem")
     require(0 <= c <= n, f"c={c}: expected 0 to the {n} samples of a problem")
@@ -43,29 +46,30 @@ def evaluate(
     limits: Limits = Limits(),  # noqa: B008  (frozen)
     workers: int = 2,
 ) -> dict[str, Any]:
-    """Samples completions, runs each in the sandbox, and counts.
+    """Samples completions, runs each in the sandbox, and computes pass@k.
 
     Args:
       problems: at least one.
       complete: the model.
-      samples: completions of every problem, of the seeds `seed`, `seed` + 1, ...
-      ks: of the pass@k wanted, each at most `samples`.
-      limits: of a candidate.
-      workers: candidates that run at once.
+      samples: completions per problem, with seeds `seed`, `seed` + 1, ...
+      ks: the values of k, each at most `samples`.
+      seed: of the first sample.
+      limits: of each candidate program.
+      workers: the number of candidates that run at once.
 
     Returns:
-      A record for a JSON file: "pass@k" for every k, "samples", "seeds", "outcomes" (how many ended how), and
-      "problems": name, pass count, outcomes, errors and completions of each.
+      A record for a JSON file: "pass@k" for every k, "samples", "seeds", "outcomes" (their counts), "confined",
+        "seconds", and "problems": name, pass count, outcomes, errors and completions of each.
 
     Raises:
-      RequestError: a number out of range, before anything is sampled; a system that cannot confine.
+      RequestError: a number is out of range (before sampling), or the system cannot confine programs.
     """
     require(len(problems) > 0, "problems: none, expected at least one")
     require(samples >= 1, f"samples={samples}: expected at least 1")
     require(workers >= 1, f"workers={workers}: expected at least 1")
     for k in ks:
         require(1 <= k <= samples, f"k={k}: expected 1 to samples={samples}")
-    sandbox.run("", limits)  # refuses what this system cannot do before a model has worked for it
+    sandbox.run("", limits)  # fails early on systems that cannot confine, before any sampling
     seeds = [seed + i for i in range(samples)]
     completions = [complete([problem.prompt for problem in problems], s) for s in seeds]
     programs = [program(problem, made[i]) for i, problem in enumerate(problems) for made in completions]

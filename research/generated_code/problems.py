@@ -1,8 +1,8 @@
 """Programming problems with tests: HumanEval (Chen et al., 2021) and MBPP (Austin et al., 2021).
 
 problems = read_problems("data/humaneval/HumanEval.jsonl.gz")
-problems[0].prompt                           # what the model continues
-program(problems[0], completion)             # what is run: it comes to its end only if every test passes
+problems[0].prompt                           # the text that the model continues
+program(problems[0], completion)             # the program to run; it reaches its end only if every test passes
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Style = Literal["body", "program"]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One problem.
+    """A problem with its tests.
 
     Attributes:
-      name: as published, "HumanEval/0", "MBPP/11".
-      prompt: what a model is to continue.
-      tests: statements after the solution that raise unless it is right.
-      solution: the published one, as a continuation of the prompt.
-      style: whether the prompt ends inside a function ("body"), which the completion goes on with, or before any code
-        ("program"); it says where a completion ends.
+      name: the published name: "HumanEval/0", "MBPP/11".
+      prompt: the text that the model continues.
+      tests: statements to run after the solution; they raise unless it is correct.
+      solution: the published solution, as a continuation of the prompt.
+      style: "body" if the prompt ends inside a function that the completion continues, "program" if it ends before any
+        code; decides where a completion ends.
     """
 
     name: str
@@ -42,11 +42,12 @@ class Problem:
 
 
 def read_problems(path: str | os.PathLike) -> tuple[Problem, ...]:
-    """The problems of a .jsonl or .jsonl.gz file in HumanEval's or in MBPP's fields, told apart by these; of MBPP those
-    of its test split, 11 to 510, where the file has more.
+    """Reads a .jsonl or .jsonl.gz file with the fields of HumanEval or MBPP, which are detected.
+
+    Of MBPP, only the test split (numbers 11 to 510) is read.
 
     Raises:
-      RequestError: no such file, or a line that is neither; the line is named.
+      RequestError: the file is missing, or a line has neither format; names the line.
     """
     path = pathlib.Path(path)
     require(path.is_file(), f"{path}: no such file; expected a .jsonl or .jsonl.gz of HumanEval or MBPP")
@@ -65,7 +66,7 @@ def read_problems(path: str | os.PathLike) -> tuple[Problem, ...]:
             missing = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise RequestError(f"{path}, line {number}: {missing}; expected the fields of HumanEval or MBPP") from None
     found = tuple(problem for problem in found if problem is not None)
-    require(len(found) > 0, f"{path}: no problem in it (of MBPP those of its test split count, 11 to 510)")
+    require(len(found) > 0, f"{path}: holds no problem (of MBPP, only the test split counts: 11 to 510)")
     return found
 
 
@@ -79,10 +80,10 @@ def _problem(record: Mapping[str, Any]) -> Problem | None:
             style="body",
         )
     number = int(record["task_id"])
-    tests = [record.get("test_setup_code", ""), *record["test_list"]]  # the setup uses what the solution defines
+    tests = [record.get("test_setup_code", ""), *record["test_list"]]  # the setup uses definitions of the solution
     if not 11 <= number <= 510:
         return None
-    # Zero-shot: the task and its first test as a docstring (Fried et al., 2023), since the test says the name.
+    # Zero-shot: the task and its first test as a docstring (Fried et al., 2023), since the test gives the name.
     return Problem(
         name=f"MBPP/{number}",
         prompt=f'"""\n{record["text"]}\n{record["test_list"][0]}\n"""\n',
@@ -102,17 +103,17 @@ _END = {
 def extract(completion: str, style: Style) -> str:
     """The part of a completion that is the solution.
 
-    A body ends before the first further line that is not indented (nor closes a bracket); a program ends before the
-    first further line that is a top-level test, print, `if` or docstring.
+    A body ends before the first line that is not indented (and does not close a bracket).  A program ends before the
+    first top-level assert, print, `if` or docstring.
     """
     end = _END[style].search(completion)
     return completion if end is None else completion[: end.end()]
 
 
 def program(problem: Problem, completion: str) -> str:
-    """What to run for a completion: the solution, then the tests.
+    """The program to run for a completion: the solution, then the tests.
 
-    A model that answers in a fenced block is taken at its block, which may repeat the prompt or not.
+    If the completion contains a fenced code block, only the block counts, with or without a repeated prompt.
     """
     fenced = _FENCE.search(completion)
     solution = extract(completion, problem.style) if fenced is None else fenced[1] + "\n"

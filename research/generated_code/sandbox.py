@@ -1,19 +1,19 @@
-"""Programs nobody has read, run in a process of their own that can do next to nothing.
+r"""Runs untrusted programs in a process of their own, with almost no rights.
 
     ended = run("print(1 + 1)")          # Ended("passed", "", "2\n", 0.05)
 
-What is guaranteed, by the Linux kernel, without privileges (see confined.py):
+The Linux kernel guarantees the following, without privileges (see confined.py):
 
-time        the process is killed, with its group, after `Limits.seconds`
-memory      more than `Limits.memory` of address space is a MemoryError
-network     no socket can be made, so nothing can be reached
-processes   none can be started and none signalled; threads can
-files       only the program's own folder, which is removed afterwards, can be written; beside it only Python and the
-            system's libraries can be read: no home, no data, nothing of other processes under /proc
-environment nothing is inherited; stdin is empty; output is kept up to `Limits.output`
+    time        the process and its group are killed after `Limits.seconds`
+    memory      more than `Limits.memory` of address space is a MemoryError
+    network     no socket can be created, so nothing can be reached
+    processes   none can be started or signalled; threads are allowed
+    files       only the program's own folder, which is removed afterwards, can be written; apart from it, only Python
+                and the system's libraries can be read: no home, no data, nothing of other processes under /proc
+    environment nothing is inherited; stdin is empty; output is kept up to `Limits.output`
 
-What is not: the verdict is given by the interpreter that the program runs in, so one that sets out to forge it (by
-digging in the frames that called it) can.  A program that merely exits, or kills itself, has failed.
+Not guaranteed: the verdict comes from the interpreter that runs the program, so a program that tries to forge it (by
+manipulating the calling frames) can.  A program that merely exits or kills itself has failed.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime")
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a program may use.
+    """Resource limits of a program.
 
     Attributes:
-      seconds: of wall time, the interpreter's start included, and of CPU time.
+      seconds: of wall time, including the start of the interpreter, and of CPU time.
       memory: bytes of address space.
-      file_bytes: in one file.
-      output: bytes of standard output and error together that are kept.
-      confined: False leaves out what only Linux gives (network, processes, files): for a machine that is itself a
-        sandbox.
+      file_bytes: bytes per file.
+      output: bytes of standard output and error that are kept, together.
+      confined: False drops the limits that need Linux (network, processes, files), for machines that are sandboxes
+        themselves.
     """
 
     seconds: float = 10.0
@@ -58,7 +58,7 @@ class Limits:
     confined: bool = True
 
     def check(self) -> None:
-        """Raises `RequestError` for a value out of range."""
+        """Raises RequestError for a value out of range."""
         require(0 < self.seconds < 3600, f"seconds={self.seconds}: expected 0 < seconds < 3600")
         least = 64 * 2**20
         require(self.memory >= least, f"memory={self.memory}: expected at least {least}, which Python itself takes")
@@ -68,7 +68,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a program ended: the outcome, what was wrong in one line, its output, and wall seconds."""
+    """How a program ended: its outcome, the error in one line, its output, and wall seconds."""
 
     outcome: Outcome
     error: str = ""
@@ -77,7 +77,7 @@ class Ended:
 
 
 def run(program: str, limits: Limits = Limits()) -> Ended:  # noqa: B008  (frozen)
-    """Runs Python source to its end, in a new interpreter and an empty folder.
+    """Runs Python source in a new interpreter and an empty folder.
 
     Raises:
       RequestError: this system cannot confine a process as `limits` asks.
@@ -98,13 +98,13 @@ def run(program: str, limits: Limits = Limits()) -> Ended:  # noqa: B008  (froze
     if verdict:
         return Ended(verdict["outcome"], verdict["error"], said, seconds)
     if ended in (None, -signal.SIGXCPU):
-        return Ended("timeout", f"not over after {limits.seconds:g} s", said, seconds)
+        return Ended("timeout", f"still running after {limits.seconds:g} s", said, seconds)
     how = f"signal {-ended} ({signal.strsignal(-ended)})" if ended < 0 else f"exit status {ended}"
     return Ended("failed", f"{how} before its end", said, seconds)
 
 
 def _run(program: str, limits: Limits, folder: str, output) -> tuple[dict[str, str], int | None, float]:
-    """(verdict or {}, exit status or None after the time is up, seconds)."""
+    """Returns (verdict or {}, exit status or None after a timeout, seconds)."""
     nonce = secrets.token_hex(16)
     reading, writing = os.pipe()
     asked = {
@@ -149,7 +149,7 @@ def _run(program: str, limits: Limits, folder: str, output) -> tuple[dict[str, s
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """The process and whatever it has started: the group outlives its first process while anything is in it."""
+    """Kills the process and everything it started: the process group exists as long as any member does."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -158,7 +158,7 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def _verdict(reading: int, nonce: str) -> dict[str, str]:
-    """What came through the pipe, if it is one verdict with the right nonce; else {}."""
+    """Reads the verdict from the pipe; {} unless it has the right nonce."""
     try:
         said = os.read(reading, 65536).decode("utf-8", errors="replace")
         first, _, rest = said.partition(" ")

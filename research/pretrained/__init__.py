@@ -1,4 +1,4 @@
-"""Published weights (safetensors) into our parameters, and back."""
+"""Reads published weights (safetensors) into our parameters, and writes them back."""
 
 from research.faces import face
 

@@ -1,4 +1,4 @@
-"""Every family of models with published weights that we read, and which of them is meant: by name, model or config."""
+"""The model families with published weights, looked up by name, model or config."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def variants() -> dict[str, Variant]:
-    """Every published size by name."""
+    """All published sizes, by name."""
     return {name: variant for family in FAMILIES for name, variant in family.variants.items()}
 
 
 def find_variant(name: str) -> tuple[Family, Variant]:
-    """The family and the variant of that name.
+    """Finds a variant and its family by name.
 
     Raises:
-      RequestError: there is none; the line names the one that timm, torchvision or the hub calls so, or the nearest.
+      RequestError: the name is unknown; suggests our name for a model of timm, torchvision or the hub, or the nearest
+        one.
     """
     for family in FAMILIES:
         if name in family.variants:
@@ -44,12 +45,12 @@ def find_variant(name: str) -> tuple[Family, Variant]:
 
 
 def _meant(name: str) -> str:
-    """What to type instead of a name that is no variant's."""
+    """Suggests a replacement for an unknown name."""
     ours = {name: name for name in variants()}
     for variant, found in variants().items():
         ours |= {other.lower(): variant for other in (found.hub, *found.elsewhere) if other is not None}
     plain = name.lower()
-    # timm's name may have its organisation before it, and behind it what the weights were trained on.
+    # timm's names may start with an organisation and end with the training data of the weights.
     architecture = plain.rpartition("/")[2].partition(".")[0]
     if (variant := ours.get(plain) or ours.get(architecture)) is not None:
         return f"did you mean {variant!r}?"
@@ -62,7 +63,11 @@ def _meant(name: str) -> str:
 
 
 def family_of(model: nn.Module) -> Family:
-    """The family of a model of ours."""
+    """The family of one of our models.
+
+    Raises:
+      RequestError: no published weights are mapped to models of this class.
+    """
     for family in FAMILIES:
         if type(model) is family.model:
             return family
@@ -71,11 +76,11 @@ def family_of(model: nn.Module) -> Family:
 
 
 def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
-    """The family and the model that a config.json describes: Hugging Face's, or timm's, which has an `architecture`.
+    """Builds the model described by a config.json: Hugging Face's, or timm's, which has an `architecture`.
 
     Raises:
-      RequestError: its model_type or architecture is none of ours, it asks for what the model does not do, or holds
-        something else than it should.
+      RequestError: its model_type or architecture is unknown, it asks for an unsupported feature, or a value is
+        invalid.
     """
     family, architecture = family_in(config), config.get("architecture")
     if family is None:
@@ -92,7 +97,7 @@ def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
 
 
 def family_in(config: Mapping[str, Any]) -> Family | None:
-    """The family whose model a config.json describes, if it is one of ours."""
+    """The family of the model that a config.json describes, or None if it is unknown."""
     architecture, model_type = config.get("architecture"), config.get("model_type")
     for family in FAMILIES:
         if model_type == family.model_type if architecture is None else architecture in tuple(family.architectures):

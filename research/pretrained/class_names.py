@@ -1,4 +1,4 @@
-"""The names of a classifier's classes, as the config.json beside published weights gives them."""
+"""Class names of classifiers, as given in the config.json of published weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from research.errors import require
 
 
 def read(config: Mapping[str, Any], classes: int) -> tuple[str, ...] | None:
-    """Hugging Face's `id2label`, or timm's `label_names`, described where there are `label_descriptions`.
+    """Reads Hugging Face's `id2label`, or timm's `label_names` with their `label_descriptions` if there are any.
 
-    None where the config does not name every one of `classes` classes, or by its number only ("LABEL_7").
+    Returns None if the config does not name all of `classes` classes, or only numbers them ("LABEL_7").
 
     Raises:
-      RequestError: `id2label` is something else than names by number.
+      RequestError: `id2label` does not map numbers to names.
     """
     listed, described = config.get("label_names"), config.get("label_descriptions")
     names = dict(enumerate(listed)) if isinstance(listed, list | tuple) else by_number(config)
@@ -26,10 +26,10 @@ def read(config: Mapping[str, Any], classes: int) -> tuple[str, ...] | None:
 
 
 def by_number(config: Mapping[str, Any]) -> Mapping[Any, Any]:
-    """Hugging Face's `id2label`, {number: name}, which may also be a list; empty where there is none, or null.
+    """Hugging Face's `id2label`, {number: name} or a list; empty if it is missing or null.
 
     Raises:
-      RequestError: it is something else.
+      RequestError: it is neither.
     """
     names = config.get("id2label")
     names = {} if names is None else names
@@ -41,10 +41,10 @@ def by_number(config: Mapping[str, Any]) -> Mapping[Any, Any]:
 
 
 def written(names: Sequence[str] | None, classes: int) -> dict[str, Any]:
-    """`id2label` and `label2id` of Hugging Face's config.json; without names, those that it makes up.
+    """Hugging Face's `id2label` and `label2id`; without names, Hugging Face's defaults ("LABEL_0", ...).
 
     Raises:
-      RequestError: there are more or fewer names than classes, or something else than text among them.
+      RequestError: the number of names is not the number of classes, or a name is not a string.
     """
     if names is None:
         names_by_number = _made_up(classes)

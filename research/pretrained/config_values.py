@@ -1,4 +1,4 @@
-"""What stands under a key of a published JSON config, checked: one clear line where it is something else."""
+"""Reads values of published JSON configs; an unexpected type is one clear error."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from research.errors import require
 
 
 def number(config: Mapping[str, Any], key: str, default: float | None = None, file: str = "the config") -> float:
-    """The number under a key; the default where there is none, or null."""
+    """The number under a key; the default if it is missing or null."""
     value = default if config.get(key) is None else config[key]
     require(_plain(value), f"{key}={value!r} in {file}: expected a number")
     return float(value)
 
 
 def whole(config: Mapping[str, Any], key: str, default: int | None = None, file: str = "the config") -> int:
-    """The whole number under a key; the default where there is none, or null."""
+    """The integer under a key; the default if it is missing or null."""
     value = default if config.get(key) is None else config[key]
     require(type(value) is int, f"{key}={value!r} in {file}: expected a whole number")
     return value
 
 
 def numbers(config: Mapping[str, Any], key: str, file: str = "the config") -> tuple[float, ...]:
-    """The number under a key, or the list of them; empty where there is none, or null."""
+    """The number or list of numbers under a key; empty if it is missing or null."""
     value = config.get(key)
     values = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
     require(all(map(_plain, values)), f"{key}={value!r} in {file}: expected a number, or a list of numbers")
@@ -32,7 +32,7 @@ def numbers(config: Mapping[str, Any], key: str, file: str = "the config") -> tu
 
 
 def row(config: Mapping[str, Any], key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """The whole numbers listed under a key; the default where there is none, or null.  Empty only if the default is."""
+    """The list of integers under a key; the default if it is missing or null.  May be empty only if the default is."""
     value = default if config.get(key) is None else config[key]
     listed = isinstance(value, list | tuple) and all(type(item) is int for item in value)
     expected = "a list of whole numbers" + (", one for each stage" if default else "")
@@ -41,7 +41,7 @@ def row(config: Mapping[str, Any], key: str, default: tuple[int, ...]) -> tuple[
 
 
 def one(config: Mapping[str, Any], key: str, default: int) -> Any:
-    """The number under a key that may also list it for each side or stage: [8, 8] is 8."""
+    """The number under a key that may also list one per side or stage: [8, 8] is 8."""
     value = config.get(key, default)
     items = list(value) if isinstance(value, list | tuple) else [value]
     same = bool(items) and all(item == items[0] for item in items)
@@ -50,11 +50,11 @@ def one(config: Mapping[str, Any], key: str, default: int) -> Any:
 
 
 def side(config: Mapping[str, Any], key: str, default: int) -> Any:
-    """The side of square images, or their (height, width)."""
+    """The side length of square images, or their (height, width)."""
     value = config.get(key, default)
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> bool:
-    finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max  # which NaN is not either
+    finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max  # excludes NaN
     return finite and not isinstance(value, bool)

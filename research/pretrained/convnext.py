@@ -1,4 +1,4 @@
-"""Published ConvNeXts: Hugging Face's `ConvNextForImageClassification`, timm's and torchvision's."""
+"""Published ConvNeXt weights: Hugging Face's `ConvNextForImageClassification`, timm's and torchvision's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from research.pretrained.rules import KERNEL, Alias, KeyMap, Rule, drop_ones, la
 
 
 def from_config(config: Mapping[str, Any]) -> ConvNeXt:
-    """A `ConvNextConfig` of transformers."""
+    """Builds a model from a `ConvNextConfig` of transformers."""
     depths = row(config, "depths", (3, 3, 9, 3))
     return ConvNeXt(
         depths=depths,
@@ -56,14 +56,14 @@ def to_config(model: ConvNeXt) -> dict[str, Any]:
 
 
 def from_timm(config: Mapping[str, Any]) -> ConvNeXt:
-    """The arguments of timm's `ConvNeXt`."""
+    """Builds a model from the arguments of timm's `ConvNeXt`."""
     known = ("depths", "dims", "num_classes", "in_chans", "patch_size", "kernel_sizes", "ls_init_value", "conv_mlp")
     only(config, *known, "global_pool", "drop_rate", "drop_path_rate", "norm_eps")
     average_pool(config)
     depths, patch_size = row(config, "depths", (3, 3, 9, 3)), one(config, "patch_size", 4)
     strides = (2 if patch_size == 2 else 1, *(2,) * (len(depths) - 1))
     require(
-        patch_size in (2, 4) and patch_size * math.prod(strides) <= 32,  # beyond which timm dilates
+        patch_size in (2, 4) and patch_size * math.prod(strides) <= 32,  # timm uses dilation beyond that
         f"patch_size={patch_size!r} with {len(depths)} stages in the config: expected 4 (or 2), and at most 4 stages",
     )
     return ConvNeXt(
@@ -103,7 +103,7 @@ def huggingface() -> KeyMap:
                 }
             ),
             Rule(f"{layer}.layer_scale_parameter", f"params/{BLOCK}/layer_scale"),
-            Alias("embeddings.{rest*}", "convnext.embeddings.{rest}"),  # files of the model without a head
+            Alias("embeddings.{rest*}", "convnext.embeddings.{rest}"),  # files of the headless model
             Alias("encoder.{rest*}", "convnext.encoder.{rest}"),
             Alias("layernorm.{rest*}", "convnext.layernorm.{rest}"),
         ),
@@ -111,7 +111,7 @@ def huggingface() -> KeyMap:
 
 
 def timm(*, convolutional: bool) -> KeyMap:
-    """The MLPs of timm's smallest models (atto to nano) are kept as 1×1 convolutions."""
+    """timm's names; the MLPs of its smallest models (atto to nano) are stored as 1×1 convolutions."""
     dense = drop_ones((2, 3)).then(KERNEL) if convolutional else KERNEL
     layer = "stages.{i}.blocks.{j}"
     names = {
@@ -151,19 +151,19 @@ def key_maps(model: ConvNeXt) -> tuple[KeyMap, ...]:
 
 
 def adapted(model: ConvNeXt, name: str, publisher: str, shapes: Shapes, stated: ConvNeXt | None = None) -> ConvNeXt:
-    """With the publisher's epsilons; torchvision's and timm's are the paper's everywhere."""
+    """Sets the publisher's epsilons; torchvision's and timm's are the paper's throughout."""
     return model.clone(epsilon=1e-6, head_epsilon=1e-12 if publisher == "huggingface" else None)
 
 
 def preprocessing(model: ConvNeXt, publisher: str) -> Preprocessing:
-    """The authors' 224 of 256 pixels; torchvision resized to what suited each size best, and bilinearly."""
+    """The authors' 224 of 256 pixels; torchvision's resize is bilinear, to the best size for each variant."""
     if publisher != "torchvision":
         return Preprocessing()
     resized = {SIZES["tiny"][:2]: 236, SIZES["small"][:2]: 230}.get((model.depths, model.widths), 232)
     return Preprocessing(crop=224 / resized, interpolation="bilinear")
 
 
-_ONLY_TIMM = {  # the smallest ones' MLPs are 1×1 convolutions
+_ONLY_TIMM = {  # the MLPs of the smallest ones are 1×1 convolutions
     "atto": {"depths": (2, 2, 6, 2), "dims": (40, 80, 160, 320), "conv_mlp": True},
     "femto": {"depths": (2, 2, 6, 2), "dims": (48, 96, 192, 384), "conv_mlp": True},
     "pico": {"depths": (2, 2, 6, 2), "dims": (64, 128, 256, 512), "conv_mlp": True},

@@ -1,4 +1,4 @@
-"""Published EfficientNets: Hugging Face's (ported from Keras), timm's (its own and TensorFlow's), torchvision's."""
+"""Published EfficientNet weights: Hugging Face's (from Keras), timm's (its own and TensorFlow's) and torchvision's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POINTWISE = drop_ones((2, 3)).then(KERNEL)
 
 
 def from_config(config: Mapping[str, Any]) -> EfficientNet:
-    """An `EfficientNetConfig` of transformers."""
+    """Builds a model from an `EfficientNetConfig` of transformers."""
     read = {
         "kernel_sizes": (3, 3, 5, 3, 5, 5, 3),
         "out_channels": (16, 24, 40, 80, 112, 192, 320),
@@ -57,8 +57,8 @@ def from_config(config: Mapping[str, Any]) -> EfficientNet:
         drop_connect=config.get("drop_connect_rate", 0.2),
         dropout=config.get("dropout_rate", 0.5),
         pool=pooling[pool],
-        # transformers hands TensorFlow's momentum to PyTorch, which counts it from the other end, and leaves the norms
-        # after expansions at PyTorch's own.
+        # transformers passes TensorFlow's momentum to PyTorch, whose definition is one minus it, and leaves PyTorch's
+        # default in the norms after expansions.
         momentum=round(1 - number(config, "batch_norm_momentum", 0.99), 12),
         expand_momentum=0.9,
         epsilon=config.get("batch_norm_eps", 1e-3),
@@ -92,7 +92,7 @@ def to_config(model: EfficientNet) -> dict[str, Any]:
 
 
 def from_timm(config: Mapping[str, Any]) -> EfficientNet:
-    """The arguments of timm's `_gen_efficientnet`: multipliers of B0, padding, batch norm."""
+    """Builds a model from the arguments of timm's `_gen_efficientnet`: multipliers of B0, padding, batch norm."""
     known = ("channel_multiplier", "depth_multiplier", "num_classes", "variant", "bn_eps", "pad_type", "in_chans")
     only(config, *known, "global_pool", "drop_rate", "drop_path_rate")
     average_pool(config)
@@ -133,7 +133,7 @@ def huggingface(model: EfficientNet) -> KeyMap:
             kernel(f"{theirs}.projection.project_conv", f"{ours}/project_conv"),
             batch_norm(f"{theirs}.projection.project_bn", f"{ours}/project_norm"),
         ]
-    entries += [  # files of the model without a head
+    entries += [  # files of the headless model
         Alias("embeddings.{rest*}", "efficientnet.embeddings.{rest}"),
         Alias("encoder.{rest*}", "efficientnet.encoder.{rest}"),
     ]
@@ -196,17 +196,17 @@ def key_maps(model: EfficientNet) -> tuple[KeyMap, ...]:
 
 
 KERAS = {"padding": "same", "epsilon": 1e-3, "momentum": 0.99}
-"""What the authors' code, TensorFlow's, trained with; what PyTorch's trained with stands in `adapted`."""
+"""Settings of weights trained with the authors' TensorFlow code; `adapted` has those of PyTorch's weights."""
 
 
 def adapted(
     model: EfficientNet, name: str, publisher: str, shapes: Shapes, stated: EfficientNet | None = None
 ) -> EfficientNet:
-    """With the padding and epsilon that this publisher's weights were trained with.
+    """Sets the padding and epsilon that this publisher's weights were trained with.
 
-    Nothing in timm's files tells the authors' weights (tf_efficientnet) from its own: a model without a name stays as
-    it is where it is built as one or the other.  So it does with Hugging Face's padding, which is "same" but for images
-    of sizes that the network was not made for.
+    timm's files do not distinguish the authors' weights (tf_efficientnet) from timm's own.  A model without a name
+    therefore keeps its settings if they match either.  The same holds for the padding of Hugging Face's models, which
+    equals "same" except for image sizes that the network was not designed for.
     """
     wide = publisher == "torchvision" and model.width > 1.5  # B5, B6 and B7
     norm = {"epsilon": 1e-3, "momentum": 0.99} if wide else {"epsilon": 1e-5, "momentum": 0.9}
@@ -223,9 +223,9 @@ def adapted(
 
 
 def preprocessing(model: EfficientNet, publisher: str) -> Preprocessing:
-    """The authors' crop, which leaves 16 pixels on each side; Hugging Face's, which is none; or torchvision's.
+    """The authors' crop, with a margin of 16 pixels per side; Hugging Face's, without a crop; or torchvision's.
 
-    Timm's own weights (efficientnet_b0 and so on) have other crops: those of its folders are in their config.json.
+    timm's own weights (efficientnet_b0, ...) use other crops, given in the config.json of its folders.
     """
     size = model.image_size
     if publisher == "huggingface":

@@ -1,4 +1,4 @@
-"""What Hugging Face's encoder-decoder Transformers, Marian and Whisper, write alike: config, blocks, vocabulary."""
+"""Shared parts of Hugging Face's encoder-decoder formats, Marian and Whisper: config, blocks, vocabulary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from research.pretrained.rules import kernel, norm
 def fields(
     config: Mapping[str, Any], *, width: int, depth: int, num_heads: int, mlp_width: int, dropout: float
 ) -> dict[str, Any]:
-    """The fields of a model of ours that a config gives; the arguments are what a config that is silent means."""
+    """Fields of our model from a config; the arguments are the defaults for missing keys."""
     return {
         "width": config.get("d_model", width),
         "depth": config.get("encoder_layers", depth),
@@ -32,7 +32,7 @@ def fields(
 
 
 def config(model: Any) -> dict[str, Any]:
-    """Back from a model to the same part of its config."""
+    """The inverse of `fields`: the part of a config that describes a model."""
     encoder, decoder = encoder_sizes(model), decoder_sizes(model)
     return {
         "d_model": model.width,
@@ -50,7 +50,7 @@ def config(model: Any) -> dict[str, Any]:
 
 
 def blocks(side: str, ours: str) -> tuple:
-    """The blocks of the "encoder" or "decoder", below one of our paths, written out or scanned."""
+    """Key rules for the blocks of the "encoder" or "decoder" below one of our paths, written out or scanned."""
     theirs = f"model.{side}.layers.{{i}}"
     entries: list = []
     for block in (f"{ours}/block{{i}}", f"{ours}/blocks"):
@@ -71,6 +71,6 @@ def blocks(side: str, ours: str) -> tuple:
 
 
 def with_the_files_vocabulary(model: nn.Module, name: str, publisher: str, shapes: Shapes) -> nn.Module:
-    """Every pair of languages has its own, and Whisper for English alone one token less."""
+    """Sets the vocabulary size from the file; it differs between language pairs and for English-only Whisper."""
     table = shapes.get("params/token_embedding/embedding")
     return model if table is None else model.clone(vocab_size=table[0])

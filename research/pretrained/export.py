@@ -1,4 +1,4 @@
-"""`export_pretrained`: our variables under a publisher's names, with the files that go with them.
+"""Writes our variables in a publisher's format, with the accompanying config files.
 
 export_pretrained(model, variables, "out/model.safetensors")
 """
@@ -33,22 +33,21 @@ def export_pretrained(
     class_names: Sequence[str] | None = None,
     decoding: generation_config.Decoding | None = None,
 ) -> pathlib.Path:
-    """Writes variables of a model of ours as a safetensors file under a publisher's names; returns its path.
+    """Writes variables of one of our models as a safetensors file with a publisher's names; returns its path.
 
-    The weights and running statistics that `load_pretrained` read are written back bit for bit (in float32); the count
-    of batches that PyTorch keeps beside the statistics, and no output depends on, is written as 0.  Other collections
-    are left out.  Beside a `model.safetensors` of Hugging Face's names stands a config.json, so that
-    `transformers.AutoModel…from_pretrained` takes the folder.
+    Weights and running statistics read by `load_pretrained` are written back bit for bit (in float32).  PyTorch's batch
+    counter, which no output depends on, is written as 0.  Other collections are left out.  A `model.safetensors` with
+    Hugging Face's names gets a config.json, so that `transformers.AutoModel….from_pretrained` can load the folder.
 
     Args:
-      publisher: "huggingface", "timm", ...; None is the first that the family knows, Hugging Face where there is one.
-      preprocessing: how images are prepared for the model, for a preprocessor_config.json beside the config.json.
-      class_names: one for each class, for the config.json; None: they have none.
-      decoding: how the model is asked for text, for a generation_config.json; transformers' `generate` needs one.
+      publisher: "huggingface", "timm", ...; None for the first one of the family, Hugging Face if available.
+      preprocessing: the image preprocessing, written to a preprocessor_config.json.
+      class_names: one per class, written to the config.json; None for no names.
+      decoding: the generation settings, written to a generation_config.json, which transformers' `generate` needs.
 
     Raises:
-      RequestError: this model has no mapping, this publisher has none for it, a parameter is missing or misshapen, or
-        no config.json could say what the model is.
+      RequestError: the model has no mapping, not for this publisher, a parameter is missing or has another shape, or no
+        config.json can describe the model.
     """
     path = pathlib.Path(path)
     require(path.suffix == ".safetensors", f"{path}: weights are written to .safetensors files")
@@ -79,8 +78,8 @@ def export_pretrained(
     else:
         require(
             preprocessing is None and class_names is None and decoding is None,
-            f"{path.name} of {publisher}'s names: preprocessing, class_names and decoding are written beside a "
-            "model.safetensors of Hugging Face's names only",
+            f"{path.name} with {publisher}'s names: preprocessing, class_names and decoding can only be written with a "
+            "model.safetensors that has Hugging Face's names",
         )
     files.write(path, mapping.to_theirs(key_maps[publisher], mapping.unflatten_leaves(leaves)))
     for name, content in beside.items():
@@ -92,14 +91,14 @@ _NOT_IN_CONFIGS = frozenset(
     ("parent", "name", "dtype", "kernel", "scan_layers", "remat", "zero_init", "dropout", "drop_path",
      "attention_dropout", "drop_connect", "stochastic_depth", "momentum", "expand_momentum")
 )  # fmt: skip
-"""Fields of which a trained model's outputs do not depend."""
+"""Fields that do not affect the outputs of a trained model."""
 
 
 def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None) -> dict[str, Any]:
-    """The config.json of a model, from which `from_config` makes one that computes the same.
+    """The config.json of a model; `from_config` builds an equivalent model from it.
 
     Raises:
-      RequestError: there is no such config.
+      RequestError: no config can describe the model.
     """
     require(bool(family.head) or class_names is None, f"class_names: {type(model).__name__} has no classes")
     names = labels.written(class_names, model.classes) if family.head else {}
@@ -113,7 +112,7 @@ def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None)
     ]
     require(
         not lost,
-        f"{type(model).__name__}: no config.json of Hugging Face's says {', '.join(lost)}; name the file other than "
-        "model.safetensors to write the weights alone",
+        f"{type(model).__name__}: Hugging Face's config.json cannot express {', '.join(lost)}; choose another "
+        "file name than model.safetensors to write the weights alone",
     )
     return config

@@ -1,4 +1,4 @@
-"""What loading published weights has to know about one model family: a value, written in the family's own file."""
+"""Describes a model family with published weights, as a value in the family's own file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Variant:
     """A published size.
 
     Attributes:
-      build: makes the model.
-      hub: the repository that holds it; None: there is no usual one.
-      elsewhere: what timm and torchvision call it, where that is not our name.
+      build: builds the model.
+      hub: its usual repository on the hub, or None.
+      elsewhere: its names in timm and torchvision, if they differ from ours.
     """
 
     build: Callable[[], nn.Module]
@@ -32,7 +32,7 @@ class Variant:
 
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""{our path: the shape of the published tensor that fills it}."""
+"""{our path: the shape of the published tensor for it}."""
 
 
 def _as_built(
@@ -47,27 +47,28 @@ def _no_preprocessing(model: nn.Module, publisher: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One model family and its published checkpoints.
+    """A model family and its published checkpoints.
 
     Attributes:
       model: the Linen class.
-      model_type: `model_type` of its Hugging Face config.json.
-      variants: by name ("resnet50").
-      from_config: a Hugging Face config to a model of ours.
-      key_maps: a model's key maps, one per publisher; the one whose names fit a file best is used.
-      inputs: abstract arguments of `model.init`, by name.
-      adapted: (model, variant's name, publisher, shapes in the file, the model that a config.json beside it states or
-        None) to the model as the file has it: publishers differ in `details`, files in the size of images.  The name of
-        a model that is no variant is "".  Stated details are set afterwards.
-      details: fields that no tensor's shape tells and in which publishers differ, such as padding and epsilon.
-      head: paths of the leaves that a new head replaces; the model's field `classes` sizes them.  Empty: no such head.
-      head_bias: the leaf whose published shape tells the number of classes in a file.
-      input_kernel: the leaf whose published shape [out, in, ...] tells the channels of the images.
-      preprocessing: (model, publisher) to what its input should look like.
-      from_timm: the arguments of timm's class to a model of ours; None: timm has no such family.
-      architectures: timm's names ("vit_base_patch16_224") and the arguments that each stands for.
-      to_config: back from a model of ours to the config, as far as that can say it; None: there is no such config.
-      resized: (model, variables, image size) to both for images of that size; None: any size will do as it is.
+      model_type: the `model_type` in its Hugging Face config.json.
+      variants: {name ("resnet50"): variant}.
+      from_config: builds our model from a Hugging Face config.
+      key_maps: the key maps of a model, one per publisher; loading uses the one that fits the names in the file best.
+      inputs: the abstract arguments of `model.init`, by name.
+      adapted: adjusts a model to a file, since publishers differ in `details` and files in image size.  Its arguments
+        are the model, the name of its variant ("" if it is none), the publisher, the shapes in the file, and the model
+        described by a config.json beside it or None.  Details given in the config are set afterwards.
+      details: fields that differ between publishers but do not affect tensor shapes, such as padding and epsilon.
+      head: paths of the leaves that a new head replaces, sized by the model's field `classes`; empty if there is no
+        head.
+      head_bias: the leaf whose published shape gives the number of classes.
+      input_kernel: the leaf whose published shape [out, in, ...] gives the number of image channels.
+      preprocessing: the input preprocessing, from (model, publisher).
+      from_timm: builds our model from the arguments of timm's class; None if timm has no such family.
+      architectures: {timm's name ("vit_base_patch16_224"): its arguments}.
+      to_config: the Hugging Face config of our model, as far as it can be expressed; None if there is no such config.
+      resized: (model, variables, image size) to both for images of that size; None if any size works unchanged.
     """
 
     model: type[nn.Module]
@@ -88,14 +89,14 @@ class Family:
     resized: Callable[[Any, dict[str, Any], int], tuple[nn.Module, dict[str, Any]]] | None = None
 
     def arguments(self, model: nn.Module, channels: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-        """`inputs`, images with that many channels where it is given."""
+        """The `inputs`, with this number of image channels if given."""
         given = self.inputs(model)
         if channels is None or self.input_kernel is None:
             return given
         return {name: jax.ShapeDtypeStruct((*x.shape[:-1], channels), x.dtype) for name, x in given.items()}
 
     def shapes(self, model: nn.Module, channels: int | None = None) -> dict[str, Any]:
-        """The model's variables, abstract: shapes and dtypes without memory."""
+        """The model's abstract variables: shapes and dtypes, without memory."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         init = lambda key, arguments: model.init(key, **arguments)  # noqa: E731
         return dict(jax.eval_shape(init, key, self.arguments(model, channels)))
@@ -107,7 +108,7 @@ def images(height: int, width: int | None = None, channels: int = 3) -> dict[str
 
 
 def hf_classes(config: Mapping[str, Any]) -> int:
-    """The number of classes that a Hugging Face config names, 2 where it names none."""
+    """The number of classes in a Hugging Face config, 2 if it names none."""
     return config.get("num_labels") or len(by_number(config)) or 2
 
 
@@ -122,7 +123,7 @@ _HF_ACTIVATIONS = {
 
 
 def hf_activation(name: str) -> Activation:
-    """Our name of an activation that a Hugging Face config names."""
+    """Our name for an activation in a Hugging Face config."""
     known = {*get_args(Activation), *_HF_ACTIVATIONS}
     there = isinstance(name, str) and name in known
     require(there, f"activation {name!r} in the config: {nearest(str(name), known)}")
@@ -130,19 +131,19 @@ def hf_activation(name: str) -> Activation:
 
 
 def hf_name(activation: Activation) -> str:
-    """Hugging Face's name of an activation of ours."""
+    """Hugging Face's name for one of our activations."""
     return {"gelu_tanh": "gelu_pytorch_tanh", "identity": "linear", "hard_swish": "hardswish"}.get(
         activation, activation
     )
 
 
 def average_pool(config: Mapping[str, Any]) -> None:
-    """Refuses a config of timm's that pools otherwise than its convolutional networks do by default."""
+    """Raises RequestError if a timm config asks for pooling other than its default for convolutional networks."""
     pool = config.get("global_pool", "avg")
     require(pool == "avg", f"global_pool={pool!r} in the config: expected 'avg'")
 
 
 def only(config: Mapping[str, Any], *known: str) -> None:
-    """Refuses a config that asks for what a model of ours would not do."""
+    """Raises RequestError if a config has keys that our model does not support."""
     unknown = [f"{key}={value!r}" for key, value in config.items() if key not in known]
     require(not unknown, f"config: {', '.join(unknown)} not supported; known are {', '.join(sorted(known))}")

@@ -1,4 +1,4 @@
-"""Where published weights lie: a safetensors file, the shards of an index, a folder, or a repository on the hub."""
+"""Locates and reads published weights: a safetensors file, shards with an index, a folder, or a hub repository."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ HUB_FILES = (
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
-    """{name: array} over the shards of one checkpoint; a tensor is read when it is asked for.
+    """{name: array} over the shards of a checkpoint; tensors are read on access.
 
     Raises:
-      RequestError: a shard is missing or damaged, or two of them hold the same tensor.
+      RequestError: a shard is missing or damaged, or two shards hold the same tensor.
     """
 
     def __init__(self, source: pathlib.Path, shards: tuple[pathlib.Path, ...]):
@@ -37,13 +37,13 @@ class Checkpoint(Mapping[str, np.ndarray]):
         self.source = source
         self._files = {}
         for shard in shards:
-            require(shard.is_file(), f"{source}: its shard {shard.name} is missing")
+            require(shard.is_file(), f"{source}: shard {shard.name} is missing")
             try:
                 file = safe_open(shard, framework="numpy")
             except (SafetensorError, OSError) as error:
-                raise RequestError(f"{shard} is no safetensors file or is damaged: {error}") from None
+                raise RequestError(f"{shard} is damaged or not a safetensors file: {error}") from None
             twice = [name for name in file.keys() if name in self._files]  # noqa: SIM118 (it is no mapping)
-            require(not twice, f"{source}: in two of its shards: {', '.join(twice)}")
+            require(not twice, f"{source}: two shards hold {', '.join(twice)}")
             self._files |= dict.fromkeys(file.keys(), file)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -65,10 +65,11 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
 
 def open_checkpoint(path: pathlib.Path) -> Checkpoint:
-    """Opens `model.safetensors`, `model.safetensors.index.json`, or the folder that holds either.
+    """Opens `model.safetensors`, `model.safetensors.index.json`, or a folder that holds either.
 
     Raises:
-      RequestError: there is none, several fit, the index is none, or a shard is missing, damaged or elsewhere.
+      RequestError: there is no file, several match, the index is invalid, or a shard is missing, damaged or in another
+        folder.
     """
     if path.is_dir():
         found = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
@@ -78,7 +79,7 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
     require(path.is_file(), f"{path}: no such file")
     if path.suffix == ".json":
         index = read_json(path)
-        require("weight_map" in index, f"{path}: no index of shards, the key 'weight_map' is missing")
+        require("weight_map" in index, f"{path}: not an index of shards, the key 'weight_map' is missing")
         shards = index["weight_map"]
         named = isinstance(shards, dict) and bool(shards) and all(isinstance(name, str) for name in shards.values())
         require(named, f"{path}: weight_map={shards!r:.80}: expected an object, the name of a shard for each tensor")
@@ -93,14 +94,15 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether `source` is spelled as a repository on the hub is, "org/name"."""
+    """True if `source` has the form of a hub repository, "org/name"."""
     return bool(_HUB_ID.fullmatch(source))
 
 
 def is_checkpoint(source: str) -> bool:
-    """Whether `source` names published weights (a file, a folder with a .safetensors file, the hub), not a run of ours.
+    """True if `source` names published weights (a file, a folder with a .safetensors file, the hub) and not one of our
+    runs.
 
-    "org/name" is the hub's unless there is a folder `org` here.
+    "org/name" refers to the hub unless a local folder `org` exists.
     """
     path = pathlib.Path(source).expanduser()
     if path.is_dir():
@@ -110,7 +112,7 @@ def is_checkpoint(source: str) -> bool:
 
 
 def locate(source: str | pathlib.Path) -> pathlib.Path:
-    """The local path of `source`: itself if it exists, else the hub's repository "org/name", downloaded."""
+    """The local path of `source`: itself if it exists, otherwise the downloaded hub repository "org/name"."""
     path = pathlib.Path(source).expanduser()
     if path.exists():
         return path
@@ -124,7 +126,7 @@ def _download(repository: str) -> pathlib.Path:
     huggingface_hub = from_extra("huggingface_hub", "hub", purpose)
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(HUB_FILES)))
-    except Exception as error:  # whatever the client raises offline, for a wrong name, without access
+    except Exception as error:  # the client raises many types: offline, wrong name, no access
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RequestError(
             f"{repository}: no such local path, and the hub could not be read ({reason}); "
@@ -133,23 +135,27 @@ def _download(repository: str) -> pathlib.Path:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file; a file that holds none is the person's mistake."""
+    """Reads a JSON file that holds an object.
+
+    Raises:
+      RequestError: the file is unreadable or holds something else.
+    """
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: not readable as JSON: {error}") from None
-    require(isinstance(value, dict), f"{path}: a JSON object is expected")
+    require(isinstance(value, dict), f"{path}: expected a JSON object")
     return value
 
 
 def beside(path: pathlib.Path, name: str) -> dict[str, Any] | None:
-    """The JSON file `name` in the folder of a checkpoint, None where there is none."""
+    """Reads the JSON file `name` in the folder of a checkpoint; None if there is none."""
     file = (path if path.is_dir() else path.parent) / name
     return read_json(file) if file.is_file() else None
 
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes one safetensors file, marked as PyTorch's layout, which is what readers of these names expect."""
+    """Writes a safetensors file with the format tag "pt", which readers of these names expect."""
     from safetensors.numpy import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How a published model is asked for text: transformers' generation_config.json, both ways.
+"""Reads and writes transformers' generation_config.json: the decoding settings of a published model.
 
 published = load_pretrained("opus-mt-de-en", "folder")
 start, how = published.decoding()
@@ -19,11 +19,11 @@ FILE = "generation_config.json"
 
 
 class Decoding(NamedTuple):
-    """What `research.decoding.generate` takes beside the model and its input.
+    """The settings that `research.decoding.generate` takes beside the model and its input.
 
     Attributes:
-      start: the tokens that a decoder's text begins with, and that are no part of it; empty where the prompt is free.
-      how: everything else.
+      start: the tokens that every decoder output starts with, which are not part of the text; empty for free prompts.
+      how: all other settings.
     """
 
     start: tuple[int, ...]
@@ -53,21 +53,22 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sequence_bias": (),
     "typical_p": (1.0,),
 }
-"""What is not done here, and the values that ask for nothing, beside none at all."""
+"""Unsupported settings, with their neutral values; a missing value is neutral too."""
 
 
 def read(config: Mapping[str, Any], *, context_length: int, language: str | None = None) -> Decoding:
-    """The start and the settings that a generation_config.json asks for, or an older config.json that holds the same.
+    """Reads the start tokens and settings from a generation_config.json, or from an older config.json that includes
+    them.
 
-    No text is longer than the model's context.  Where the file sets no limit, one with a start may be as long as that,
-    and to a prompt of one's own is added what `Generation` adds.
+    Texts never exceed the model's context.  Without a limit in the file, texts after start tokens may fill the context,
+    and prompts are extended by `Generation`'s default number of tokens.
 
     Args:
-      context_length: tokens that the model can hold.
-      language: of the speech ("de"), for a model that is told it; what is written is that language.
+      context_length: the model's context, in tokens.
+      language: the language of the speech ("de"), for models that are told it; the transcript is in that language.
 
     Raises:
-      RequestError: a setting that is not known here, a value that cannot be, or a language that is missing or unknown.
+      RequestError: a setting is unsupported, a value is invalid, or the language is missing or unknown.
     """
     unknown = [
         f"{key}={config[key]!r}" for key, values in _NEUTRAL.items() if config.get(key) not in (None, [], *values)
@@ -93,14 +94,14 @@ def read(config: Mapping[str, Any], *, context_length: int, language: str | None
 
 
 def written(decoding: Decoding) -> dict[str, Any]:
-    """The generation_config.json from which `read` and transformers make the same.
+    """A generation_config.json from which `read` and transformers restore the same settings.
 
     Raises:
-      RequestError: no such file says this.
+      RequestError: the file format cannot express the settings.
     """
     start, how = decoding
     how.check()
-    require(not how.slide, "slide=True: no generation_config.json says this")
+    require(not how.slide, "slide=True: no generation_config.json can express this")
     config: dict[str, Any] = {
         "eos_token_id": list(how.stop_tokens) if len(how.stop_tokens) != 1 else how.stop_tokens[0],
         "pad_token_id": how.pad_token,
@@ -125,7 +126,7 @@ def written(decoding: Decoding) -> dict[str, Any]:
 
 
 def special_tokens(decoding: Decoding) -> dict[str, Any]:
-    """What transformers repeats of it in the config.json, where it would take its defaults for granted."""
+    """The special tokens that transformers also expects in the config.json, where it would otherwise use defaults."""
     start, stop = decoding.start[:1], decoding.how.stop_tokens[:1]
     tokens = {"decoder_start_token_id": start, "bos_token_id": start, "eos_token_id": stop}
     return {name: token[0] for name, token in tokens.items() if token}
@@ -135,7 +136,7 @@ def _max_new_tokens(config: Mapping[str, Any], start: tuple[int, ...], context_l
     free = context_length - max(1, len(start))
     if config.get("max_new_tokens") is not None:
         return min(free, whole(config, "max_new_tokens", file=FILE))
-    if not start:  # max_length counts the prompt, too, and says nothing of what is added to one
+    if not start:  # max_length includes the prompt and does not say how many tokens to add
         return min(free, Generation.max_new_tokens)
     return free if config.get("max_length") is None else min(free, whole(config, "max_length", file=FILE) - len(start))
 
@@ -161,7 +162,7 @@ def _strategy(config: Mapping[str, Any]) -> Strategy:
 
 
 def _start(config: Mapping[str, Any], language: str | None) -> tuple[int, ...]:
-    """What a decoder begins with: one token, and what Whisper is told after it."""
+    """The start tokens of a decoder: one token, and for Whisper the language and task after it."""
     start = _tokens(config, "decoder_start_token_id")
     require(len(start) <= 1, f"decoder_start_token_id={list(start)} in {FILE}: expected one token")
     languages = config.get("lang_to_id")
@@ -193,7 +194,7 @@ def _forbidden(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _tokens(config: Mapping[str, Any], key: str) -> tuple[int, ...]:
-    """A token or a list of them; empty where there is none."""
+    """A token or a list of tokens; empty if missing."""
     value = config.get(key)
     tokens = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
     valid = all(type(token) is int and token >= 0 for token in tokens)

@@ -1,4 +1,4 @@
-"""GPT-2's published weights: openai-community/gpt2 and its sizes, and what Hugging Face's `save_pretrained` writes."""
+"""Published GPT-2 weights: openai-community/gpt2 in all sizes, and files of Hugging Face's `save_pretrained`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-"""Hugging Face's names of activations and ours."""
+"""{Hugging Face's name of an activation: ours}."""
 
 _QKV = ("query", "key", "value")
 
 
 def key_maps(model: GPT) -> tuple[KeyMap, ...]:
-    """Hugging Face's names, with or without the prefix `transformer.`; its Conv1D keeps kernels as [in, out]."""
+    """Hugging Face's names, with or without the prefix `transformer.`; its Conv1D stores kernels as [in, out]."""
 
     def blocks(ours: str) -> tuple:
         theirs = "transformer.h.{i}"
@@ -57,17 +57,17 @@ def key_maps(model: GPT) -> tuple[KeyMap, ...]:
         norm("transformer.ln_f", "norm"),
         Tied("lm_head.weight", "transformer.wte.weight") if model.tied_head else kernel("lm_head", "head"),
         Unused("transformer.h.{i}.attn.bias"),  # the causal mask
-        Unused("transformer.h.{i}.attn.masked_bias"),  # what masked products were set to
+        Unused("transformer.h.{i}.attn.masked_bias"),  # the value of masked products
         *(Alias(f"{name}.{{rest*}}", f"transformer.{name}.{{rest*}}") for name in ("wte", "wpe", "h", "ln_f")),
     )
     return (KeyMap("huggingface", entries),)
 
 
 def from_config(config: Mapping[str, Any]) -> GPT:
-    """The model that a config.json of GPT-2 describes.
+    """Builds the model that a GPT-2 config.json describes.
 
     Raises:
-      RequestError: the config asks for what published GPT-2 weights do not have.
+      RequestError: the config asks for a feature that published GPT-2 weights do not have.
     """
     for name in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         require(not config.get(name, False), f"{name}=true in the config: not supported for GPT-2")

@@ -1,4 +1,4 @@
-"""Llama's published weights, and those of the models that keep its layout (TinyLlama, SmolLM2, ...)."""
+"""Published Llama weights, and those of models with the same layout (TinyLlama, SmolLM2, ...)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from research.pretrained.rules import KeyMap, Tied, Unused, embedding, kernel, n
 
 
 def key_maps(model: Llama) -> tuple[KeyMap, ...]:
-    """Hugging Face's names; queries and keys with feature i beside i + head_dim / 2, as `Rotary` pairs them."""
+    """Hugging Face's names; queries and keys pair feature i with i + head_dim / 2, as `Rotary` does."""
 
     def blocks(ours: str) -> tuple:
         theirs = "model.layers.{i}"
@@ -36,17 +36,17 @@ def key_maps(model: Llama) -> tuple[KeyMap, ...]:
         blocks("blocks"),
         norm("model.norm", "norm"),
         Tied("lm_head.weight", "model.embed_tokens.weight") if model.tied_head else kernel("lm_head", "head"),
-        Unused("model.layers.{i}.self_attn.rotary_emb.inv_freq"),  # of older files
+        Unused("model.layers.{i}.self_attn.rotary_emb.inv_freq"),  # in older files
         Unused("model.rotary_emb.inv_freq"),
     )
     return (KeyMap("huggingface", entries),)
 
 
 def from_config(config: Mapping[str, Any]) -> Llama:
-    """The model that a config.json of Llama describes.
+    """Builds the model that a Llama config.json describes.
 
     Raises:
-      RequestError: the config asks for another activation or another scaling of the rotations.
+      RequestError: the config asks for another activation or another rotary scaling.
     """
     given = config.get("hidden_act", "silu")
     require(given == "silu", f"hidden_act={given!r} in the config: expected 'silu'")
@@ -70,7 +70,7 @@ def from_config(config: Mapping[str, Any]) -> Llama:
 
 
 def _rotary(config: Mapping[str, Any]) -> Rotary:
-    """From `rope_parameters`, as configs have it now, or from `rope_theta` and `rope_scaling`, as they had it."""
+    """Reads `rope_parameters` of current configs, or `rope_theta` and `rope_scaling` of older ones."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = number(rope, "rope_theta", number(config, "rope_theta", 10000.0))
     kind = rope.get("rope_type", rope.get("type", "default"))

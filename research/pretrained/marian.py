@@ -20,13 +20,13 @@ MARIAN = {
     "positions": "sinusoidal_halves",
     "logits_bias": True,
 }
-"""Where published Marian models differ from the paper's base size."""
+"""Differences of published Marian models from the paper's base size."""
 
 
 def from_config(config: Mapping[str, Any]) -> Transformer:
-    """A `MarianConfig` of transformers, which ties no table to another without `tie_word_embeddings`.
+    """Builds a model from a `MarianConfig` of transformers; without `tie_word_embeddings`, no tables are tied.
 
-    Its `layerdrop`, of training, is not read.
+    `layerdrop`, which only affects training, is ignored.
     """
     tied = config.get("tie_word_embeddings", True)
     separate = not config.get("share_encoder_decoder_embeddings", True)
@@ -46,7 +46,9 @@ def from_config(config: Mapping[str, Any]) -> Transformer:
 
 
 def to_config(model: Transformer) -> dict[str, Any]:
-    """The `MarianConfig` of a model; which tokens are special, but for padding, is not known here."""
+    """The `MarianConfig` of a model; of the special tokens it includes only padding, since a model does not know the
+    others.
+    """
     return {
         "architectures": ["MarianMTModel"],
         "vocab_size": model.source_vocab_size or model.vocab_size,
@@ -61,7 +63,7 @@ def to_config(model: Transformer) -> dict[str, Any]:
 
 
 def from_pytorch(config: Mapping[str, Any]) -> Transformer:
-    """The arguments of `nn.Transformer` around one embedding table: the paper's embeddings, positions and logits."""
+    """Builds a model from arguments of `nn.Transformer`, with the paper's positions, logits and shared embeddings."""
     only(
         config, "vocab", "d_model", "nhead", "enc_layers", "dec_layers", "d_ff", "norm_first", "final_norm",
         "activation", "layer_norm_eps", "dropout",
@@ -82,7 +84,7 @@ def from_pytorch(config: Mapping[str, Any]) -> Transformer:
 
 
 def huggingface(model: Transformer) -> KeyMap:
-    """`MarianMTModel`; its positions are computed, and stored in older files only."""
+    """Names of `MarianMTModel`; positions are computed, and only stored in older files."""
     tables = ("model.encoder.embed_tokens", "model.decoder.embed_tokens")
     if model.shared_embedding:
         target = "model.shared"
@@ -109,7 +111,7 @@ def huggingface(model: Transformer) -> KeyMap:
 
 
 def pytorch(model: Transformer) -> KeyMap:
-    """`embed` and `transformer`, an `nn.Transformer`, whose projections to queries, keys and values are one array."""
+    """Names `embed` and `transformer`, an `nn.Transformer` with query, key and value projections fused in one array."""
     entries: list = [embedding("embed", "token_embedding")]
     parts = {"encoder": ("self", "mlp"), "decoder": ("self", "cross", "mlp")}
     for side, norms in parts.items():
@@ -129,7 +131,7 @@ def pytorch(model: Transformer) -> KeyMap:
 
 
 def key_maps(model: Transformer) -> tuple[KeyMap, ...]:
-    """Marian's names for what Marian can be, PyTorch's for what the paper's model can be."""
+    """Marian's names for models that Marian can represent, PyTorch's for those of the paper's design."""
     maps = []
     if model.norm == "post" and not model.final_norm and model.positions == "sinusoidal_halves":
         maps.append(huggingface(model))

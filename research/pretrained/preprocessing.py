@@ -1,4 +1,4 @@
-"""What a published image model expects of its input: size, crop, interpolation, mean and standard deviation."""
+"""Input preprocessing of published image models: size, crop, interpolation, mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
-_PILLOWS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of `resample` in Hugging Face's files
+_PILLOWS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # values of `resample` in Hugging Face's files
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Resize, central crop, scale, normalise.
+    """Resizes, crops the centre, scales and normalises.
+
+    >>> Preprocessing(224, crop=0.875)(np.zeros((300, 400, 3), np.uint8)).shape
+    (224, 224, 3)
 
     Attributes:
-      image_size: what the model sees, in pixels: the side of a square, or (height, width).
-      crop: share of the resized image, side by side, that the central crop keeps.
-      squeeze: whether every image is resized to one shape, whatever its aspect ratio; else the resized image keeps its
-        ratio and is as small as covers the crop.
-      interpolation: how to resize.
-      mean, std: per channel, of scaled values; as many as the model sees channels.
-      scale: factor on values of 0…255, before mean and std.
-      even_corner: whether a crop's corner that falls between two pixels is at the even one, as torchvision and timm
-        have it; else at the smaller, as Hugging Face has it.
+      image_size: the size of the model's input in pixels: the side of a square, or (height, width).
+      crop: the fraction of each side of the resized image that the central crop keeps.
+      squeeze: resize to a fixed shape, ignoring the aspect ratio; otherwise the resized image keeps its ratio and just
+        covers the crop.
+      interpolation: of the resize.
+      mean, std: per channel, of scaled values; their length is the number of channels.
+      scale: the factor applied to values of 0…255 before mean and std.
+      even_corner: round a crop corner between two pixels to the even one, as torchvision and timm do; otherwise to the
+        smaller one, as Hugging Face does.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -56,37 +59,38 @@ class Preprocessing:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what the model sees."""
+        """(height, width) of the model's input."""
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
     @property
     def before_crop(self) -> tuple[int, int]:
-        """Height and width that are cropped to `size`, rounded down, as the publishers' own code rounds."""
+        """(height, width) before cropping to `size`, rounded down as in the publishers' code."""
         height, width = (int(side / self.crop + 1e-6) for side in self.size)  # 224 / (224 / 232) is less than 232
         return height, width
 
     def resized(self, image_size: int | tuple[int, int]) -> Preprocessing:
-        """The same for images of another size."""
+        """A copy for images of another size."""
         return dataclasses.replace(self, image_size=image_size)
 
     def for_channels(self, channels: int) -> Preprocessing:
-        """The same for images of so many channels; of another number than now, each gets the average constants."""
+        """A copy for another number of channels, each with the average of the current constants."""
         return dataclasses.replace(self, mean=_spread(self.mean, channels), std=_spread(self.std, channels))
 
     def normalize(self, images: Any) -> Any:
-        """[..., channels] of 0…255 (NumPy or JAX) to what the model takes."""
+        """Scales and normalises images [..., channels] of 0…255 (NumPy or JAX)."""
         return (images * self.scale - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
     def __call__(self, image: Any, name: str = "image") -> np.ndarray:
-        """An image as float32 [height, width, channels], ready for the model.
+        """Prepares an image for the model: float32 [height, width, channels].
 
         Args:
-          image: a path, a Pillow image, or a uint8 array [height, width] or [height, width, channels]; colours are
-            turned to grey, and grey to colours, as the model sees them.
-          name: what an error calls it.
+          image: a path, a Pillow image, or a uint8 array [height, width] or [height, width, channels]; converted
+            between grey and RGB as the model requires.
+          name: what error messages call the image.
 
         Raises:
-          RequestError: no such file, no image, an array of another kind, more than 8 bits a channel.
+          RequestError: the file is missing or not an image, the array is unsupported, or it has more than 8 bits per
+            channel.
         """
         from PIL import Image
 
@@ -95,12 +99,12 @@ class Preprocessing:
         read = read_image(image, ImageShape(size=None, channels=channels, convert=True), name)
         pixels = Image.fromarray(read[..., 0] if read.shape[-1] == 1 else read)
         (height, width), (tall, wide) = self.size, self.before_crop
-        if not self.squeeze:  # the side that needs the larger factor is met, the other rounded down
+        if not self.squeeze:  # one side is met exactly, the other rounded down
             if tall * pixels.width >= wide * pixels.height:
                 wide = tall * pixels.width // pixels.height
             else:
                 tall = wide * pixels.height // pixels.width
-        # Python's round, which is that of torchvision's CenterCrop, takes the even one of two numbers as near.
+        # Python's round, like torchvision's CenterCrop, rounds halves to even.
         left, top = (round(x / 2) if self.even_corner else x // 2 for x in (wide - width, tall - height))
         pixels = pixels.resize((wide, tall), Image.Resampling[self.interpolation.upper()])
         cropped = np.asarray(pixels.crop((left, top, left + width, top + height)), np.float32)
@@ -108,10 +112,10 @@ class Preprocessing:
 
 
 def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
-    """The constants in a `preprocessor_config.json`; what it leaves out is taken from `default`.
+    """Reads a `preprocessor_config.json`; missing values come from `default`.
 
     Raises:
-      RequestError: it asks for what is not done here, or holds something else than it should.
+      RequestError: it asks for an unsupported operation, or a value is invalid.
     """
     file = "preprocessor_config.json"
     require(config.get("do_resize", True) is not False, f"do_resize=false in {file}: images are always resized here")
@@ -122,7 +126,7 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
     if config.get("do_center_crop"):
         seen, _ = _sides(config, "crop_size", file) or (default.size, False)
         crop = share[0] if share else seen[0] / size[0]
-    elif share:  # ConvNeXt's processor, which keeps the ratio but of large images, which it does not crop
+    elif share:  # ConvNeXt's processor keeps the ratio, but squeezes large images and does not crop them
         seen, squeeze = size, size[0] >= 384
         crop = 1.0 if squeeze else share[0]
     elif given:
@@ -139,7 +143,7 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
     mean = numbers(config, "image_mean", file) or default.mean
     std = numbers(config, "image_std", file) or default.std
     normalizes = config.get("do_normalize", True) is not False
-    # EfficientNet's processor: values of -1…1 before mean and std; and divides by std once more.
+    # EfficientNet's processor scales to -1…1 before mean and std, and divides by std twice.
     offset, again = float(bool(config.get("rescale_offset"))), bool(config.get("include_top"))
     rescales = config.get("do_rescale", True) is not False
     require(scale > 0 or not rescales, f"rescale_factor={scale} in {file}: expected a number above 0")
@@ -156,26 +160,26 @@ def from_hf(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
 
 
 def to_hf(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The `preprocessor_config.json` from which `from_hf` and transformers make the same, but for `even_corner`.
+    """A `preprocessor_config.json` from which `from_hf` and transformers restore the same values, except `even_corner`.
 
     Raises:
-      RequestError: no processor of transformers crops to anything but a square from an image that keeps its ratio.
+      RequestError: no processor of transformers crops a non-square from an image that keeps its ratio.
     """
     (height, width), (tall, wide) = preprocessing.size, preprocessing.before_crop
     require(
         preprocessing.squeeze or height == width,
-        f"image_size={preprocessing.image_size}: no preprocessor_config.json says this without squeeze=True",
+        f"image_size={preprocessing.image_size}: no preprocessor_config.json can express this without squeeze=True",
     )
     numbers = {name: number for number, name in _PILLOWS.items()}
     return {
-        "image_processor_type": "BitImageProcessor",  # the plainest of those that do all of this
+        "image_processor_type": "BitImageProcessor",  # the simplest one with all these operations
         "do_convert_rgb": len(preprocessing.mean) == 3,
         "do_resize": True,
         "size": {"height": tall, "width": wide} if preprocessing.squeeze else {"shortest_edge": tall},
         "resample": numbers[preprocessing.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": height, "width": width},
-        "crop_pct": preprocessing.crop,  # which the two sizes tell but for rounding
+        "crop_pct": preprocessing.crop,  # more exact than the ratio of the two sizes
         "do_rescale": True,
         "rescale_factor": preprocessing.scale,
         "do_normalize": True,
@@ -185,10 +189,10 @@ def to_hf(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def from_timm(config: Mapping[str, Any], default: Preprocessing) -> Preprocessing:
-    """The constants in the `pretrained_cfg` of timm's config.json; what it leaves out is taken from `default`.
+    """Reads the `pretrained_cfg` of timm's config.json; missing values come from `default`.
 
     Raises:
-      RequestError: it asks for what is not done here, or holds something else than it should.
+      RequestError: it asks for an unsupported operation, or a value is invalid.
     """
     file = "pretrained_cfg of config.json"
     _, *size = numbers(config, "input_size", file) or (0, *default.size)
@@ -220,7 +224,9 @@ def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 
 def _sides(config: Mapping[str, Any], key: str, file: str) -> tuple[tuple[int, int], bool] | None:
-    """Height and width under a key, and whether they are of the short side of an image that keeps its ratio."""
+    """Reads ((height, width), short) under a key; short means that both are the shorter side of an image that keeps its
+    ratio.
+    """
     value = config.get(key)
     if value is None:
         return None

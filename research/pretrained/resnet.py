@@ -1,4 +1,4 @@
-"""Published ResNets: Hugging Face's `ResNetForImageClassification`, and timm's, which torchvision's equal."""
+"""Published ResNet weights: Hugging Face's `ResNetForImageClassification`, and timm's, which equal torchvision's."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from research.pretrained.preprocessing import Preprocessing
 from research.pretrained.rules import Alias, KeyMap, batch_norm, kernel
 
 BLOCKS = {"BasicBlock": "basic", "Bottleneck": "bottleneck"}
-"""Names of the two blocks: timm's, and Hugging Face's, which are ours."""
+"""{timm's name of a block: Hugging Face's and ours}."""
 
 
 def from_config(config: Mapping[str, Any]) -> ResNet:
-    """A `ResNetConfig` of transformers."""
+    """Builds a model from a `ResNetConfig` of transformers."""
     depths = row(config, "depths", (3, 4, 6, 3))
     block = config.get("layer_type", "bottleneck")
     require(block in BLOCKS.values(), f"layer_type={block!r} in the config: {nearest(str(block), BLOCKS.values())}")
@@ -40,7 +40,7 @@ def from_config(config: Mapping[str, Any]) -> ResNet:
         strides=(2 if config.get("downsample_in_first_stage") else 1, *(2,) * (len(depths) - 1)),
         bottleneck_stride="1x1" if config.get("downsample_in_bottleneck") else "3x3",
         activation=activation,
-        inner_activation=None if activation == "relu" else "relu",  # whatever hidden_act says
+        inner_activation=None if activation == "relu" else "relu",  # whatever hidden_act is
     )
 
 
@@ -59,7 +59,7 @@ def to_config(model: ResNet) -> dict[str, Any]:
 
 
 def from_timm(config: Mapping[str, Any]) -> ResNet:
-    """The arguments of timm's `ResNet`."""
+    """Builds a model from the arguments of timm's `ResNet`."""
     known = ("layers", "channels", "stem_width", "num_classes", "block", "in_chans", "global_pool")
     only(config, *known, "drop_rate", "drop_path_rate")
     average_pool(config)
@@ -73,7 +73,7 @@ def from_timm(config: Mapping[str, Any]) -> ResNet:
         widths=tuple(c * 4 if bottleneck else c for c in channels),
         classes=config.get("num_classes", 1000),
         block=BLOCKS[name],
-        stem_width=64,  # timm's stem_width is that of stems with three convolutions
+        stem_width=64,  # timm's stem_width is for stems of three convolutions
         strides=(1, *(2,) * (len(depths) - 1)),
         dropout=config.get("drop_rate", 0.0),
         stochastic_depth=config.get("drop_path_rate", 0.0),
@@ -81,7 +81,7 @@ def from_timm(config: Mapping[str, Any]) -> ResNet:
 
 
 def huggingface_entries(theirs: str = "resnet.", ours: str = "") -> tuple:
-    """The network without its head, below a prefix of the published names and one of our paths."""
+    """Key rules of the headless network, below a prefix of the published names and one of our paths."""
     layer = f"{theirs}encoder.stages.{{i}}.layers.{{j}}"
     block = f"{ours}stage{{i}}_block{{j}}"
     return (
@@ -117,7 +117,7 @@ def timm_entries(stages: int, theirs: str = "", ours: str = "") -> tuple:
 def key_maps(model: ResNet) -> tuple[KeyMap, ...]:
     require(
         model.stem == "imagenet" and not model.preactivation,
-        "published ResNets have stem='imagenet' and preactivation=False; this one has not",
+        "published ResNets have stem='imagenet' and preactivation=False; this one does not",
     )
     return (
         KeyMap(
@@ -125,7 +125,7 @@ def key_maps(model: ResNet) -> tuple[KeyMap, ...]:
             (
                 huggingface_entries(),
                 kernel("classifier.1", "head"),
-                Alias("embedder.{rest*}", "resnet.embedder.{rest}"),  # files of the model without a head
+                Alias("embedder.{rest*}", "resnet.embedder.{rest}"),  # files of the headless model
                 Alias("encoder.{rest*}", "resnet.encoder.{rest}"),
             ),
         ),
@@ -134,9 +134,10 @@ def key_maps(model: ResNet) -> tuple[KeyMap, ...]:
 
 
 def preprocessing(model: ResNet, publisher: str) -> Preprocessing:
-    """Hugging Face's; or that of torchvision's first weights, whose names timm's newer ones share.
+    """Hugging Face's preprocessing, or that of torchvision's first weights.
 
-    Timm's, and torchvision's second, were trained for other crops: timm's say which in a config.json.
+    timm's and torchvision's newer weights share the names of the first ones but were trained for other crops; timm's
+    are given in a config.json.
     """
     return Preprocessing(interpolation="bicubic" if publisher == "huggingface" else "bilinear")
 

@@ -1,4 +1,4 @@
-"""Weights of PyTorch's nn.RNN, nn.LSTM and nn.GRU: alone, under a head, and in PyTorch's word language model."""
+"""Weights of PyTorch's nn.RNN, nn.LSTM and nn.GRU: alone, with a head, and in PyTorch's word language model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from research.pretrained.family import Family
 from research.pretrained.rules import KERNEL, SAME, KeyMap, Rule, Tied, embedding, kernel
 
 KINDS = {"rnn_tanh": ("elman", "tanh"), "rnn_relu": ("elman", "relu"), "lstm": ("lstm", "tanh"), "gru": ("gru", "tanh")}
-"""PyTorch's modes: the cell, and the non-linearity of its state."""
+"""{PyTorch's mode: (cell, activation of its state)}."""
 
 
 def recurrent(theirs: str, ours: str) -> tuple[Rule, ...]:
-    """The four arrays of every layer and direction; `theirs` and `ours` end in "." and "/" unless they are empty.
+    """Key rules for the four arrays of every layer and direction; `theirs` ends in "." and `ours` in "/" unless empty.
 
-    The gates lie in one array as they do here: input, forget, cell, output; reset, update, new.
+    The gates are stored in one array, in the same order as ours: input, forget, cell, output; reset, update, new.
     """
     return tuple(
         Rule(f"{theirs}{kind}_{end}_l{{i}}{suffix}", f"params/{ours}{direction}{{i}}/{part}_{leaf}", transform)
@@ -31,30 +31,30 @@ def recurrent(theirs: str, ours: str) -> tuple[Rule, ...]:
 
 
 def language_model_key_maps(model: RNNLanguageModel) -> tuple[KeyMap, ...]:
-    """The names in PyTorch's examples/word_language_model: encoder, rnn, decoder."""
+    """Names as in PyTorch's examples/word_language_model: encoder, rnn, decoder."""
     tied = (Tied("decoder.weight", "encoder.weight"), Rule("decoder.bias", "params/head_bias"))
     head = tied if model.tied_head else kernel("decoder", "head")
     return (KeyMap("pytorch", (embedding("encoder", "token_embedding"), recurrent("rnn.", "rnn/"), head)),)
 
 
 def classifier_key_maps(model: RNNClassifier) -> tuple[KeyMap, ...]:
-    """`embedding`, `rnn` and `head`, as modules of PyTorch are mostly called."""
+    """The usual names of PyTorch modules: `embedding`, `rnn` and `head`."""
     entries = (embedding("embedding", "token_embedding"), recurrent("rnn.", "rnn/"), kernel("head", "head"))
     return (KeyMap("pytorch", entries),)
 
 
 def recurrent_key_maps(model: Recurrent) -> tuple[KeyMap, ...]:
-    """The module by itself: `weight_ih_l0`, ..."""
+    """The bare module: `weight_ih_l0`, ..."""
     return (KeyMap("pytorch", recurrent("", "")),)
 
 
 def from_config(config: Mapping[str, Any]) -> RNNClassifier:
-    """A classifier of every token from PyTorch's arguments.
+    """Builds a per-token classifier from PyTorch's arguments.
 
     These are `kind` (its mode), `input_size`, `hidden_size`, `num_layers`, `bidirectional` and `num_classes`.
 
     Raises:
-      RequestError: there is no such kind, or a size is missing.
+      RequestError: the kind is unknown or a size is missing.
     """
     kind = config.get("kind", "lstm")
     require(kind in tuple(KINDS), f"kind={kind!r} in the config: {nearest(str(kind), KINDS)}")
@@ -80,7 +80,7 @@ def _token_inputs(model: RNNLanguageModel) -> dict[str, jax.ShapeDtypeStruct]:
 def _inputs(model: RNNClassifier | Recurrent) -> dict[str, jax.ShapeDtypeStruct]:
     if getattr(model, "vocab_size", None) is not None:
         return {"x": jax.ShapeDtypeStruct((1, 2), "int32")}
-    require(model.input_width is not None, "input_width=None: give it, to know the shapes before there is an input")
+    require(model.input_width is not None, "input_width=None: set it, since shapes are needed before there is an input")
     return {"x": jax.ShapeDtypeStruct((1, 2, model.input_width), "float32")}
 
 

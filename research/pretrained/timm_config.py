@@ -1,4 +1,4 @@
-"""timm's config.json: an `architecture`, the `model_args` that change it, and constants in `pretrained_cfg`."""
+"""Reads timm's config.json: an `architecture`, the `model_args` that change it, and constants in `pretrained_cfg`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from research.errors import require
 
 
 def constants(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What was published with the weights: `mean`, `std`, `input_size`, `num_classes`, `label_names`, ...
+    """Constants published with the weights: `mean`, `std`, `input_size`, `num_classes`, `label_names`, ...
 
-    They stand in `pretrained_cfg`, in files older than it at the top, where some of them may also be overruled.
+    They are in `pretrained_cfg`, or at the top level, where older files have all of them and newer files may override
+    some.
     """
     nested = config.get("pretrained_cfg", {})
     require(isinstance(nested, Mapping), f"pretrained_cfg={nested!r:.80} in config.json: expected an object")
@@ -19,7 +20,7 @@ def constants(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config adds to the arguments that its `architecture` stands for."""
+    """The arguments that the config adds to those of its `architecture`."""
     known = constants(config)
     given = {name: known[name] for name in ("num_classes", "global_pool") if known.get(name) is not None}
     size = known.get("input_size")

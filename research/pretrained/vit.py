@@ -1,4 +1,4 @@
-"""Published Vision Transformers: Hugging Face's `ViTForImageClassification`, timm's and torchvision's."""
+"""Published Vision Transformer weights: Hugging Face's `ViTForImageClassification`, timm's and torchvision's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QKV = ("query", "key", "value")
 
 
 def from_config(config: Mapping[str, Any]) -> ViT:
-    """A `ViTConfig` of transformers."""
+    """Builds a model from a `ViTConfig` of transformers."""
     return ViT(
         image_size=side(config, "image_size", 224),
         patch_size=one(config, "patch_size", 16),
@@ -62,7 +62,7 @@ def to_config(model: ViT) -> dict[str, Any]:
 
 
 def from_timm(config: Mapping[str, Any]) -> ViT:
-    """The arguments of timm's `VisionTransformer`."""
+    """Builds a model from the arguments of timm's `VisionTransformer`."""
     known = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "mlp_ratio")
     only(
         config, *known, "qkv_bias", "class_token", "global_pool", "fc_norm", "proj_drop_rate", "attn_drop_rate",
@@ -110,7 +110,7 @@ def huggingface(block: str) -> KeyMap:
                     "classifier": "head",
                 }
             ),
-            Alias("embeddings.{rest*}", "vit.embeddings.{rest}"),  # files of the model without a head
+            Alias("embeddings.{rest*}", "vit.embeddings.{rest}"),  # files of the headless model
             Alias("encoder.{rest*}", "vit.encoder.{rest}"),
             Alias("layernorm.{rest*}", "vit.layernorm.{rest}"),
             Unused("vit.embeddings.mask_token"),
@@ -151,7 +151,7 @@ def torchvision(block: str) -> KeyMap:
 
 
 def _fused(publisher: str, block: str, token: str, positions: str, qkv: str, names: Mapping[str, str]) -> KeyMap:
-    """The key map of a publisher whose one projection [3 · width, width] is our query, key and value."""
+    """The key map of a publisher with one fused projection [3 · width, width] for query, key and value."""
     ours = [f"params/{block}/attention/{name}" for name in QKV]
     return KeyMap(
         publisher,
@@ -171,17 +171,17 @@ def key_maps(model: ViT) -> tuple[KeyMap, ...]:
 
 
 def adapted(model: ViT, name: str, publisher: str, shapes: Shapes, stated: ViT | None = None) -> ViT:
-    """With the publisher's epsilon, and for images of the size that the file's positions were learned on.
+    """Sets the publisher's epsilon, and the image size that the file's positions were learned for.
 
-    Which grid so many positions are of is what the config says, else what the model is built for, else a square.
+    The grid of the positions is taken from the config, otherwise from the model, otherwise assumed to be square.
 
     Raises:
-      RequestError: the positions are as many as neither has, and no square.
+      RequestError: the number of positions matches neither and is not a square.
     """
     model = model.clone(norm_epsilon=1e-12 if publisher == "huggingface" else 1e-6)
     learned = shapes.get("params/positions", ())
     if len(learned) != 3 or ("params/class_token" in shapes) != model.class_token:
-        return model  # reading the file then says what does not fit
+        return model  # reading the file then reports what does not fit
     tokens = learned[1] - model.class_token
     for known in (stated, model):
         if known is not None and math.prod((at := model.clone(image_size=known.image_size)).grid) == tokens:
@@ -189,16 +189,16 @@ def adapted(model: ViT, name: str, publisher: str, shapes: Shapes, stated: ViT |
     side = math.isqrt(max(tokens, 0))
     require(
         side > 0 and side**2 == tokens,
-        f"image_size: {tokens} positions in the file are no square grid; expected a config.json beside it that says "
-        "its image_size, or a model built with that",
+        f"image_size: {tokens} positions in the file are not a square grid; expected a config.json beside it with its "
+        "image_size, or a model built with that size",
     )
     return model.clone(image_size=side * model.patch_size)
 
 
 def preprocessing(model: ViT, publisher: str) -> Preprocessing:
-    """Of Dosovitskiy et al.'s weights at Hugging Face; of Steiner et al.'s (2021) at timm; of torchvision's own.
+    """The preprocessing of Dosovitskiy et al.'s weights (Hugging Face), Steiner et al.'s (2021, timm) or torchvision's.
 
-    Torchvision's for images larger than 224 are those of SWAG (Singh et al., 2022), which crop nothing.
+    torchvision's weights for images larger than 224 are those of SWAG (Singh et al., 2022), without a crop.
     """
     size = model.image_size
     large = max(size if isinstance(size, tuple) else (size,)) > 224
@@ -221,7 +221,7 @@ _HUB = {
     "vit_s16": "WinKawaks/vit-small-patch16-224",
 }
 
-_TIMM = {  # size: its name at timm, (patch, pixels) of those that there are
+_TIMM = {  # size: (its name in timm, its published (patch, pixels))
     "ti": ("tiny", ((16, 224), (16, 384))),
     "s": ("small", ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384))),
     "b": ("base", ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384))),

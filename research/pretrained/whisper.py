@@ -1,4 +1,4 @@
-"""Whisper's published weights: openai/whisper-tiny and its sizes, in Hugging Face's layout."""
+"""Published Whisper weights: openai/whisper-tiny and its other sizes, in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from research.pretrained.rules import Alias, KeyMap, Rule, Tied, embedding, kern
 
 
 def from_config(config: Mapping[str, Any]) -> Whisper:
-    """A `WhisperConfig` of transformers; `scale_embedding`, which has no effect there, and `layerdrop` are not read."""
+    """Builds a model from a `WhisperConfig`; ignores `scale_embedding`, which has no effect there, and `layerdrop`."""
     return Whisper(
         vocab_size=config.get("vocab_size", 51865),
         context_length=config.get("max_target_positions", 448),
@@ -29,7 +29,9 @@ def from_config(config: Mapping[str, Any]) -> Whisper:
 
 
 def to_config(model: Whisper) -> dict[str, Any]:
-    """The `WhisperConfig` of a model; which tokens are special, but for padding, is not known here."""
+    """The `WhisperConfig` of a model; of the special tokens it includes only padding, since a model does not know the
+    others.
+    """
     return {
         "architectures": ["WhisperForConditionalGeneration"],
         "vocab_size": model.vocab_size,
@@ -43,7 +45,7 @@ def to_config(model: Whisper) -> dict[str, Any]:
 
 
 def key_maps(model: Whisper) -> tuple[KeyMap, ...]:
-    """`WhisperForConditionalGeneration`, with or without the prefix `model.`."""
+    """Names of `WhisperForConditionalGeneration`, with or without the prefix `model.`."""
     require(model.strides == (1, 2), f"strides={model.strides}: published Whispers have (1, 2)")
     table = "model.decoder.embed_tokens"
     entries = (

@@ -75,12 +75,12 @@ def test_answers_in_a_block_and_without(tmp_path, completion):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no problem in it"),
+        (b"", "holds no problem"),
         (b"{", "line 1: Expecting"),
         (b'{"task_id": 11}', "line 1: no 'test_list'"),
         (b'{"task_id": "a", "entry_point": "f"}', "line 1: no 'prompt'"),
         (b"\x1f\x8bnot gzip", "not readable as .jsonl or .jsonl.gz"),
-        (json.dumps(MBPP | {"task_id": 1}).encode(), "no problem in it"),
+        (json.dumps(MBPP | {"task_id": 1}).encode(), "holds no problem"),
     ],
 )
 def test_files_that_hold_no_problems(tmp_path, content, message):

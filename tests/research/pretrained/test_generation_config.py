@@ -139,7 +139,7 @@ def test_languages_that_there_are_not():
 
 
 def test_sliding_is_not_written():
-    with pytest.raises(RequestError, match="^slide=True: no generation_config.json says this$"):
+    with pytest.raises(RequestError, match="^slide=True: no generation_config.json can express this$"):
         written(Decoding((), Generation(slide=True)))
 
 

@@ -55,7 +55,7 @@ def test_positions_that_are_no_square_need_a_size(tmp_path):
     path = export_pretrained(narrow, variables, tmp_path / "weights.safetensors")
     read_into(narrow, path)
     with pytest.raises(
-        RequestError, match="^image_size: 6 positions in the file are no square grid; expected a config"
+        RequestError, match="^image_size: 6 positions in the file are not a square grid; expected a config"
     ):
         read_into(OBLONG, path)
 

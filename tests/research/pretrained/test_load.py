@@ -377,7 +377,7 @@ def test_export_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(RequestError, match=".safetensors"):
         export_pretrained(model, variables, tmp_path / "model.bin")
     average = model.clone(pool="average")
-    with pytest.raises(RequestError, match="^ViT: no config.json of Hugging Face's says pool='average'; name the file"):
+    with pytest.raises(RequestError, match="^ViT: Hugging Face's config.json cannot express pool='average'; choose"):
         export_pretrained(average, variables, tmp_path / "average" / "model.safetensors")
     assert export_pretrained(average, variables, tmp_path / "average" / "vit.safetensors").is_file()
     assert not (tmp_path / "average" / "config.json").exists()

@@ -150,7 +150,7 @@ def test_tensors_of_eight_bit_floats_are_named_too(tmp_path):
         ({}, "weight_map={}: expected an object"),
         ({"a": "../a.safetensors"}, "shards '../a.safetensors': expected names of files in the same folder"),
         ({"a": ".."}, "shards '..': expected names of files in the same folder"),
-        ({"a": "a.safetensors", "b": "b.safetensors"}, "in two of its shards: x"),
+        ({"a": "a.safetensors", "b": "b.safetensors"}, "two shards hold x"),
     ],
     ids=str,
 )

@@ -168,7 +168,7 @@ def test_what_is_written_for_hugging_face_is_read_again(preprocessing):
 
 
 def test_what_hugging_face_cannot_say_is_not_written():
-    with pytest.raises(RequestError, match=r"^image_size=\(24, 16\): no preprocessor_config.json says this without"):
+    with pytest.raises(RequestError, match=r"^image_size=\(24, 16\): no preprocessor_config.json can express this"):
         to_hf(Preprocessing((24, 16), 0.9))
 
 
