@@ -178,7 +178,7 @@ def test_a_file_of_another_family_is_said_to_be(tmp_path):
 
 def test_files_that_are_no_weights(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not this")
-    with pytest.raises(RequestError, match="no safetensors file or is damaged"):
+    with pytest.raises(RequestError, match="is damaged or not a safetensors file"):
         load_pretrained("resnet18", tmp_path / "model.safetensors")
     (tmp_path / "model.bin").write_bytes(b"nor this")
     with pytest.raises(RequestError, match="no pickle"):
