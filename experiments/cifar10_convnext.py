@@ -58,7 +58,7 @@ def stages(width: int) -> tuple[int, ...]:
 
 
 def changes(width: int) -> dict[str, Overrides]:
-    """What each step of the paper changes in a ResNet whose first stage has `width` channels."""
+    """The overrides of each step of the paper, for a ResNet whose first stage has `width` channels."""
     small = {  # what the paper's steps set to numbers for ImageNet
         "stage ratio": {"depths": (2, 2, 6)},
         "wider": {"widths": stages(width * 3 // 2), "stem_width": width * 3 // 8},

@@ -109,19 +109,8 @@ class RunFolder:
         each of its metrics is better."""
         path = self.trial(name) / "config.json"
         if read_json(path) is None:
-            record = {"trial": name, "hash": stable_hash(experiment), "better": _better(experiment)}
+            record = {"trial": name, "hash": stable_hash(experiment), "better": dict(experiment.task.better)}
             write_json(path, record | {"experiment": to_json(experiment)})
-
-
-def _better(experiment: Experiment) -> dict[str, str]:
-    """{metric's name or pattern: "min" or "max"}: what the task declares, and under the name of an evaluation what that
-    one's own task declares otherwise."""
-    own = experiment.task.better
-    others = {}
-    for evaluation in getattr(experiment, "evaluations", ()):
-        declared = {} if evaluation.task is None else evaluation.task.better
-        others |= {f"{evaluation.name}/{metric}": way for metric, way in declared.items() if own.get(metric) != way}
-    return {**own, **others}
 
 
 def _is_record(held: Any) -> bool:
@@ -230,7 +219,7 @@ class Lease:
 
 
 def command() -> str:
-    """What was typed, to type it again."""
+    """The command as it was typed."""
     import shlex
 
     return "python -m launch " + shlex.join(sys.argv[1:])

@@ -78,7 +78,7 @@ class Halving:
                 write_json(folder.trial(name) / "result.json", result)
 
     def _key(self, score: float | None) -> float:
-        """What is smaller is better; what is not finite is worst."""
+        """A key that sorts the best score first and scores that are not finite last."""
         if score is None:
             return math.inf
         return -score if self.direction == "max" else score

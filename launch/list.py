@@ -81,7 +81,7 @@ def _literal_keys(function: ast.FunctionDef) -> tuple[str, ...]:
 
 
 def module_name(experiment: str) -> str:
-    """What was typed (`digits_mlp`, `experiments.digits_mlp`, a path to a file) as the name that `load_module` takes.
+    """The name for `load_module` of an experiment as typed: `digits_mlp`, `experiments.digits_mlp`, a path to a file.
 
     Raises:
       RequestError: there is no such experiment or file.

@@ -21,7 +21,7 @@ from research.parallel.programs import Programs
 from research.training.state import TrainState
 
 MEMORY_SHARE = 0.8
-"""Of a device's memory, what a stack of trials may take."""
+"""The share of a device's memory that a stack of trials may take."""
 
 MEASURED_SECONDS = 0.5
 """About how long each way of training is timed."""
@@ -52,7 +52,7 @@ class Group:
 
 
 def signature(experiment: Experiment) -> str:
-    """What two experiments have in common when they differ in nothing but seed and hparams: one program serves both."""
+    """A hash that two experiments share if they differ only in seed and hparams, so that one program serves both."""
     return stable_hash(dataclasses.replace(blank(experiment), seed=0))
 
 
@@ -87,7 +87,7 @@ class Candidate:
 
 
 class ProgramCache:
-    """What was compiled and timed in this run: groups on other data of the same shapes use it again.
+    """Programs compiled and timed in this run, used again by groups on other data of the same shapes.
 
     The data stay with the groups: on the device there are those of the last one, once, however many programs there are.
     """
@@ -132,7 +132,7 @@ class ProgramCache:
 
 
 def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:
-    """What decides a program: everything but seed, hparams and the values of the data."""
+    """The key of a program: everything but seed, hparams and the values of the data."""
     columns = feeds.train.resident or like(feeds.train.source)
     shapes = tuple((name, x.shape, str(x.dtype)) for name, x in sorted(columns.items()))
     return signature(dataclasses.replace(experiment, data=None)), shapes, trials

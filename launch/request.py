@@ -1,4 +1,4 @@
-"""What was asked on the command line, as values: the experiment, its sweep, its trials."""
+"""The request on the command line as a value: the experiment, its sweep, its trials."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Request:
         return f"runs/{short_name(self.module)}/{self.sweep or 'base'}"
 
     def record(self) -> dict[str, Any]:
-        """What sweep.json keeps of the request, and what a continued run must agree with."""
+        """The request as sweep.json keeps it; a continued run must agree with it."""
         return {
             "experiment": self.module,
             "sweep": self.sweep,

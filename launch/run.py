@@ -104,7 +104,7 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
 
 
 def _quieten_orbax() -> None:
-    """Of a save that fails Orbax logs the whole story, and what it leaves running complains; here a line says it."""
+    """Silences Orbax, which logs pages about a failed save; the loop says it in a line."""
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # on the other writes of a save that failed
     sys.unraisablehook = _all_but_closed_loops
@@ -167,7 +167,7 @@ def _train_group(
 
 @contextlib.contextmanager
 def _failing(folder: RunFolder, names: Iterable[str]) -> Iterator[None]:
-    """What goes wrong inside (a compiler, a device) fails these trials and leaves the others alone."""
+    """Errors inside (of a compiler, a device) fail these trials and leave the others alone."""
     try:
         yield
     except Interrupted:

@@ -20,7 +20,7 @@ _ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore's, after the cause: [os
 
 
 class RequestError(ValueError):
-    """What was asked cannot be done as asked.  The message is one line: given, expected, what to type instead.
+    """A request that cannot be carried out.  The message is one line: what was given, what was expected, what to type.
 
     The launcher prints it without a traceback and exits with status 2.
     """

@@ -1,4 +1,4 @@
-"""What a run is: an `Experiment`, a frozen value that can be printed, compared, hashed, changed and written to JSON."""
+"""The `Experiment`: a frozen value that can be printed, compared, hashed, changed and written to JSON."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Experiment:
 
 
 def _as_called(source: Source, original: Source) -> Source:
-    """What is in memory no longer knows the files that it is from; an error is to name them all the same."""
+    """Keeps file names for errors after decoding."""
     return source if source is original or not hasattr(source, "arrays") else Decoded(source.arrays(), original)
 
 

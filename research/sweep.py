@@ -151,9 +151,9 @@ def ablation(baseline: Overrides, variants: Mapping[str, Overrides], *, name: st
 
 
 def shared(sweep: Sweep, paths: Iterable[str]) -> tuple[Overrides, Sweep]:
-    """What all variants set alike at or above one of the `paths`, and the sweep without it.
+    """The overrides at or above one of the `paths` that all variants share, and the sweep without them.
 
-    It is what a sweep chose for itself, and no part of what it compares: a change from outside goes on top of it.
+    They are the sweep's own settings, and not what it compares: a change from outside goes on top of them.
 
     >>> shared(ablation({"steps": 9, "seed": 1}, {"wide": {"model.widths": (64,)}}), ["steps"])[0]
     {'steps': 9}

@@ -42,7 +42,7 @@ from research.training.step import make_init, make_train_step
 
 DISTANCES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FLOOR = 1e-30
-"""What is less, or nothing in float32, is drawn here."""
+"""Smaller values, or those that underflow in float32, are drawn here."""
 
 
 def at(distance: int, model: nn.Module) -> Experiment:

@@ -60,7 +60,8 @@ def training_text(source: Source) -> np.ndarray:
 
 
 def bits_per_byte(model: NGram, source: Source) -> float:
-    """Of an n-gram model on the windows of a split; every token but the first is predicted once, from all before it."""
+    """Bits per byte of an n-gram model on the windows of a split: every token but the first is predicted once, from all
+    before it."""
     columns = source.arrays()
     text = np.concatenate([columns["tokens"][:1][0, :1], columns["targets"][:][predicted(columns)]])
     return float(-model.log_probs(text).sum() / math.log(2) / columns["bytes"].sum())

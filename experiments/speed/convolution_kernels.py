@@ -78,7 +78,7 @@ def contender(which: str, kernel: str, layer: tuple[int, ...], groups: int) -> C
 
 
 def shapes(layer: tuple[int, ...], groups: int) -> tuple[tuple[int, ...], tuple[int, ...], Window]:
-    """Of the map and of the weights, and how these move."""
+    """The shapes of the map and the weights, with strides and padding."""
     batch, side, channels, features, extent, stride = layer
     half = 0 if extent == stride else extent // 2
     window = Window((stride, stride), ((half, half), (half, half)), groups)

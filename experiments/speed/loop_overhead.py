@@ -1,4 +1,4 @@
-"""What the training loop costs: its steps/s against a bare Python loop around the same jitted step.
+"""The cost of the training loop: its steps/s against a bare Python loop around the same jitted step.
 
     python -m experiments.speed.loop_overhead
 

@@ -1,4 +1,4 @@
-"""What it is worth to a training step on a CPU to give YNNPACK its products, or its products and sums.
+"""The gain of a training step on a CPU from YNNPACK's products, or its products and sums.
 
     python -m experiments.speed.ynnpack mlp gpt translation speech vit lstm
 

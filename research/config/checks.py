@@ -1,4 +1,4 @@
-"""What the `check()` of a spec or a model says of its fields, in the same words everywhere.
+"""Checks of fields, for the `check()` of a value or a model, in the same words everywhere.
 
     def check(self) -> None:
         check_types(self)

@@ -54,7 +54,7 @@ def take(resident: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
 
 
 MASK = "_mask"
-"""What the name of a padded column's mask ends with."""
+"""The ending of the name of a padded column's mask."""
 
 
 class Batches:
@@ -68,7 +68,7 @@ class Batches:
         return self._sent(self._plan[step])
 
     def largest(self) -> dict[str, np.ndarray]:
-        """What a step is fed, the largest there is, to look at its shapes: no worker is started for it."""
+        """A step's arrays in the largest shapes there are; no worker is started for it."""
         return self._sent(_of_bucket(self._plan, -1))
 
     def average(self) -> dict[str, np.ndarray]:
@@ -175,8 +175,10 @@ class Feed:
 def evaluation_batches(
     feed: Feed | Source, batch_size: int, rows: slice = slice(None)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """What to feed so that `take` gives every example once, in the feed's `reading_order`, with its number in the
-    split as `example`, int32 [batch]; the last batch is padded with weight 0."""
+    """The arrays from which `take` makes batches of every example once, in the feed's `reading_order`.
+
+    Batches have the examples' numbers in the split as `example`, int32 [batch]; the last is padded with weight 0.
+    """
     feed = feed if isinstance(feed, Feed) else make_feed(feed, "host")
     require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
     plan = InOrder(feed.examples, batch_size, feed.reading_order)
@@ -330,7 +332,7 @@ def _average_bucket(plan: Plan, source: Source) -> int:
 
 
 def _asked(source: Source, asked: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
-    """What a plan asks for, of these rows of the batch, with the masks of padded columns."""
+    """The arrays that a plan asks for, cut to `rows` of the batch, with the masks of padded columns."""
     fed = {name: x[rows] for name, x in asked.items()}
     if not _is_padded(source):
         return fed

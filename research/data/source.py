@@ -103,7 +103,7 @@ def column(source: Source, name: str) -> np.ndarray | None:
 
 
 def where(source: Source, i: int) -> str:
-    """What to call example i in an error."""
+    """The name of example i in an error."""
     return source.where(i) if hasattr(source, "where") else f"example {i}"
 
 

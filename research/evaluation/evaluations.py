@@ -20,7 +20,7 @@ def evaluate(programs: Programs, state: TrainState, feed: Feed, experiment: Expe
 def split_outputs(
     programs: Programs, state: TrainState, feed: Feed, experiment: Experiment
 ) -> list[dict[str, np.ndarray]]:
-    """Of each trial, what the task asks for of every example of a split, in order."""
+    """The task's outputs for every example of a split, in order: a dict for each trial."""
     size = min(experiment.eval_batch_size, feed.examples)
     size += -size % programs.shards
     resident = programs.hold(feed)

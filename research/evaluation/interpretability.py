@@ -1,4 +1,4 @@
-"""Looking inside a model: filters, what every layer gives, what an image's class depends on, who attends to whom.
+"""Looking inside a model: filters, outputs of every layer, saliency of pixels, attention between tokens.
 
     from research.inference import load
     from research.evaluation.interpretability import attention_maps, feature_maps, saliency
@@ -33,7 +33,7 @@ Inputs = jax.Array | Mapping[str, Any]
 
 
 def activations(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) -> dict[str, jax.Array]:
-    """What every submodule returns and every value that the model sows, by path, in the order of computation.
+    """The outputs of every submodule and every sown value, by path, in the order of computation.
 
     `stage0_block1/conv0` is what that module returned (the second call of one has the path `…[1]`), and a sown value
     has its own name.  Scanned layers, `blocks`, have a leading axis [layer, ...].

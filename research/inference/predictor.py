@@ -120,7 +120,7 @@ class Predictor:
         self.variables = jax.device_put(dict(variables))
 
     def predict(self, raw: Any, *, seed: int = 0) -> dict[str, np.ndarray]:
-        """What the task predicts for each example, in NumPy.
+        """The task's predictions for each example, in NumPy.
 
         Args:
           seed: of the examples' keys, for a task that draws; an example's key also depends on its number.
@@ -139,7 +139,7 @@ class Predictor:
         return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
     def generate(self, prompt: str | Sequence[str], **options: Any) -> str | list[Any]:
-        """What a language model writes after a prompt; `TextModel.generate` says what else it takes.
+        """Continues a prompt by a language model; `TextModel.generate` has the options.
 
         Raises:
           RequestError: this run learned no language; and what `TextModel.generate` raises.
@@ -157,7 +157,7 @@ class Predictor:
         return texts[0] if isinstance(sentences, str) else texts
 
     def transcribe(self, recordings: Any, sample_rate: int | None = None) -> str | list[str]:
-        """What is said in a recording, or in each of a list of them.
+        """The text of a recording, or of each of a list of them.
 
         A recording that is longer than the model's `audio_length` is refused; none is cut into pieces.
 
@@ -216,7 +216,7 @@ class Predictor:
         return jax.tree.map(jnp.asarray, arguments(self.model, self.experiment.task.inputs(batch)))
 
     def _columns(self, raw: Any) -> dict[str, np.ndarray]:
-        """What the user brought, as columns [example, ...] of the task."""
+        """The user's input as columns [example, ...] of the task."""
         if hasattr(raw, "shape") and hasattr(self.experiment.task, "input"):
             raw = {self.experiment.task.input: raw}
         columns = self.experiment.data.encode(raw)

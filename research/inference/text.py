@@ -28,7 +28,7 @@ from research.errors import prefixed, require
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextModel:
-    """What is needed to write text.
+    """A language model with its tokenizer, ready to write text.
 
     Attributes:
       model: has the method `decode` that `research.decoding.cached` describes.
@@ -54,7 +54,7 @@ class TextModel:
         seed: int = 0,
         strategy: Strategy | None = None,
     ) -> str | list[Any]:
-        """What follows a prompt, without the prompt.
+        """Continues a prompt; the text does not include the prompt.
 
         Past the model's context it goes on from the last half of it (but not in a beam search).
 

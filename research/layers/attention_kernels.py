@@ -62,7 +62,7 @@ def _refuse(kernel: str, obstacle: str | None) -> None:
 
 
 def _obstacle(kernel: str, dtype: str, head_dim: int, plain: bool) -> str | None:
-    """What stands against a kernel on every platform."""
+    """The reason why a kernel cannot be used on any platform; None if there is none."""
     if kernel != "einsum" and not plain:
         return "dropout of attention weights, or a bias on them, runs with 'einsum' only"
     if kernel == "cudnn" and dtype not in ("bfloat16", "float16"):
@@ -73,7 +73,7 @@ def _obstacle(kernel: str, dtype: str, head_dim: int, plain: bool) -> str | None
 
 
 def _absent(kernel: str, platform: str) -> str | None:
-    """What stands against a kernel on this platform."""
+    """The reason why a kernel cannot be used on this platform; None if there is none."""
     if kernel != "cudnn":
         return None
     if platform != "cuda":
@@ -83,7 +83,7 @@ def _absent(kernel: str, platform: str) -> str | None:
 
 @functools.cache
 def _cudnn_refusal() -> str | None:
-    """What JAX has against cuDNN's attention here: it asks the library and the GPU for their versions."""
+    """The reason why JAX refuses cuDNN's attention here, by the versions of library and GPU; None if it does not."""
     x = jax.ShapeDtypeStruct((1, 8, 1, 64), jnp.bfloat16)
     attend = jax.jit(functools.partial(jax.nn.dot_product_attention, implementation="cudnn"))
     try:

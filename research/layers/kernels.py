@@ -38,7 +38,7 @@ def targeting(platform: str) -> Iterator[None]:
 
 
 def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]:
-    """What XLA is told when it compiles a training program for `platform`, beside its defaults.
+    """Options for XLA when it compiles a training program for `platform`.
 
     On a CPU, YNNPACK takes matrix products together with what stands next to them.  XLA's own products are as fast by
     themselves, but it computes an activation's gradient again, element by element, while it transposes it for the

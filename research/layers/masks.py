@@ -17,7 +17,7 @@ def padding_mask(valid: jax.Array) -> jax.Array:
 
 
 def visible(mask: jax.Array) -> jax.Array:
-    """Who may look at whom, [batch, 1, queries, keys]: that mask itself, or one of padding, [batch, keys]."""
+    """A mask [batch, 1, queries, keys]: the one given, or one made from a padding mask [batch, keys]."""
     return padding_mask(mask) if mask.ndim == 2 else mask
 
 

@@ -1,4 +1,4 @@
-"""What models that read one sequence and write another have alike: how they write."""
+"""The base of models that read one sequence and write another: decoding token by token."""
 
 from __future__ import annotations
 

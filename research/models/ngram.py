@@ -21,7 +21,7 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Order:
-    """What was counted of one order n; an n-gram is one integer, its first token in the highest bits."""
+    """The counts of one order n; an n-gram is one integer, its first token in the highest bits."""
 
     grams: np.ndarray  # uint64 [grams], sorted
     counts: np.ndarray  # [grams]

@@ -22,7 +22,7 @@ from research.models.encoder_decoder import EncoderDecoder
 from research.models.model import Model
 
 BLOCKS = {"norm": "pre", "final_norm": True, "key_bias": False}
-"""Of the encoder and the decoder; keys have no bias, since attention weights do not depend on one."""
+"""Options of the blocks in encoder and decoder; keys have no bias, since attention weights do not depend on one."""
 
 
 class SpeechEncoder(Model):

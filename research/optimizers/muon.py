@@ -16,7 +16,7 @@ from research.errors import require
 from research.optimizers.layerwise import Layerwise
 
 MATRICES = (("*/kernel", 1),)
-"""What Muon takes for matrices by default: every kernel, its last axis the output."""
+"""The parameters that Muon takes for matrices by default: every kernel, its last axis the output."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every optimizer has: a value over Optax.
+"""The base of the optimizers: a value over Optax.
 
 Every optimizer is one pipeline: its `core` turns gradients into a direction, the schedule times the learning rate times
 the multiplier of each parameter scales it.  Weight decay is part of the core: added to the gradient (SGD, Adam,
@@ -212,4 +212,4 @@ _RANGES: dict[str, _Range] = {
     "min_dim_size_to_factor": _COUNT,
     "ns_steps": _COUNT,
 }
-"""What a field of that name may hold, in any optimizer."""
+"""The range of a field of that name, in any optimizer."""

@@ -32,7 +32,7 @@ FUSED_STEPS = 64
 """Steps in one call where they run in one loop on the device: enough to hide the cost of a call."""
 
 Fed = Mapping[str, np.ndarray]
-"""What travels to the device for one step: see `research/data/feed.py`."""
+"""The arrays that travel to the device for one step: see `research/data/feed.py`."""
 
 # A column of windows goes into programs as its values.
 jax.tree_util.register_dataclass(Windows, data_fields=["values"], meta_fields=["length", "stride"])

@@ -181,7 +181,7 @@ def _thousands():
 
 
 def caption(lines: Sequence[Line], split: str, metric: str) -> str:
-    """What the figure of `draw` shows, and what it leaves out."""
+    """The caption of the figure that `draw` makes, with a word on what is left out."""
     key = (split, metric)
     trials = [trial for line in lines for trial in line.trials if key in trial.curves]
     counts = sorted({len([t for t in counted(line.trials) if key in t.curves]) for line in lines} - {0})

@@ -27,7 +27,7 @@ TEXTS = 8  # pairs of a table
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """What is shown of one variant.
+    """The exhibits of one variant.
 
     Attributes:
       title: the variant, and the trial whose exhibits they are.

@@ -225,7 +225,7 @@ def _exhibits(section: Section) -> str:
 
 
 def _configurations(run: Run) -> str:
-    """What each variant overrides; a path that all of them share is not a difference."""
+    """The overrides of each variant, without those that all of them share."""
     paths = run.varied
     lines = []
     for variant in run.variants:

@@ -156,7 +156,7 @@ def _better(config: Mapping[str, Any]) -> Mapping[str, Direction]:
 
 @functools.cache
 def _declared(task: str) -> Mapping[str, Direction]:
-    """What a class of the library declares, by its name in a record, "module:Class"; nothing of any other's."""
+    """The directions that a class of the library declares, from its name in a record, "module:Class"; {} for others."""
     module, _, name = task.rpartition(":")
     module, name = current_name(module, name)
     if not module.startswith("research.tasks."):
@@ -213,7 +213,7 @@ def _parts(folder) -> list:
 
 
 def _children(folder) -> list:
-    """What is in a folder; not by a pattern, since names may hold brackets and stars."""
+    """The entries of a folder; not by a pattern, since names may hold brackets and stars."""
     try:
         return list(folder.iterdir())
     except OSError:
@@ -249,7 +249,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _command(run: Run, typed: str, settings: Mapping[str, Any]) -> str:
-    """What was typed, less where it was to be written; without a record of it, what would ask for the same."""
+    """The command without its --out; where none is recorded, a command that asks for the same run."""
     if typed.startswith("python -m launch run "):
         return re.sub(r" --out[ =]('[^']*'|\S+)", "", typed)
     words = ["python", "-m", "launch", "run", run.experiment]
@@ -301,5 +301,5 @@ def _integer(x: Any) -> int | None:
 
 
 def _line(x: Any) -> str:
-    """What `x` says, on one line."""
+    """`x` as text on one line."""
     return " ".join(str(x).split())

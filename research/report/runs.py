@@ -131,7 +131,7 @@ class Run:
 
     @functools.cached_property
     def crossed(self) -> tuple[str, ...]:
-        """What every variant is repeated over: `seed`, and paths that take several values within one variant."""
+        """The paths that every variant is repeated over: `seed`, and those with several values within one variant."""
         paths = {"seed": None}
         for trials in self.by_variant.values():
             for path in dict.fromkeys(path for trial in trials for path in trial.overrides):

@@ -91,7 +91,7 @@ def _draw_differences(axes, rows: Sequence[Row], metric: str, lines: Mapping[str
 
 
 def caption(table: Table) -> str:
-    """What the figure of `draw` shows."""
+    """The caption of the figure that `draw` makes."""
     rows = shown_rows(table)
     said = [f"{table.score}: a dot per finished trial, a bar at their mean"]
     if table.compares(table.score):

@@ -19,7 +19,7 @@ from research.report.statistics import counted
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """What the variants of a run are judged by.
+    """The metrics by which the variants of a run are judged.
 
     Attributes:
       score: the metric that is stated, of the test split where one was scored; empty if nothing was scored.

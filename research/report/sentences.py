@@ -1,4 +1,4 @@
-"""What the report says in words: its title, the sentence to take away, the notes under the table, its sources."""
+"""The sentences of a report: its title, its summary, the notes under the table, its sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def title(runs: Sequence[Run]) -> str:
 
 
 def summary(table: Table) -> str:
-    """What a reader should take away: the choice of a validation score, or how variants differ from their baseline."""
+    """The main result: the choice by a validation score, or how variants differ from their baseline."""
     if not table.score or not table.finished:
         return "No trial has finished yet."
     said = [_side_by_side(table)] if len(table.groups) > 1 else []
@@ -50,7 +50,7 @@ def _side_by_side(table: Table) -> str:
 
 
 def _choice(rows: Sequence[Row]) -> str:
-    """What the best validation score chooses of variants without a baseline."""
+    """The choice by validation score among variants without a baseline."""
     chooser, label = rows[0].criterion.chooser, _label(rows)
     score = next((row.criterion.score for row in rows if row.criterion.score), "")
     stated = [row for row in rows if row.mean(row.criterion.score) is not None]
@@ -125,7 +125,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def notes(table: Table) -> list[str]:
-    """What the numbers are, in sentences."""
+    """Notes that explain the numbers."""
     trials = [trial for run in table.runs for trial in run.trials]
     if not table.finished:
         lines = ["No trial has finished: there is nothing to average yet."]
@@ -161,7 +161,7 @@ def notes(table: Table) -> list[str]:
 
 
 def _marks(table: Table) -> list[str]:
-    """What bold is."""
+    """Notes that explain bold type."""
     lines = []
     choosers = dict.fromkeys(row.criterion.chooser for row in table.rows if row.chosen)
     if choosers:

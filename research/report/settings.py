@@ -1,4 +1,4 @@
-"""What a sweep varies: its settings as axes, its variants as points on them, and which picture suits them."""
+"""The settings that a sweep varies, as axes; its variants as points on them; and the picture that suits them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Landscape:
         return [point for point in self.points if point.variant in self.chosen and point.score.n]
 
     def mark(self, word: str) -> str:
-        """What a caption says of the marked points: `; circled: the best`; empty where there are none."""
+        """The end of a caption that explains marked points, `; circled: the best`; empty where there are none."""
         validation = self.metric.startswith("validation/")
         return f"; {word}: {'the best' if validation else 'the best by its validation score'}" if self.marked else ""
 

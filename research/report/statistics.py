@@ -81,7 +81,7 @@ def paired_difference(
 
 
 def pairing_key(trial: Trial, crossed: Sequence[str]) -> Hashable:
-    """What a trial has in common with its counterpart in another variant.
+    """The key that a trial shares with its counterpart in another variant.
 
     >>> pairing_key(Trial("a-s1", "a", 1, {"seed": 1, "model.depth": 3}), ("seed",))
     ('1',)

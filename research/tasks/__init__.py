@@ -1,4 +1,4 @@
-"""What is learned: losses, metrics, and how a batch becomes the arguments of a model."""
+"""Tasks: losses, metrics, and how a batch becomes the arguments of a model."""
 
 from research.faces import face
 

@@ -164,7 +164,10 @@ class Classification(Task):
         return losses
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """Of probabilities, the likeliest class is what accuracies ask for."""
+        """Loss, rank of the label, confidence, label and predicted class of each example, all [batch].
+
+        The likeliest class of a soft label counts as the label.
+        """
         logits = self._eval_logits(apply, batch)
         labels = batch[self.label]
         if is_soft(labels):

@@ -72,7 +72,7 @@ class LanguageModeling(Task):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _nats(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Of each target the cross-entropy, 0 where it does not count, and whether it does: [batch, length]."""
+        """The cross-entropy of each target, 0 where it does not count, and a mask of those that do: [batch, length]."""
         counted = jnp.asarray(predicted(batch), logits.dtype)
         targets = batch[self.target].astype(jnp.int32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets) * counted, counted
@@ -106,7 +106,7 @@ class LanguageModeling(Task):
         return metrics
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """Of texts `tokens` [batch, length]: what comes next, and how likely each text is.
+        """The next token of each text `tokens` [batch, length], and the likelihood of the text.
 
         Returns:
           `token` [batch], the likeliest next one; `log_probability` [batch, vocab_size] of every next one;

@@ -34,7 +34,7 @@ SHOWN = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Texts(Task, abc.ABC):
-    """What tasks share that write a text [batch, length] and compare it with `target`.
+    """The base of tasks that write a text [batch, length] and compare it with `target`.
 
     `decoded` [batch] bool, where a batch has it (a validation split, of which only some is decoded), says of which
     examples a text is wanted.
@@ -157,7 +157,7 @@ class SequenceToSequence(Texts):
         return {self.input: source, f"{self.input}_mask": mask, "target": before, **segments}
 
     def _segments(self, batch: Batch) -> dict[str, jax.Array]:
-        """What the model is told of pairs that share a row, where they do: the number of each token's pair."""
+        """The model's segments, where pairs share a row: for each token, the number of its pair."""
         names = {f"{self.input}_segments": f"{self.input}_segments", "segments": f"{self.target}_segments"}
         return {ours: batch[column] for ours, column in names.items() if column in batch}
 

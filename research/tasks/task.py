@@ -70,15 +70,15 @@ class Task:
         raise _missing(self, "finalize")
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """What a user of the trained model wants to know of each example."""
+        """Predictions for each example, for a user of the trained model."""
         raise _missing(self, "predict")
 
     def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """What a person looks at (research/evaluation/exhibits.py) by name, from the same outputs as `finalize`."""
+        """Exhibits by name (research/evaluation/exhibits.py), from the same outputs as `finalize`; on the host."""
         return {}
 
     def scoring(self) -> dict[str, str]:
-        """What result.json says of how a metric is computed, by its name, where the name is not enough."""
+        """How metrics are computed, by name, for result.json: where the name alone does not say it."""
         return {}
 
     def check_examples(self, source: Source, split: str) -> None:

@@ -70,7 +70,7 @@ class CTCTranscription(Texts):
         return {self.input: features, f"{self.input}_mask": mask}
 
     def _losses(self, apply: Apply, batch: Batch, **kwargs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Of each example the loss, the tokens of its text, and whether that fits: [batch]."""
+        """The loss of each example, the tokens of its text, and whether the text fits its features: each [batch]."""
         logits, mask = apply(**self.inputs(batch), **kwargs)
         self._vocabulary(logits)
         target, target_mask = batch[self.target].astype(jnp.int32), batch[f"{self.target}_mask"]

@@ -124,7 +124,7 @@ class Store:
         self._open().save(step, args=ocp.args.Composite(**items), force=True)
 
     def spent(self, step: int) -> dict[str, float]:
-        """What was given to `save` of a saved step; empty where it cannot be read."""
+        """The `spent` that was saved with a step; empty where it cannot be read."""
         saved = read_json(self.folder / str(step) / "spent" / "metadata")
         return saved if isinstance(saved, dict) else {}
 

@@ -22,7 +22,7 @@ class Every:
         self.steps = steps
 
     def due(self, step: int) -> bool:
-        """Whether it is to happen after `step` steps."""
+        """True if the event is due after `step` steps."""
         return self.steps is not None and step % self.steps == 0
 
     def next_due(self, step: int) -> float:

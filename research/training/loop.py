@@ -113,7 +113,7 @@ def _train(
     choosing = experiment.checkpoints.best is not None
 
     def facts(step: int) -> dict[str, Any]:
-        """What result.json says beside status and metrics."""
+        """The entries of result.json beside status and metrics."""
         scoring = experiment.task.scoring()
         return {
             "steps": step,

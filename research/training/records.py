@@ -1,4 +1,4 @@
-"""What a trial writes of its course: metrics.jsonl, TensorBoard event files, result.json."""
+"""Records of a trial: metrics.jsonl, TensorBoard event files, result.json."""
 
 from __future__ import annotations
 

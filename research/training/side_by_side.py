@@ -29,7 +29,7 @@ class SideBySide:
         return self._joined(lambda batches: batches.largest())
 
     def take(self, step: int, most: int) -> list[Fed]:
-        """Those of the next steps, at most so many: up to the first whose batch has other shapes."""
+        """The arrays of at most `most` steps from `step` on, up to the first step whose batch has other shapes."""
         taken = [self._at(step)]
         while len(taken) < most:
             following = self._at(step + len(taken))

@@ -147,7 +147,7 @@ class Slots:
 
     @property
     def active(self) -> list[Slot]:
-        """Those that still train."""
+        """The slots that still train."""
         return [slot for slot in self.slots if slot.active]
 
     def each(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> None:

@@ -27,7 +27,7 @@ from research.training.accumulation import accumulate, gradients_of, ratio, tota
 from research.training.state import TrainState
 
 INIT, DROPOUT, AUGMENT, AUGMENT_FEATURES, EXAMPLES = range(5)
-"""What is folded into a trial's key, so that the streams of random numbers are independent."""
+"""Numbers folded into a trial's key, one for each independent stream of random numbers."""
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 

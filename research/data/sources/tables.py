@@ -126,7 +126,7 @@ class Table(Data):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What each of the d features is, once fitted."""
+        """The names of the d features, once fitted."""
         require(self._is_fitted(), "this Table has not seen its training split, so its features have no names yet")
         return tuple(name for column in self.columns for name in column.features)
 

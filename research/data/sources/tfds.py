@@ -99,9 +99,9 @@ class TFDS(Data):
         return zeros
 
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
-        """What to predict on: arrays [example, ...] by name; or, where an example has one image, a list of paths,
-        Pillow images or uint8 arrays [height, width, channels], brought to its shape (as TFDS describes the data set,
-        prepared or not)."""
+        """Columns to predict on, from arrays [example, ...] by name; or, where an example has one image, from a list of
+        paths, Pillow images or uint8 arrays [height, width, channels], brought to its shape (as TFDS describes the data
+        set, prepared or not)."""
         if not isinstance(raw, list | tuple):
             return super().encode(raw)
         features = self._features()
