@@ -20,10 +20,12 @@ from etils import epath
 
 from launch.plan import Group
 from launch.request import Request
+from research.config.migration import LAYOUT
 from research.config.modules import FILE_PREFIX
-from research.config.serialization import stable_hash, to_json
+from research.config.serialization import from_json, stable_hash, to_json
 from research.errors import RequestError
 from research.experiment import Experiment
+from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
 
 LEASE_SECONDS = 60.0
@@ -70,13 +72,16 @@ class RunFolder:
                 raise RequestError(
                     f"{self.path} holds {key}={held.get(key)!r}, asked was {key}={value!r}; choose another --out"
                 )
-        if held.get("trials") != asked["trials"] or held.get("hash") != asked["hash"]:
+        # Hashes of another layout say nothing; `check_configs` compares what they stand for.
+        alike = _comparable if held.get("layout") == LAYOUT else _without_hashes
+        if alike(held) != alike(asked):
             raise RequestError(f"{self.path}: the experiment has changed since ({_difference(self, request)})")
 
     def write_request(self, request: Request, stack: str, prune: str | None) -> None:
         """Writes sweep.json, unless the run is being continued."""
         if read_json(self.sweep_file) is None:
             record = request.record() | {
+                "layout": LAYOUT,
                 "stack": stack,
                 "prune": prune,
                 "command": command(),
@@ -101,8 +106,22 @@ class RunFolder:
         for name, experiment in experiments.items():
             held = read_json(self.trial(name) / "config.json")
             if isinstance(held, dict) and held.get("hash") != stable_hash(experiment):
-                difference = _first_difference(held.get("experiment"), to_json(experiment), "")
-                raise RequestError(f"{self.path}: trial {name} has changed since ({difference}); choose another --out")
+                before, now = _of_today(held.get("experiment")), to_json(experiment)
+                if before != now:
+                    difference = _first_difference(before, now, "")
+                    raise RequestError(
+                        f"{self.path}: trial {name} has changed since ({difference}); choose another --out"
+                    )
+                self._check_direction(name, held["experiment"], experiment)
+
+    def _check_direction(self, name: str, held: dict[str, Any], experiment: Experiment) -> None:
+        """Refuses to continue a trial that chose its best checkpoint the other way than its task declares."""
+        best, mode = experiment.checkpoints.best, held["checkpoints"].get("mode")
+        if best is not None and mode not in (None, direction(experiment.task, best)):
+            raise RequestError(
+                f"{self.path}: trial {name} kept the checkpoint with the {mode} of {best}, but its task declares the "
+                "other direction; choose another --out"
+            )
 
     def write_config(self, name: str, experiment: Experiment) -> None:
         """A trial's config.json: its resolved experiment, from which it can be rebuilt, the hash of that, and which way
@@ -111,6 +130,27 @@ class RunFolder:
         if read_json(path) is None:
             record = {"trial": name, "hash": stable_hash(experiment), "better": dict(experiment.task.better)}
             write_json(path, record | {"experiment": to_json(experiment)})
+
+
+def _comparable(record: dict[str, Any]) -> Any:
+    """The part of sweep.json by which a continued run is the same experiment."""
+    return record.get("hash"), record.get("trials")
+
+
+def _without_hashes(record: dict[str, Any]) -> Any:
+    """The same for a record of an older layout: trials by their names, variants, seeds and overrides."""
+    return [
+        {key: _of_today(value) if key == "overrides" else value for key, value in trial.items() if key != "hash"}
+        for trial in record["trials"]
+    ]
+
+
+def _of_today(record: Any) -> Any:
+    """A value's record as it would be written now; as it is, where the value cannot be made from it."""
+    try:
+        return to_json(from_json(record))
+    except RequestError:
+        return record
 
 
 def _is_record(held: Any) -> bool:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+LAYOUT = 2
+"""Raised when a class moves or loses a field: hashes of records that were written before then differ from today's."""
+
 MOVED_MODULES = {
     "research.checkpoints": "research.training.checkpoints",
     "research.data.arrays": "research.data.sources.arrays",

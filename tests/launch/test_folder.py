@@ -3,10 +3,16 @@
 import dataclasses
 import json
 
+import pytest
+
 from experiments.digits_mlp import experiment
 from launch.folder import RunFolder
+from launch.request import read_request
+from research.config.migration import LAYOUT, MOVED_MODULES
 from research.config.serialization import from_json
+from research.errors import RequestError
 from research.tasks import Classification
+from research.training.checkpoints import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,3 +27,73 @@ def test_a_config_says_which_way_each_metric_is_better(tmp_path):
     assert config["better"] == Spread.better
     assert config["better"]["loss"] == "min" and config["better"]["accuracy"] == "max"
     assert from_json(config["experiment"]) == asked
+
+
+def older(record):
+    """A record as it was written before modules moved and fields went."""
+    if isinstance(record, list):
+        return [older(entry) for entry in record]
+    if not isinstance(record, dict):
+        return record
+    record = {key: older(entry) for key, entry in record.items()}
+    moved = {new: old for old, new in MOVED_MODULES.items()}
+    module, _, name = record.get("_type", "").partition(":")
+    if module:
+        record["_type"] = f"{moved.get(module, module)}:{name}"
+    return record | {"MLP": {"axis_name": None}, "Checkpoints": {"mode": "max"}}.get(name, {})
+
+
+@pytest.fixture
+def before(tmp_path):
+    """(folder, request) of a run that was begun before modules moved."""
+    asked = read_request("digits_mlp", sweep="activation", settings=["checkpoints.best=validation/accuracy"])
+    folder = RunFolder(tmp_path)
+    folder.write_request(asked, "auto", None)
+    sweep = older(json.loads(folder.sweep_file.read_text()))
+    del sweep["layout"]
+    for trial in [sweep, *sweep["trials"]]:
+        trial["hash"] = "of another layout"
+    folder.sweep_file.write_text(json.dumps(sweep))
+    for trial in asked.trials:
+        folder.write_config(trial.name, trial.experiment)
+        path = folder.trial(trial.name) / "config.json"
+        path.write_text(json.dumps(older(json.loads(path.read_text())) | {"hash": "of another layout"}))
+    return folder, asked
+
+
+def continued(folder, asked, **changes):
+    """The same checks as those of a run that is continued."""
+    folder.check_same(asked, None)
+    folder.check_configs({t.name: dataclasses.replace(t.experiment, **changes) for t in asked.trials})
+
+
+def test_a_run_of_an_older_layout_is_continued(before):
+    folder, asked = before
+    assert "research.checkpoints:Checkpoints" in (folder.trial("relu-s0") / "config.json").read_text()
+    continued(folder, asked)
+
+
+def test_a_change_is_told_in_a_run_of_an_older_layout_too(before):
+    folder, asked = before
+    with pytest.raises(RequestError, match="relu-s0 has changed since .batch_size 128 became 64"):
+        continued(folder, asked, batch_size=64)
+    fewer = dataclasses.replace(asked, trials=asked.trials[1:])
+    with pytest.raises(RequestError, match="the experiment has changed since .trial relu-s0 is gone"):
+        continued(folder, fewer)
+
+
+def test_a_best_checkpoint_of_the_other_direction_is_told(before):
+    folder, asked = before
+    checkpoints = Checkpoints(best="validation/loss")
+    path = folder.trial("relu-s0") / "config.json"
+    path.write_text(path.read_text().replace("validation/accuracy", "validation/loss"))
+    relu = {"relu-s0": dataclasses.replace(asked.trials[0].experiment, checkpoints=checkpoints)}
+    with pytest.raises(RequestError, match="kept the checkpoint with the max of validation/loss, but its task"):
+        folder.check_configs(relu)
+
+
+def test_hashes_count_within_a_layout(before):
+    folder, asked = before
+    folder.sweep_file.write_text(json.dumps(json.loads(folder.sweep_file.read_text()) | {"layout": LAYOUT}))
+    with pytest.raises(RequestError, match="the experiment has changed since"):
+        folder.check_same(asked, None)
