@@ -9,12 +9,13 @@ import numpy as np
 from research.data.feed import Feed, evaluation_batches
 from research.experiment import Experiment
 from research.parallel.programs import Programs
+from research.tasks.task import metrics_of
 from research.training.state import TrainState
 
 
 def evaluate(programs: Programs, state: TrainState, feed: Feed, experiment: Experiment) -> list[dict[str, float]]:
     """Each trial's metrics over a whole split: every example once, padding left out."""
-    return [experiment.task.finalize(outputs) for outputs in split_outputs(programs, state, feed, experiment)]
+    return [metrics_of(experiment.task, outputs) for outputs in split_outputs(programs, state, feed, experiment)]
 
 
 def split_outputs(

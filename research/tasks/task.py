@@ -103,6 +103,23 @@ def require_direction(asked: str, task: Task, metric: str) -> Direction:
     return found
 
 
+def metrics_of(task: Task, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The metrics that a task gives for the outputs of a split.
+
+    Raises:
+      RequestError: a metric is no number; arrays and texts are exhibits.
+    """
+    metrics = task.finalize(outputs)
+    for name, value in metrics.items():
+        if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "biuf":
+            kind = f"an array {list(np.shape(value))}" if np.ndim(value) else f"a {type(value).__name__}"
+            raise RequestError(
+                f"task: finalize gives {kind} for the metric {name!r}; expected a number (what a person looks at "
+                "comes from exhibits())"
+            )
+    return {name: float(value) for name, value in metrics.items()}
+
+
 def weighted(values: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A term of the loss: (sum of values · weight, sum of weights); the weights are not differentiated."""
     weight = jax.lax.stop_gradient(weight)

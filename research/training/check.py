@@ -15,7 +15,7 @@ from research.data.source import Source
 from research.errors import RequestError, TooLong, located, nearest
 from research.experiment import Experiment
 from research.parallel.programs import Programs
-from research.tasks.task import require_direction
+from research.tasks.task import metrics_of, require_direction
 from research.training.abstract import abstract_state, check_carried
 from research.training.step import make_eval_step, make_train_step
 from research.training.transfer import initial_parameters
@@ -47,10 +47,11 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     for name, x in outputs.items():
         if x.shape[:1] != (experiment.batch_size,):
             raise RequestError(f"task: eval_outputs gives {name} {x.shape} for a batch of {experiment.batch_size}")
+    metrics = _metrics_of_zeros(experiment, outputs)
     for asked, metric in (("checkpoints.best=", experiment.checkpoints.best), ("--prune ", prune)):
         if metric is not None:
             require_direction(asked, experiment.task, metric)
-            _check_metric(f"{asked}{metric}", metric, experiment, feeds, outputs)
+            _check_metric(f"{asked}{metric}", metric, feeds, metrics)
     experiment.optimizer.check_paths(state.params)
     programs.state_shardings(state)
     if experiment.init_from is not None:
@@ -74,16 +75,27 @@ def _whose(column: str, experiment: Experiment, source: Source) -> str:
     return f"; the longest is that of {place}" if place else ""
 
 
-def _check_metric(asked: str, metric: str, experiment: Experiment, feeds: Feeds, outputs: Mapping[str, Any]) -> None:
-    """Refuses a metric of the validation split that the task, asked for those of zeros, does not give."""
-    if "validation" not in feeds.evaluation:
-        raise RequestError(f"{asked}: the data have no validation split")
+def _metrics_of_zeros(experiment: Experiment, outputs: Mapping[str, Any]) -> list[str] | None:
+    """The names of the task's metrics, from outputs that are all 0; None where the task cannot make any of those.
+
+    Raises:
+      RequestError: a metric is no number.
+    """
     zeros = {name: np.zeros(x.shape, x.dtype) for name, x in outputs.items() if name != "weight"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            names = [f"validation/{name}" for name in experiment.task.finalize(zeros)]
+            return list(metrics_of(experiment.task, zeros))
+    except RequestError:
+        raise
     except Exception:  # zeros may be none of the task's outputs: the first evaluation will tell
-        return
-    if metric not in names:
+        return None
+
+
+def _check_metric(asked: str, metric: str, feeds: Feeds, metrics: list[str] | None) -> None:
+    """Refuses a metric of the validation split that the task does not give."""
+    if "validation" not in feeds.evaluation:
+        raise RequestError(f"{asked}: the data have no validation split")
+    names = [f"validation/{name}" for name in metrics or ()]
+    if metrics is not None and metric not in names:
         raise RequestError(f"{asked}: no such metric; {nearest(metric, names)}")

@@ -16,6 +16,7 @@ from research.config.hparams import hparams
 from research.data.feeds import Feeds
 from research.evaluation.evaluations import split_outputs
 from research.parallel.programs import Programs
+from research.tasks.task import metrics_of
 from research.training.clock import Clock
 from research.training.events import Every, Save
 from research.training.pending import PendingMetrics
@@ -154,7 +155,7 @@ def _train(
 
             def score(slot: Slot) -> None:
                 task, own = slot.trial.experiment.task, outputs[slot.index]
-                finalized[slot] = task.finalize(own)
+                finalized[slot] = metrics_of(task, own)
                 slot.score(step, split, finalized[slot], task.exhibits(own))
 
             slots.each(score)

@@ -12,6 +12,7 @@ from sklearn import metrics as sklearn_metrics
 from research.data.source import Columns
 from research.errors import RequestError
 from research.tasks.classification import Classification
+from research.tasks.task import metrics_of
 
 
 def loss_of(task, logits, labels, weight=None):
@@ -192,3 +193,24 @@ def test_integer_labels_of_two_axes_are_told(labels, said):
     source = Columns({"image": np.zeros((len(labels), 2), np.float32), "label": labels})
     with pytest.raises(RequestError, match=said):
         Classification(classes=3).check_examples(source, "train")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(np.eye(2), r"an array \[2, 2\]"), ("good", "a str"), (None, "a NoneType"), ([0.5], r"an array \[1\]")],
+)
+def test_a_metric_that_is_no_number_is_named(value, said):
+    class Mine(Classification):
+        def finalize(self, outputs):
+            return {"accuracy": np.float32(0.5), "confusion": value}
+
+    with pytest.raises(RequestError, match=f"finalize gives {said} for the metric 'confusion'; expected a number"):
+        metrics_of(Mine(classes=2), {})
+
+
+def test_metrics_are_plain_numbers():
+    class Mine(Classification):
+        def finalize(self, outputs):
+            return {"accuracy": np.float32(0.5), "count": 3, "found": np.array(True)}
+
+    assert metrics_of(Mine(classes=2), {}) == {"accuracy": 0.5, "count": 3.0, "found": 1.0}
