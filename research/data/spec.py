@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from etils import epath
@@ -56,7 +56,8 @@ class Data(abc.ABC):
       workers: the number of processes that read the data where it is not kept in memory.
     """
 
-    class_names: ClassVar[tuple[str, ...] | None] = None
+    # Without an annotation: a dataclass would put it before a subclass's fields, those without defaults among them.
+    class_names = None
     """The name of each label; data sets with named classes have a field instead, which `fit` fills in."""
 
     validation: float | int = 0.1
