@@ -245,7 +245,7 @@ def test_what_files_of_other_names_cannot_say_is_refused(tmp_path):
     path, _, config = image_parity.written(tmp_path)
     loaded = load_pretrained(config, path)
     for file, publisher in (("model.safetensors", "timm"), ("vit.safetensors", None)):
-        line = f"^{file} of .*: preprocessing, class_names and decoding are written beside"
+        line = f"^{file} with .* names: preprocessing, class_names and decoding can only be written"
         with pytest.raises(RequestError, match=line):
             export_pretrained(*loaded, tmp_path / file, publisher=publisher, preprocessing=loaded.preprocessing)
     with pytest.raises(RequestError, match=r"^class_names=\['cat'\]: expected \d+ texts, one for each class$"):
