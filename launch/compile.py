@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import jax
 
     from research.experiment import Experiment
-    from research.parallel.programs import Programs
+    from research.parallel.placement import Placement
 
 
 def compile_experiment(
@@ -84,13 +84,14 @@ def _compile(experiment: Experiment, devices: list) -> int:
 
     from research import paths
     from research.layers import kernels
-    from research.parallel.programs import Programs
+    from research.training.programs import make_programs
 
     require(experiment.parallel.strategy == "jit", "parallel.strategy=pmap: expected jit, whose mesh can be elsewhere")
     experiment, batch = _from_shapes(experiment)
-    programs = Programs(experiment, {}, devices=devices)
-    with kernels.targeting(devices[0].platform):
-        state = _laid_out(programs, batch)
+    programs = make_programs(experiment, {}, devices=devices)
+    placement = programs.placement
+    with kernels.targeting(placement.platform):
+        state = _laid_out(experiment, placement, batch)
     started = time.perf_counter()
     try:
         program = programs.train_program(state, batch)
@@ -102,11 +103,11 @@ def _compile(experiment: Experiment, devices: list) -> int:
     sizes = [math.prod(x.shape) for x in paths.flatten(state.params).values()]
     memory, cost = program.memory_analysis(), program.cost_analysis() or {}
     kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    mesh = " x ".join(f"{axis} {size}" for axis, size in programs.mesh.shape.items())
+    mesh = " x ".join(f"{axis} {size}" for axis, size in placement.mesh.shape.items())
     lines = {
-        "devices": f"{programs.mesh.size} x {devices[0].device_kind} (mesh: {mesh})",
+        "devices": f"{placement.mesh.size} x {devices[0].device_kind} (mesh: {mesh})",
         "parameters": f"{sum(sizes):,}",
-        "batch": f"{experiment.batch_size:,} examples, {experiment.batch_size / programs.shards:,.6g} a device",
+        "batch": f"{experiment.batch_size:,} examples, {experiment.batch_size / placement.shards:,.6g} a device",
         "memory": f"{_gibibytes(kept + memory.temp_size_in_bytes)} a device: {_gibibytes(kept)} of state and batch, "
         f"{_gibibytes(memory.temp_size_in_bytes)} in between",
         "FLOPs": f"{cost.get('flops', float('nan')):.4g} a device and step",
@@ -136,14 +137,13 @@ def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, jax.Shap
     return dataclasses.replace(experiment, parallel=one_step), {"weight": weight} | shapes
 
 
-def _laid_out(programs: Programs, batch: dict[str, jax.ShapeDtypeStruct]) -> Any:
+def _laid_out(experiment: Experiment, placement: Placement, batch: dict[str, jax.ShapeDtypeStruct]) -> Any:
     """The shapes of the state, each with its place on the devices."""
     import jax
 
     from research.training.abstract import abstract_state
     from research.training.step import make_train_step
 
-    experiment = programs.experiment
     with in_one_line("model, task and data do not fit together: "):
         state = abstract_state(experiment, batch)
         jax.eval_shape(make_train_step(experiment), state, batch)
@@ -152,7 +152,7 @@ def _laid_out(programs: Programs, batch: dict[str, jax.ShapeDtypeStruct]) -> Any
     def placed(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return jax.tree.map(placed, state, programs.state_shardings(state))
+    return jax.tree.map(placed, state, placement.state_shardings(state))
 
 
 def _gibibytes(size: float) -> str:

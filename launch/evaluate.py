@@ -20,6 +20,7 @@ from research.experiment import Experiment
 from research.inference.predictor import read_experiment, read_variables
 from research.parallel.programs import Programs
 from research.report.statistics import summarize
+from research.training.programs import make_programs
 from research.training.records import read_json
 
 
@@ -83,15 +84,14 @@ class Scorer:
         programs, state = self._initial(experiment, feeds)
         params = variables.pop("params")
         _check_shapes(state.params, params)
-        whole = programs.fetch(state).replace(params=params, collections=variables)
-        return evaluate(programs, programs.place(whole), feed, experiment)[0]
+        whole = programs.placement.whole(state).replace(params=params, collections=variables)
+        return evaluate(programs, programs.placement.place(whole), feed, experiment)[0]
 
     def _initial(self, experiment: Experiment, feeds: Feeds):
         """The programs of an experiment, and a state of theirs before training."""
-        key = program_key(experiment, feeds, None)
-        programs = self._programs.get(key)
-        programs = Programs(experiment, feeds.train.resident) if programs is None else programs.on(feeds.train.resident)
-        self._programs[key] = programs
+        key, resident = program_key(experiment, feeds, None), feeds.train.resident
+        known = self._programs.get(key)
+        programs = self._programs[key] = known.on(resident) if known else make_programs(experiment, resident)
         batches = feeds.train.batches(experiment.seed, experiment.batch_size)
         state = programs.init([experiment.seed], [hparams(experiment)], batches.largest())
         batches.close()

@@ -18,6 +18,7 @@ from research.data.feeds import Feeds
 from research.data.source import like
 from research.experiment import Experiment
 from research.parallel.programs import Programs
+from research.training.programs import make_programs
 from research.training.state import TrainState
 
 MEMORY_SHARE = 0.8
@@ -110,7 +111,7 @@ class ProgramCache:
         if key not in self._candidates:
             like = self._candidates.get(program_key(experiments[0], feeds, None))
             programs = self._on(
-                feeds, Programs(experiments[0], {}, trials=trials, like=like.programs if like else None)
+                feeds, make_programs(experiments[0], {}, trials=trials, like=like.programs if like else None)
             )
             state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
             memory = programs.train_memory(state, _stack(fed, trials))

@@ -26,12 +26,12 @@ LAYERS = (
     ("research.tasks", "research.pretrained"),
     # an experiment and what it is made of besides: values
     ("research.training.state", "research.training.records", "research.training.accumulation"),
-    ("research.parallel.spec", "research.training.checkpoints"),
+    ("research.parallel", "research.training.checkpoints"),
     ("research.experiment",),
     ("research.sweep",),
-    # the step, which knows no device; how it runs on devices; scores of a split by it
+    # the step, which knows no device; its programs; scores of a split by them
     ("research.training.step",),
-    ("research.parallel",),
+    ("research.training.programs",),
     ("research.evaluation",),
     # runs: what is read of them, what makes them, what is drawn of them
     ("research.inference",),

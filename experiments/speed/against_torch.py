@@ -38,11 +38,11 @@ from research.models.transformer import Transformer
 from research.models.vit import vit
 from research.optimizers import SGD, Adam, AdamW, Optimizer
 from research.parallel.host_memory import keep_freed_memory_on_cpu
-from research.parallel.programs import Programs
 from research.tasks.classification import Classification
 from research.tasks.language_modeling import LanguageModeling
 from research.tasks.transcription import CTCTranscription
 from research.tasks.translation import Translation
+from research.training.programs import make_programs
 
 
 class Case(NamedTuple):
@@ -175,7 +175,7 @@ CASES = {
 def ours(own: Experiment) -> Callable[[], float]:
     """A function that trains the experiment's steps once more and gives their number per second."""
     feeds = make_feeds(own.data.load(), own.data)
-    programs = Programs(own, feeds.train.resident)
+    programs = make_programs(own, feeds.train.resident)
     batches = feeds.train.batches(0, own.batch_size)
     state = programs.init([0], [hparams(own)], batches.fed(0))
     size = programs.steps_per_call(state, batches.fed(0))

@@ -18,7 +18,7 @@ from experiments.speed.against_torch import gpt
 from experiments.speed.side_by_side import in_turns, report
 from research.config.hparams import hparams
 from research.data.feeds import make_feeds
-from research.parallel.programs import Programs
+from research.training.programs import make_programs
 from research.training.step import make_init
 
 
@@ -31,7 +31,7 @@ def contender(depth: int, scan_layers: bool):
 
     def run() -> float:
         jax.clear_caches()
-        programs = Programs(own, feeds.train.resident)
+        programs = make_programs(own, feeds.train.resident)
         example = {name: x[: own.batch_size] for name, x in own.data.train.items()}
         example["weight"] = jax.numpy.ones(own.batch_size)
         state = jax.eval_shape(make_init(own), jax.random.key(0), example, hparams(own))

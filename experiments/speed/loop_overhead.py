@@ -20,8 +20,8 @@ from experiments.speed.side_by_side import in_turns, report
 from research.config.hparams import hparams
 from research.data.feed import take
 from research.data.feeds import make_feeds
-from research.parallel.programs import Programs
 from research.training.loop import train
+from research.training.programs import make_programs
 from research.training.progress import TextProgress
 from research.training.records import read_json
 from research.training.step import make_train_step
@@ -39,7 +39,7 @@ def main() -> None:
 
     def loop(steps_per_call: int | None):
         changed = dataclasses.replace(own, parallel=dataclasses.replace(own.parallel, steps_per_call=steps_per_call))
-        programs = Programs(changed, feeds.train.resident)
+        programs = make_programs(changed, feeds.train.resident)
 
         def run() -> float:
             with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def main() -> None:
         run()
         return run
 
-    programs = Programs(own, feeds.train.resident)
+    programs = make_programs(own, feeds.train.resident)
 
     def bare() -> float:
         state = programs.init([0], [hparams(own)], batches.fed(0))

@@ -29,13 +29,13 @@ def train(steps: int) -> None:
     from experiments.shakespeare_gpt import experiment
     from research.config.hparams import hparams
     from research.data.feeds import make_feeds
-    from research.parallel.programs import Programs
+    from research.training.programs import make_programs
 
     own = dataclasses.replace(experiment(), steps=steps)
     splits = own.data.load()
     feeds = make_feeds(splits, own.data)
     own = own.fit(splits, feeds.decoded)
-    programs = Programs(own, feeds.train.resident)
+    programs = make_programs(own, feeds.train.resident)
     batches = feeds.train.batches(own.seed, own.batch_size)
     state = programs.init([own.seed], [hparams(own)], batches.fed(0))
     size = programs.steps_per_call(state, batches.fed(0))

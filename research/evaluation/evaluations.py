@@ -10,6 +10,7 @@ from research.data.feed import Feed, evaluation_batches
 from research.experiment import Experiment
 from research.parallel.programs import Programs
 from research.tasks.task import metrics_of
+from research.training.programs import EvalKey
 from research.training.state import TrainState
 
 
@@ -23,9 +24,10 @@ def split_outputs(
 ) -> list[dict[str, np.ndarray]]:
     """The task's outputs for every example of a split, in order: a dict for each trial."""
     size = min(experiment.eval_batch_size, feed.examples)
-    size += -size % programs.shards
+    size += -size % programs.placement.shards
     resident = programs.hold(feed)
-    batches = [programs.evaluate(state, resident, fed) for fed in evaluation_batches(feed, size)]
+    started = (programs.evaluate(EvalKey(), state, resident, fed) for fed in evaluation_batches(feed, size))
+    batches = [programs.placement.fetch(outputs) for outputs in started]
     results = []
     for i in range(programs.trials or 1):
         own = [{k: x[i] for k, x in batch.items()} if programs.trials else batch for batch in batches]

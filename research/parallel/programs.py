@@ -1,299 +1,285 @@
-"""Where a step runs: jit over a mesh, pmap over devices, vmap over trials, a loop over steps.
+"""The compiled programs of an experiment: pure functions mapped over steps, trials and devices.
 
-The step of `research/training/step.py` is mapped, never changed.  From the inside out: gather the batch, one step;
-`vmap` over trials; a loop over the steps of one call; `jit` or `pmap` over devices.
+The functions are mapped, never changed.  From the inside out: gather the batch, one step; `vmap` over trials; a loop
+over the steps of one call; the devices, as the placement has it.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from research.data.feed import Feed, take
-from research.data.windows import Windows
-from research.errors import RequestError
 from research.layers import kernels
-from research.parallel.spec import DATA
-from research.paths import map_with_path, matches
-from research.training.state import TrainState, stack
-from research.training.step import make_eval_step, make_init, make_train_step
-
-if TYPE_CHECKING:
-    from research.experiment import Experiment
+from research.parallel.placement import Placement, Sent
 
 FUSED_STEPS = 64
 """Steps in one call where they run in one loop on the device: enough to hide the cost of a call."""
 
-Fed = Mapping[str, np.ndarray]
-"""The arrays that travel to the device for one step: see `research/data/feed.py`."""
+State = Any
+"""A pytree; for `trials`, of arrays with their leading axis."""
 
-# A column of windows goes into programs as its values.
-jax.tree_util.register_dataclass(Windows, data_fields=["values"], meta_fields=["length", "stride"])
+Arrays = dict[str, jax.Array]
+
+
+class Functions(NamedTuple):
+    """The pure functions that programs run; none knows of trials, devices or several steps.
+
+    Attributes:
+      init: (key, batch, hparams) -> state.
+      train: (mapped axis that the batch is split over, or None) -> function (state, batch) -> (state, metrics).
+      evaluate: (key, which says what is evaluated) -> function (state, batch) -> outputs {name: [batch, ...]}.
+    """
+
+    init: Callable[[jax.Array, Any, Mapping[str, jax.Array]], State]
+    train: Callable[[str | None], Callable[[State, Any], tuple[State, Arrays]]]
+    evaluate: Callable[[Hashable], Callable[[State, Any], Arrays]]
+
+
+class Shapes(NamedTuple):
+    """The shapes of what a step is sent, in order of the names."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, sent: Sent) -> Shapes:
+        names = tuple(sorted(sent))
+        return cls(names, tuple(np.shape(sent[name]) for name in names))
+
+
+@dataclasses.dataclass
+class Compiled:
+    """What has been compiled, or decided once for all calls.
+
+    Attributes:
+      init: of one trial by itself: the same program however many train together, so that all start alike.
+      train: by the shapes of a step.
+      evaluate: by the key; each is compiled when it is first called with other shapes.
+      steps_per_call: of training.
+    """
+
+    init: Callable | None = None
+    train: dict[Shapes, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
+    evaluate: dict[Hashable, Callable] = dataclasses.field(default_factory=dict)
+    steps_per_call: int | None = None
 
 
 class Programs:
-    """The compiled programs of one experiment: initialisation, training, evaluation.
+    """Initialisation, training and evaluation, compiled when first called.
 
-    With `trials`, every array of the state, of the metrics and of the outputs has a leading axis of that many trials,
-    which train side by side; what they share (the data) has none.
+    With trials in the placement, every array of the state, of the metrics and of the outputs has a leading axis of that
+    many trials, which train side by side; what they share (the data) has none.
 
     Args:
-      experiment: resolved; hparams and seed are those of the state.
+      functions: what to run.
+      placement: where.
       resident: columns that live on the device, by name; {} where batches travel.
-      trials: size of the trial axis; None for a trial by itself, without the axis.
-      like: programs of the same experiment and data, whose initialisation is used again.
-      devices: to compile for; None are those of this job.
+      steps_per_call: steps in one call of training; None leaves it to the data and the operations.
+      like: programs of the same functions and data, whose initialisation is used again.
+
+    Attributes:
+      kernels: what the operations of training were traced into, and why, by operation.
+      compiling_seconds: spent on compiling the training program.
     """
 
     def __init__(
         self,
-        experiment: Experiment,
+        functions: Functions,
+        placement: Placement,
         resident: Mapping[str, Any],
         *,
-        trials: int | None = None,
+        steps_per_call: int | None = None,
         like: Programs | None = None,
-        devices: Sequence[jax.Device] | None = None,
     ):
-        self.experiment = experiment
-        self.trials = trials
+        self.functions = functions
+        self.placement = placement
+        self.resident = placement.hold(dict(resident)) if like is None else like.resident
         self.kernels: dict[str, str] = {}
         self.compiling_seconds = 0.0
-        self.mesh = experiment.parallel.make_mesh(devices)
-        self.shards = self.mesh.shape[DATA]
-        self.pmapped = experiment.parallel.strategy == "pmap"
-        stacked_over_devices = trials is not None and not self.pmapped and trials % self.shards == 0
-        self._trial_axis = DATA if stacked_over_devices and self.shards > 1 else None
-        self._batch_axis = DATA if self._trial_axis is None else None
-        if self._batch_axis and experiment.batch_size // experiment.accumulation % self.shards:
-            raise RequestError(
-                f"batch_size={experiment.batch_size} in {experiment.accumulation} micro-batches does not divide over "
-                f"{self.shards} devices; expected a multiple of {self.shards * experiment.accumulation}"
-            )
-        self.resident = like.resident if like is not None else jax.device_put(dict(resident), self._sharding())
-        self._calls: dict[Any, Any] = {"init": like._calls["init"]} if like is not None else {}
-        self._held: dict[int, tuple[Feed, dict[str, jax.Array]]] = {}
+        self._compiled = Compiled(init=like._compiled.init if like else None, steps_per_call=steps_per_call)
+        self._held: dict[int, tuple[Feed, dict[str, Any]]] = {}
+
+    @property
+    def trials(self) -> int | None:
+        return self.placement.trials
 
     def on(self, resident: Mapping[str, Any]) -> Programs:
         """The same compiled programs on other data of the same shapes."""
         other = copy.copy(self)
-        other.resident, other._held = jax.device_put(dict(resident), self._sharding()), {}
+        other.resident, other._held = self.placement.hold(dict(resident)), {}
         return other
 
-    # -- programs ------------------------------------------------------------------------------------------------------
+    def hold(self, feed: Feed) -> dict[str, Any]:
+        """The resident columns of a feed, put on the devices once."""
+        if id(feed) not in self._held:
+            self._held[id(feed)] = (feed, self.placement.hold(feed.resident))
+        return self._held[id(feed)][1]
 
-    def init(self, seeds: Sequence[int], hparams: Sequence[Mapping[str, float]], fed: Fed) -> TrainState:
-        """The state before the first step, of one trial or of `trials` of them; `fed` is any step's feed of one."""
-        fed = dict(fed)
+    def place(self, state: State) -> State:
+        """A state of whole arrays, on its devices."""
+        return self.placement.place(state)
+
+    def fetch(self, state: State) -> State:
+        """The whole arrays of a state, on the devices."""
+        return self.placement.whole(state)
+
+    # -- initialisation ------------------------------------------------------------------------------------------------
+
+    def init(self, seeds: Sequence[int], hparams: Sequence[Mapping[str, float]], sent: Sent) -> State:
+        """The state before the first step, of one trial or of several; `sent` is what any step of one is sent."""
+        sent = dict(sent)
         keys = [jax.random.key(seed) for seed in seeds]
         values = [{path: jnp.asarray(x, jnp.result_type(float)) for path, x in own.items()} for own in hparams]
-        program = self._init_program(keys[0], values[0], fed)
-        states = [program(key, own, self.resident, fed) for key, own in zip(keys, values, strict=True)]
-        return self.place(states[0] if self.trials is None else stack(states))
+        program = self._init_program(keys[0], values[0], sent)
+        states = [program(key, own, self.resident, sent) for key, own in zip(keys, values, strict=True)]
+        return self.placement.place(self.placement.join(states))
 
-    def _init_program(self, key: jax.Array, values: dict[str, jax.Array], fed: dict[str, Any]) -> Callable:
-        """Initialises one trial: the same program however many train together, so that all start alike."""
-        make = make_init(self.experiment)
+    def _init_program(self, key: jax.Array, values: Arrays, sent: dict[str, Any]) -> Callable:
+        function = self.functions.init
 
-        def init(key: jax.Array, values: dict[str, jax.Array], resident: Any, fed: Any) -> TrainState:
-            return make(key, take(resident, fed), values)
+        def init(key: jax.Array, values: Arrays, resident: Any, sent: Any) -> State:
+            return function(key, take(resident, sent), values)
 
-        if "init" not in self._calls:
-            shardings = None
-            if self.trials is None and not self.pmapped:
-                shardings = self.state_shardings(jax.eval_shape(init, key, values, self.resident, fed))
+        if self._compiled.init is None:
+            shapes = jax.eval_shape(init, key, values, self.resident, sent)
             # It runs once: on a CPU, where optimising takes most of the time, it is compiled without.
-            platform = self.mesh.devices.flat[0].platform
-            options = {"xla_backend_optimization_level": 0} if platform == "cpu" else None
-            self._calls["init"] = jax.jit(init, out_shardings=shardings, compiler_options=options)
-        return self._calls["init"]
+            options = {"xla_backend_optimization_level": 0} if self.placement.platform == "cpu" else None
+            self._compiled.init = jax.jit(
+                init, out_shardings=self.placement.initial_shardings(shapes), compiler_options=options
+            )
+        return self._compiled.init
 
-    def train(self, state: TrainState, feeds: Sequence[Fed]) -> tuple[TrainState, dict[str, jax.Array]]:
-        """`len(feeds)` steps, at most `steps_per_call`; the state given is used up.
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def train(self, state: State, steps: Sequence[Sent]) -> tuple[State, Arrays]:
+        """`len(steps)` steps, at most `steps_per_call`; the state given is used up.
 
         Args:
-          feeds: of each step, all of the same shapes; with `trials`, arrays have the trials' leading axis.
+          state: as `init` and `train` return it.
+          steps: what each is sent, all of the same shapes; with trials, arrays have their leading axis.
 
         Returns:
           The state after them, and metrics, each [steps, (trials)], with `steps` padded to `steps_per_call`.
         """
-        program = self.train_program(state, feeds[0])
-        return program(state, self.resident, self._call_of(feeds), np.int32(len(feeds)))
+        program = self.train_program(state, steps[0])
+        return program(state, self.resident, self._call_of(steps), np.int32(len(steps)))
 
-    def train_program(self, state: TrainState, fed: Fed) -> jax.stages.Compiled:
-        """The compiled training program of a feed's shapes; `state` and `fed` give those, and may be shapes only.
+    def train_program(self, state: State, sent: Sent) -> jax.stages.Compiled:
+        """The compiled training program of a step's shapes; `state` and `sent` give those, and may be shapes only.
 
-        Shapes of a feed are for programs of one step a call.
+        Shapes of what is sent are for programs of one step a call.
         """
-        call = ("train", *sorted((name, np.shape(x)) for name, x in fed.items()))
-        if call not in self._calls:
-            started, capacity = time.perf_counter(), self.steps_per_call(state, fed)
-            if self.pmapped:
-                mapped = jax.pmap(
-                    self._steps(DATA, capacity),
-                    axis_name=DATA,
-                    in_axes=(0, None, 0, None),
-                    out_axes=(0, None),
-                    donate_argnums=0,
-                    devices=list(self.mesh.devices.flat),
-                )
-            else:
-                shardings = self.state_shardings(state)
-                mapped = jax.jit(
-                    self._steps(None, capacity), donate_argnums=0, out_shardings=(shardings, self._sharding())
-                )
-            platform = self.mesh.devices.flat[0].platform
+        shapes = Shapes.of(sent)
+        if shapes not in self._compiled.train:
+            started, capacity = time.perf_counter(), self.steps_per_call(state, sent)
+            mapped = self.placement.over_devices(lambda axis_name: self._steps(axis_name, capacity), state)
+            platform = self.placement.platform
             with kernels.targeting(platform), kernels.recording() as self.kernels:
-                lowered = mapped.lower(state, self.resident, self._call_of([fed]), np.int32(1))
+                lowered = mapped.lower(state, self.resident, self._call_of([sent]), np.int32(1))
                 options = kernels.compiler_options(platform, self.kernels)
                 for name, value in options.items():
                     kernels.note(name, value)
-            self._calls[call] = lowered.compile(compiler_options=options)
+            self._compiled.train[shapes] = lowered.compile(compiler_options=options)
             self.compiling_seconds += time.perf_counter() - started
-        return self._calls[call]
+        return self._compiled.train[shapes]
 
-    def train_memory(self, state: TrainState, fed: Fed) -> int:
+    def train_memory(self, state: State, sent: Sent) -> int:
         """Bytes that the training program needs on a device, the resident data apart."""
-        analysis = self.train_program(state, fed).memory_analysis()
-        resident = sum(x.nbytes for x in self.resident.values())
-        needed = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        return max(0, int(needed + analysis.temp_size_in_bytes - resident))
+        return _memory(self.train_program(state, sent), self.resident)
 
-    def _call_of(self, feeds: Sequence[Fed]) -> dict[str, jax.Array]:
-        """The feeds of one call, on their devices: stacked and padded where a call takes several steps."""
-        capacity = self._calls["steps_per_call"]
-        if capacity == 1:
-            return self._put(feeds[0], 0)
-        padded = [*feeds, *[feeds[-1]] * (capacity - len(feeds))]
-        return self._put({name: np.stack([fed[name] for fed in padded]) for name in feeds[0]}, 1)
-
-    def evaluate(self, state: TrainState, resident: Mapping[str, Any], fed: Fed) -> dict[str, np.ndarray]:
-        """The task's outputs for a batch, [(trials), batch, ...]; the batch is the same for every trial."""
-        step, trials = make_eval_step(self.experiment), self.trials  # not self: the program outlives what is held
-
-        def evaluate(state: TrainState, resident: Any, fed: Any) -> dict[str, jax.Array]:
-            batch = take(resident, fed)
-            one = lambda state: step(state, batch)  # noqa: E731
-            return one(state) if trials is None else jax.vmap(one)(state)
-
-        if "evaluate" not in self._calls:
-            self._calls["evaluate"] = jax.jit(evaluate)
-        state = self.fetch(state) if self.pmapped else state
-        sharding = self._sharding(self._batch_axis if not self.pmapped else None)
-        placed = {name: jax.device_put(x, sharding) for name, x in fed.items()}
-        return jax.device_get(self._calls["evaluate"](state, dict(resident), placed))
-
-    def hold(self, feed: Feed) -> dict[str, jax.Array]:
-        """The resident columns of a feed, put on the devices once."""
-        if id(feed) not in self._held:
-            self._held[id(feed)] = (feed, jax.device_put(feed.resident, self._sharding()))
-        return self._held[id(feed)][1]
-
-    def steps_per_call(self, state: TrainState, fed: Fed) -> int:
+    def steps_per_call(self, state: State, sent: Sent) -> int:
         """How many steps one call of `train` can take."""
-        asked = self.experiment.parallel.steps_per_call
-        if "steps_per_call" not in self._calls:
-            self._calls["steps_per_call"] = asked or self._default_steps_per_call(state, fed)
-        return self._calls["steps_per_call"]
+        if self._compiled.steps_per_call is None:
+            self._compiled.steps_per_call = self._default_steps_per_call(state, sent)
+        return self._compiled.steps_per_call
 
-    def _default_steps_per_call(self, state: TrainState, fed: Fed) -> int:
-        if not self.resident or fed.keys() - {"index", "weight"}:
+    def _default_steps_per_call(self, state: State, sent: Sent) -> int:
+        if not self.resident or sent.keys() - {"index", "weight"}:
             return 1
-        if self.mesh.devices.flat[0].platform == "cpu":
-            one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self._unmapped(state))
-            shapes = {name: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype) for name, x in fed.items()}
-            if "conv_general_dilated" in str(jax.make_jaxpr(self._steps(None, 1))(one, self.resident, shapes, 1)):
+        if self.placement.platform == "cpu":
+            whole = jax.eval_shape(self.placement.whole, state)
+            if "conv_general_dilated" in str(jax.make_jaxpr(self._steps(None, 1))(whole, self.resident, dict(sent), 1)):
                 return 1
         return FUSED_STEPS
 
+    def _call_of(self, steps: Sequence[Sent]) -> dict[str, Any]:
+        """What one call is sent, on its devices: stacked and padded where a call takes several steps."""
+        capacity = self._compiled.steps_per_call
+        if capacity == 1:
+            return self.placement.put(steps[0])
+        padded = [*steps, *[steps[-1]] * (capacity - len(steps))]
+        stacked = {name: np.stack([sent[name] for sent in padded]) for name in steps[0]}
+        return self.placement.put(stacked, stacked_steps=True)
+
     def _steps(self, axis_name: str | None, capacity: int) -> Callable:
-        """(state, resident, fed, steps) -> (state, metrics): the step, vmapped over trials, looped over steps."""
-        step = make_train_step(self.experiment, axis_name=axis_name)
+        """(state, resident, sent, steps) -> (state, metrics): the step, vmapped over trials, looped over steps."""
+        step = self.functions.train(axis_name)
 
-        def fed_step(state: TrainState, resident: Any, fed: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-            return step(state, take(resident, fed))
+        def train_step(state: State, resident: Any, sent: Any) -> tuple[State, Arrays]:
+            return step(state, take(resident, sent))
 
-        mapped = fed_step if self.trials is None else jax.vmap(fed_step, in_axes=(0, None, 0))
+        mapped = train_step if self.trials is None else jax.vmap(train_step, in_axes=(0, None, 0))
 
-        def train_steps(state: TrainState, resident: Any, fed: Any, steps: jax.Array) -> Any:
+        def train_steps(state: State, resident: Any, sent: Any, steps: jax.Array) -> tuple[State, Arrays]:
             if capacity == 1:
-                state, metrics = mapped(state, resident, fed)
+                state, metrics = mapped(state, resident, sent)
                 return state, jax.tree.map(lambda x: x[None], metrics)
 
             def body(i: jax.Array, carry: Any) -> Any:
                 state, history = carry
-                state, metrics = mapped(state, resident, jax.tree.map(lambda x: x[i], fed))
+                state, metrics = mapped(state, resident, jax.tree.map(lambda x: x[i], sent))
                 return state, jax.tree.map(lambda past, x: past.at[i].set(x), history, metrics)
 
-            shapes = jax.eval_shape(mapped, state, resident, jax.tree.map(lambda x: x[0], fed))[1]
+            shapes = jax.eval_shape(mapped, state, resident, jax.tree.map(lambda x: x[0], sent))[1]
             history = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
             return jax.lax.fori_loop(0, steps, body, (state, history))
 
         return train_steps
 
-    # -- placement -----------------------------------------------------------------------------------------------------
+    # -- evaluation ----------------------------------------------------------------------------------------------------
 
-    def _sharding(self, *axes: str | None) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(*axes))
+    def evaluate(self, key: Hashable, state: State, resident: Mapping[str, Any], sent: Sent) -> Arrays:
+        """Starts the evaluation of a batch, the same for every trial; fetch the outputs through the placement.
 
-    def _put(self, fed: Fed, leading: int) -> dict[str, jax.Array]:
-        """Feeds on their devices; `leading` counts the axes of steps before those of trials and examples."""
-        if self.pmapped:
-            axis = leading + (self.trials is not None)
-            return {name: _split_axis(x, axis, self.shards) for name, x in fed.items()}
-        trial = () if self.trials is None else (self._trial_axis,)
-        sharding = self._sharding(*(None,) * leading, *trial, self._batch_axis)
+        Args:
+          key: for `functions.evaluate`; equal ones share a compiled program.
+          state: as `init` and `train` return it.
+          resident: what `hold` gives of the feed.
+          sent: for this batch, [batch, ...].
 
-        def put(x: Any) -> Any:
-            if isinstance(x, jax.ShapeDtypeStruct):
-                return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-            return jax.device_put(x, sharding)
+        Returns:
+          Outputs, [(trials), batch, ...], which the devices may still be busy with.
+        """
+        return self._evaluate_program(key)(state, dict(resident), self.placement.put_for_all(sent))
 
-        return {name: put(x) for name, x in fed.items()}
+    def evaluate_memory(self, key: Hashable, state: State, resident: Mapping[str, Any], sent: Sent) -> int:
+        """Bytes that the evaluation of a batch needs on a device, the resident data apart."""
+        lowered = self._evaluate_program(key).lower(state, dict(resident), self.placement.put_for_all(sent))
+        return _memory(lowered.compile(), resident)
 
-    def state_shardings(self, state: TrainState) -> TrainState:
-        """The sharding of every array of the state, by the experiment's rules."""
-        lead = () if self.trials is None else (self._trial_axis,)
+    def _evaluate_program(self, key: Hashable) -> Callable:
+        if key not in self._compiled.evaluate:
+            step, whole, trials = self.functions.evaluate(key), self.placement.whole, self.trials
 
-        def sharding(name: str, x: Any) -> NamedSharding:
-            ndim = x.ndim - len(lead)
-            for pattern, axes in self.experiment.parallel.rules:
-                # The optimizer's state repeats a parameter's path behind its own; factored moments have fewer axes.
-                if ndim >= len(axes) > 0 and (matches(name, pattern) or matches(name, f"*/{pattern}")):
-                    self._check_divides(name, x.shape[len(lead) :], axes)
-                    return self._sharding(*lead, *axes)
-            return self._sharding(*lead)
+            def evaluate(state: State, resident: Any, sent: Any) -> Arrays:
+                batch = take(resident, sent)
+                one = lambda state: step(state, batch)  # noqa: E731
+                return one(whole(state)) if trials is None else jax.vmap(one)(whole(state))
 
-        return map_with_path(sharding, state)
-
-    def _check_divides(self, name: str, shape: tuple[int, ...], axes: Sequence[str | None]) -> None:
-        for size, axis in zip(shape, axes, strict=False):
-            if axis is not None and size % self.mesh.shape[axis]:
-                devices = self.mesh.shape[axis]
-                raise RequestError(f"parallel.rules: {name} {shape} does not divide over the {devices} of {axis!r}")
-
-    def _unmapped(self, state: TrainState) -> TrainState:
-        return jax.tree.map(lambda x: x[0], state) if self.pmapped else state
-
-    def place(self, state: TrainState) -> TrainState:
-        """A state of whole arrays, on its devices."""
-        if self.pmapped:
-            sharding = self._sharding(DATA)
-            return jax.tree.map(lambda x: jax.device_put(jnp.broadcast_to(x, (self.shards, *x.shape)), sharding), state)
-        return jax.device_put(state, self.state_shardings(state))
-
-    def fetch(self, state: TrainState) -> TrainState:
-        """A state of whole arrays, without the axis of devices that pmap adds."""
-        return self._unmapped(state)
+            self._compiled.evaluate[key] = jax.jit(evaluate)
+        return self._compiled.evaluate[key]
 
 
-def _split_axis(x: np.ndarray, axis: int, parts: int) -> np.ndarray:
-    """[..., batch, ...] → [parts, ..., batch / parts, ...]: each device's share in front."""
-    shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
-    return np.moveaxis(np.reshape(x, shape), axis, 0)
+def _memory(program: jax.stages.Compiled, resident: Any) -> int:
+    analysis = program.memory_analysis()
+    needed = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    needed += analysis.temp_size_in_bytes - sum(x.nbytes for x in jax.tree.leaves(dict(resident)))
+    return max(0, int(needed))

@@ -14,9 +14,9 @@ from research.data.feeds import Feeds
 from research.data.source import Source
 from research.errors import RequestError, TooLong, located, nearest
 from research.experiment import Experiment
-from research.parallel.programs import Programs
 from research.tasks.task import metrics_of, require_direction
 from research.training.abstract import abstract_state, check_carried
+from research.training.programs import placement_of
 from research.training.step import make_eval_step, make_train_step
 from research.training.transfer import initial_parameters
 
@@ -33,7 +33,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     """
     with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
         batch = take(feeds.train.resident, batches.largest())
-    programs = Programs(experiment, {})  # refuses devices that the batch does not divide over
+    placement = placement_of(experiment)  # refuses devices that the batch does not divide over
     try:
         state = abstract_state(experiment, batch)
         check_carried(state, jax.eval_shape(make_train_step(experiment), state, batch)[0])
@@ -53,7 +53,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
             require_direction(asked, experiment.task, metric)
             _check_metric(f"{asked}{metric}", metric, feeds, metrics)
     experiment.optimizer.check_paths(state.params)
-    programs.state_shardings(state)
+    placement.state_shardings(state)
     if experiment.init_from is not None:
         initial_parameters(experiment, state, stacked=False)
 

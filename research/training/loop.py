@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from research.tasks.task import metrics_of
 from research.training.clock import Clock
 from research.training.events import Every, Save
 from research.training.pending import PendingMetrics
+from research.training.programs import make_programs
 from research.training.progress import Progress
 from research.training.side_by_side import SideBySide
 from research.training.slots import Slot, Slots
@@ -65,10 +65,10 @@ def train(
     """
     experiment = trials[0].experiment
     if programs is None:
-        programs = Programs(experiment, feeds.train.resident, trials=len(trials) if stacked else None)
+        programs = make_programs(experiment, feeds.train.resident, trials=len(trials) if stacked else None)
     until = min(until or experiment.steps, experiment.steps)
     for together in [trials] if stacked else [[trial] for trial in trials]:
-        slots = Slots(together, programs, until, progress.note)
+        slots = Slots(together, programs.placement, until, progress.note)
         if not slots.active:
             continue
         batches = [feeds.train.batches(t.experiment.seed, t.experiment.batch_size) for t in together]
@@ -100,16 +100,17 @@ def _train(
     """Trains the trials of the slots to `until`."""
     experiment = slots.slots[0].trial.experiment
     state = _initial_state(slots, feeds, programs)
-    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(programs.fetch(state).params)) // len(slots.slots)
+    placement = programs.placement
+    parameters = sum(x.size for x in jax.tree.leaves(placement.whole(state).params)) // len(slots.slots)
     step, state = slots.restore(state)
     if step == 0 and experiment.init_from is not None:
         stacked = programs.trials is not None
-        state = programs.place(initial_parameters(experiment, programs.fetch(state), stacked=stacked))
+        state = placement.place(initial_parameters(experiment, placement.whole(state), stacked=stacked))
     clock = Clock(**slots.active[0].store.spent(step)) if step else Clock()
     slots.each(Slot.open, step, evaluated_again=step == until)
     progress.start(step, experiment.steps, [slot.trial.name for slot in slots.active])
 
-    pending = PendingMetrics()
+    pending = PendingMetrics(placement.fetch)
     log, evaluation, saving = Every(experiment.log_every), Every(experiment.eval_every), Save(experiment.checkpoints)
     choosing = experiment.checkpoints.best is not None
 
@@ -126,7 +127,7 @@ def _train(
             "storage": feeds.train.reason,
             "kernels": programs.kernels,
             "platform": jax.devices()[0].platform,
-            "devices": int(programs.mesh.size),
+            "devices": int(placement.mesh.size),
             **({"scoring": scoring} if scoring else {}),
         }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,9 +33,14 @@ class StepMetrics(NamedTuple):
 
 
 class PendingMetrics:
-    """Calls whose metrics have not been read yet.  Reading waits for the device, so many are read at once."""
+    """Calls whose metrics have not been read yet.  Reading waits for the device, so many are read at once.
 
-    def __init__(self):
+    Args:
+      fetch: brings arrays of the device to the host (`Placement.fetch`).
+    """
+
+    def __init__(self, fetch: Callable[[Any], Any]):
+        self._fetch = fetch
         self._calls: collections.deque[Call] = collections.deque()
 
     def add(self, start: int, steps: int, metrics: dict[str, jax.Array]) -> None:
@@ -58,7 +64,7 @@ class PendingMetrics:
         calls = [self._calls.popleft() for _ in range(len(self._calls) - leave)]
         if not calls:
             return None
-        read = jax.device_get([call.metrics for call in calls])
+        read = self._fetch([call.metrics for call in calls])
         values = {
             name: np.concatenate([m[name][: c.steps].reshape(c.steps, -1) for m, c in zip(read, calls, strict=True)])
             for name in read[0]

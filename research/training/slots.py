@@ -6,18 +6,17 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from research.errors import RequestError, nearest, one_line
 from research.evaluation.exhibit_files import write_exhibits
 from research.evaluation.exhibits import Exhibit
-from research.parallel.programs import Programs
+from research.parallel.placement import Placement
 from research.tasks.task import direction
 from research.training.checkpoints import CorruptCheckpoint, Store
 from research.training.pending import StepMetrics
 from research.training.records import MetricsLog, finite, write_json
-from research.training.state import TrainState, is_key, stack, unstack
+from research.training.state import TrainState
 from research.training.trial import Trial, record_failure, standing
 
 
@@ -140,9 +139,9 @@ class Slot:
 class Slots:
     """Trials that go through one program together: a stack of them, or one without the axis of trials."""
 
-    def __init__(self, trials: Sequence[Trial], programs: Programs, until: int, note: Callable[[str], None]):
+    def __init__(self, trials: Sequence[Trial], placement: Placement, until: int, note: Callable[[str], None]):
         self.slots = [Slot(i, trial, until, note) for i, trial in enumerate(trials)]
-        self.programs = programs
+        self.placement = placement
         self.note = note
 
     @property
@@ -157,15 +156,15 @@ class Slots:
 
     def restore(self, state: TrainState) -> tuple[int, TrainState]:
         """(step, state) of the latest checkpoint that reads back whole for every active trial; (0, state) if none."""
-        active, whole = self.active, self.programs.fetch(state)
-        like = self._part(whole, 0)
+        active, whole = self.active, self.placement.whole(state)
+        like = self.placement.part(whole, 0)
         for step in sorted(set.intersection(*(set(slot.store.steps()) for slot in active)), reverse=True):
             try:
                 parts = {slot.index: slot.store.restore(step, like) for slot in active}
             except CorruptCheckpoint as error:
                 self.note(f"checkpoint unreadable, falling back to the one before it: {error}")
             else:
-                return step, self.programs.place(self._joined(whole, parts))
+                return step, self.placement.place(self._joined(whole, parts))
         for slot in active:
             if slot.store.steps():
                 self.note(f"{slot.trial.name}: no checkpoint to continue from, starting at step 0")
@@ -175,35 +174,18 @@ class Slots:
         """Starts saving the state of each active trial; `spent` is what it took to train up to here."""
         for slot in self.active:  # all have the last checkpoint before one has the next
             slot.guarded(slot.store.wait)
-        host = _host_copy(self.programs.fetch(state))
-        self.each(lambda slot: slot.save(step, self._part(host, slot.index), spent))
+        host = self.placement.snapshot(state)
+        self.each(lambda slot: slot.save(step, self.placement.part(host, slot.index), spent))
 
     def best(self, state: TrainState) -> TrainState:
         """The state with that of each active trial at its best evaluation."""
-        whole = self.programs.fetch(state)
-        parts = {}
+        whole, parts = self.placement.whole(state), {}
         for slot in self.active:
-            restored = slot.guarded(slot.restore_best, self._part(whole, slot.index))
+            restored = slot.guarded(slot.restore_best, self.placement.part(whole, slot.index))
             parts |= {} if restored is None else {slot.index: restored}
-        return self.programs.place(self._joined(whole, parts))
-
-    def _part(self, state: TrainState, i: int) -> TrainState:
-        """The state of trial i."""
-        return state if self.programs.trials is None else unstack(state, i)
+        return self.placement.place(self._joined(whole, parts))
 
     def _joined(self, state: TrainState, parts: Mapping[int, TrainState]) -> TrainState:
         """The state with these parts of it, by trial, in place of its own."""
-        if self.programs.trials is None:
-            return parts.get(0, state)
-        return stack([parts.get(i) or self._part(state, i) for i in range(len(self.slots))])
-
-
-def _host_copy(state: TrainState) -> TrainState:
-    """A copy on the host, so that training, which reuses its buffers, does not change what is being saved."""
-    if jax.process_count() > 1:
-        return state  # every process writes its own shards; Orbax copies them before it returns
-
-    def copy(x: Any) -> Any:
-        return x if is_key(x) else np.array(x)
-
-    return jax.tree.map(copy, state.replace(rng=jax.random.clone(state.rng)))
+        part = self.placement.part
+        return self.placement.join([parts.get(i) or part(state, i) for i in range(len(self.slots))])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 
@@ -41,15 +38,3 @@ class TrainState:
 def is_key(x: Any) -> bool:
     """Whether an array, or its shape, is one of typed random keys."""
     return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def stack(states: Sequence[TrainState]) -> TrainState:
-    """States of several trials as one, every array with a leading axis of trials; on the host."""
-    return jax.tree.map(
-        lambda *x: jnp.stack(x) if is_key(x[0]) else np.stack([np.asarray(leaf) for leaf in x]), *states
-    )
-
-
-def unstack(state: TrainState, i: int) -> TrainState:
-    """The state of trial i of several."""
-    return jax.tree.map(lambda x: x[i], state)

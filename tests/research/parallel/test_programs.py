@@ -13,8 +13,8 @@ from research.data.feed import make_feed
 from research.errors import RequestError
 from research.models.mlp import MLP
 from research.optimizers import SGD, AdamW
-from research.parallel.programs import Programs
 from research.parallel.spec import Parallel
+from research.training.programs import make_programs
 
 EIGHT = Parallel()
 STEPS = 20
@@ -24,7 +24,7 @@ def losses(experiments, *, stacked=False, steps=STEPS, state_too=False):
     """Loss of each step, [steps] or [steps, trials]."""
     first = experiments[0]
     feed = make_feed(first.data.load().train, first.data.storage)
-    programs = Programs(first, feed.resident, trials=len(experiments) if stacked else None)
+    programs = make_programs(first, feed.resident, trials=len(experiments) if stacked else None)
     batches = [feed.batches(e.seed, e.batch_size) for e in experiments]
     state = programs.init([e.seed for e in experiments], [hparams(e) for e in experiments], batches[0].fed(0))
 
@@ -41,7 +41,7 @@ def losses(experiments, *, stacked=False, steps=STEPS, state_too=False):
         found.append(np.asarray(metrics["loss"])[:n])
         step += n
     found = np.concatenate(found)
-    return (found, programs.fetch(state)) if state_too else found
+    return (found, programs.placement.whole(state)) if state_too else found
 
 
 @pytest.fixture(scope="module")
@@ -152,5 +152,5 @@ def test_a_layout_that_cannot_be_is_one_line(parallel, changes, says):
     experiment = toys.experiment(parallel=parallel, **changes)
     with pytest.raises(RequestError, match="^[^\n]+$") as error:
         experiment.check()
-        Programs(experiment, {})
+        make_programs(experiment, {})
     assert says in str(error.value)

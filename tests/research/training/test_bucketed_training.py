@@ -20,11 +20,11 @@ from research.experiment import Experiment
 from research.inference import load
 from research.models.transformer import Transformer
 from research.optimizers import SGD
-from research.parallel.programs import Programs
 from research.tasks.translation import Translation
 from research.training.check import check_trainable
 from research.training.checkpoints import Checkpoints
 from research.training.loop import Interrupted, train
+from research.training.programs import make_programs
 from research.training.progress import Progress
 from research.training.records import write_json
 from research.training.trial import Trial
@@ -71,7 +71,7 @@ def test_an_evaluation_is_the_same_whatever_the_bucketing(path):
     scores = []
     for buckets, size in ((1, 20), (4, 8), (4, 16)):
         own, feeds = resolved(experiment(path, buckets, eval_batch_size=size))
-        programs = Programs(own, feeds.train.resident)
+        programs = make_programs(own, feeds.train.resident)
         fed = feeds.train.batches(0, 8).largest()
         start = programs.init([0], [hparams(own)], fed)
         scores.append(evaluate(programs, start, feeds.evaluation["validation"], own)[0])

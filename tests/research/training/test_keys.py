@@ -13,11 +13,11 @@ from research.data.feeds import make_feeds
 from research.evaluation.evaluations import evaluate
 from research.models.mlp import MLP
 from research.optimizers import SGD
-from research.parallel.programs import Programs
 from research.parallel.spec import Parallel
 from research.tasks.randomness import per_example
 from research.tasks.task import Task, direction, weighted
 from research.training.abstract import hparam_arrays
+from research.training.programs import make_programs
 
 STEPS = 6
 
@@ -61,7 +61,7 @@ def feeds():
 def losses(feeds, trials=None, **changes):
     """The losses of the first steps, [step] or [step, trial], and the state after them."""
     experiment = own(**changes)
-    programs = Programs(experiment, feeds.train.resident, trials=trials)
+    programs = make_programs(experiment, feeds.train.resident, trials=trials)
     batches = feeds.train.batches(0, experiment.batch_size)
     fed = [batches.fed(step) for step in range(STEPS)]
     seeds = list(range(trials or 1))

@@ -24,6 +24,7 @@ from research.parallel.programs import Programs
 from research.tasks.classification import Classification
 from research.training.checkpoints import Checkpoints, Store
 from research.training.loop import Interrupted, train
+from research.training.programs import make_programs
 from research.training.progress import Progress
 from research.training.step import bound_apply, make_init, make_train_step
 from research.training.trial import Trial
@@ -63,7 +64,7 @@ def feeds_of(data):
 @functools.cache
 def programs_of(experiment, trials):
     """Compiled once for all the tests that train the same."""
-    return Programs(experiment, feeds_of(experiment.data).train.resident, trials=trials)
+    return make_programs(experiment, feeds_of(experiment.data).train.resident, trials=trials)
 
 
 def go(folder, experiments, *, stacked, stop=lambda: False, until=None):
@@ -491,13 +492,13 @@ def test_until_a_step_and_on_from_there(uninterrupted, tmp_path):
 def test_evaluation_covers_every_example_once_whatever_the_batch():
     experiment = experiments()[0]
     feeds = feeds_of(experiment.data)
-    first = Programs(experiment, feeds.train.resident)
+    first = make_programs(experiment, feeds.train.resident)
     with feeds.train.batches(0, experiment.batch_size) as batches:
         state = first.init([0], [hparams(experiment)], batches.fed(0))
     found = []
     for size in (1, 7, 50, 64):
         own = dataclasses.replace(experiment, eval_batch_size=size)
-        programs = Programs(own, feeds.train.resident, like=first)
+        programs = make_programs(own, feeds.train.resident, like=first)
         found.append(evaluate(programs, state, feeds.evaluation["test"], own)[0])
     columns = feeds.evaluation["test"].source.arrays()
     outputs = own.task.eval_outputs(bound_apply(own.model, state.variables(averaged=True)), columns)

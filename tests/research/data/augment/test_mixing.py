@@ -14,8 +14,8 @@ from research.data.augment.mixing import CutMix, Mixup, neighbours
 from research.data.feed import make_feed
 from research.errors import RequestError
 from research.optimizers import SGD
-from research.parallel.programs import Programs
 from research.parallel.spec import Parallel
+from research.training.programs import make_programs
 
 N, CLASSES = 64, 70
 KEY = jax.random.key(5)
@@ -109,7 +109,7 @@ def test_labels_mixed_already_are_mixed_on():
 
 def losses(experiment, steps=4):
     feed = make_feed(experiment.data.load().train, "device")
-    programs = Programs(experiment, feed.resident)
+    programs = make_programs(experiment, feed.resident)
     batches = feed.batches(experiment.seed, experiment.batch_size)
     state = programs.init([experiment.seed], [hparams(experiment)], batches.largest())
     found = []

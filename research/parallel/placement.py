@@ -1,0 +1,223 @@
+"""Where arrays lie: over the devices of a mesh, or over those that pmap maps a program over.
+
+    placement = make_placement(experiment.parallel, trials=8)
+    state = placement.place(state)                      # a state of whole arrays, on its devices
+    sent = placement.put(sent)                          # the rows of a batch, where the program wants them
+    outputs = placement.fetch(program(state, sent))     # NumPy arrays
+
+Nothing else asks which of the two it is.  Programs of one host call it; what several hosts have to do differently (put
+the rows that are theirs, gather what others have) has its place here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from research.data.windows import Windows
+from research.errors import RequestError
+from research.parallel.spec import DATA, Parallel
+from research.paths import map_with_path, matches
+
+Sent = Mapping[str, np.ndarray]
+"""What travels to the devices for one step: see `research/data/feed.py`."""
+
+# A column of windows goes into programs as its values.
+jax.tree_util.register_dataclass(Windows, data_fields=["values"], meta_fields=["length", "stride"])
+
+
+def make_placement(
+    parallel: Parallel, *, trials: int | None = None, devices: Sequence[jax.Device] | None = None
+) -> Placement:
+    """The placement that an experiment asks for.
+
+    Args:
+      parallel: the experiment's.
+      trials: size of the axis of trials, the first of every array of a state; None where there is no such axis.
+      devices: to lay arrays over; None are those of this job.
+
+    Raises:
+      RequestError: the devices do not fill the mesh.
+    """
+    return (Replicas if parallel.strategy == "pmap" else Placement)(parallel, trials=trials, devices=devices)
+
+
+class Placement:
+    """Arrays over a mesh, for programs under jit.
+
+    A batch is split over the axis "data"; so are the trials instead, where their number divides over it.  States follow
+    the experiment's rules.
+
+    Attributes:
+      trials: size of the axis of trials, or None.
+      mesh: the devices.
+      shards: parts that a batch is split into.
+      platform: of the devices: "cpu", "gpu", "tpu".
+    """
+
+    def __init__(self, parallel: Parallel, *, trials: int | None, devices: Sequence[jax.Device] | None):
+        self.trials = trials
+        self.mesh = parallel.make_mesh(devices)
+        self.shards = self.mesh.shape[DATA]
+        self.platform = self.mesh.devices.flat[0].platform
+        self._rules = parallel.rules
+        over_devices = self._trials_over_devices()
+        self._trial_axis, self._batch_axis = (DATA, None) if over_devices else (None, DATA)
+
+    def _trials_over_devices(self) -> bool:
+        return self.trials is not None and self.shards > 1 and self.trials % self.shards == 0
+
+    def check_divides(self, batch_size: int, accumulation: int) -> None:
+        """Raises RequestError unless every micro-batch divides over the devices."""
+        if self._batch_axis and batch_size // accumulation % self.shards:
+            raise RequestError(
+                f"batch_size={batch_size} in {accumulation} micro-batches does not divide over "
+                f"{self.shards} devices; expected a multiple of {self.shards * accumulation}"
+            )
+
+    def over_devices(self, program: Callable[[str | None], Callable], state: Any) -> Any:
+        """A jitted (state, resident, sent, steps) -> (state, metrics), which uses up the state.
+
+        Args:
+          program: makes it from the name of the mapped axis that the batch is split over, None where there is none.
+          state: what it will be given, or its shapes.
+        """
+        out = (self.state_shardings(state), self._sharding())
+        return jax.jit(program(None), donate_argnums=0, out_shardings=out)
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def hold(self, columns: Any) -> Any:
+        """Columns that stay on the devices, whole on each."""
+        return jax.device_put(columns, self._sharding())
+
+    def put(self, sent: Sent, *, stacked_steps: bool = False) -> dict[str, jax.Array]:
+        """What training is sent, [(steps), (trials), batch, ...], where `over_devices` wants it; shapes stay shapes."""
+        trial = () if self.trials is None else (self._trial_axis,)
+        sharding = self._sharding(*(None,) * stacked_steps, *trial, self._batch_axis)
+
+        def put(x: Any) -> Any:
+            if isinstance(x, jax.ShapeDtypeStruct):
+                return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+            return jax.device_put(x, sharding)
+
+        return {name: put(x) for name, x in sent.items()}
+
+    def put_for_all(self, sent: Sent) -> dict[str, jax.Array]:
+        """What every trial is sent alike, [batch, ...]: in an evaluation."""
+        return jax.device_put(dict(sent), self._sharding(self._batch_axis))
+
+    def fetch(self, arrays: Any) -> Any:
+        """The arrays of a tree on the host, as NumPy arrays; waits for the devices to have made them."""
+        return jax.device_get(arrays)
+
+    # -- states --------------------------------------------------------------------------------------------------------
+
+    def place(self, state: Any) -> Any:
+        """A state of whole arrays, on its devices."""
+        return jax.device_put(state, self.state_shardings(state))
+
+    def whole(self, state: Any) -> Any:
+        """The whole arrays of a state that is placed; they stay on the devices.  Inside of programs, too."""
+        return state
+
+    def snapshot(self, state: Any) -> Any:
+        """The whole arrays of a state that is placed, on the host: what programs later do with it does not change them.
+
+        Where several processes share the state, the arrays stay on the devices: each process saves what it has.
+        """
+        whole = self.whole(state)
+        if jax.process_count() > 1:
+            return whole
+        return jax.tree.map(lambda x: jax.random.clone(x) if _is_key(x) else np.array(x), whole)
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """The states of all trials as one, on the host; where there is no axis of trials, the only one."""
+        if self.trials is None:
+            return states[0]
+        return jax.tree.map(lambda *x: jnp.stack(x) if _is_key(x[0]) else np.stack([np.asarray(a) for a in x]), *states)
+
+    def part(self, whole: Any, i: int) -> Any:
+        """The state of trial i, of whole arrays."""
+        return whole if self.trials is None else jax.tree.map(lambda x: x[i], whole)
+
+    def initial_shardings(self, state: Any) -> Any:
+        """How the state of a trial by itself comes out of its initialisation; None leaves it to the compiler.
+
+        A state that is too large for one device is never whole on one.
+        """
+        return self.state_shardings(state) if self.trials is None else None
+
+    def state_shardings(self, state: Any) -> Any:
+        """The sharding of every array of a state, by the experiment's rules.
+
+        Raises:
+          RequestError: a rule splits an axis that does not divide over the devices.
+        """
+        lead = () if self.trials is None else (self._trial_axis,)
+
+        def sharding(name: str, x: Any) -> NamedSharding:
+            ndim = x.ndim - len(lead)
+            for pattern, axes in self._rules:
+                # The optimizer's state repeats a parameter's path behind its own; factored moments have fewer axes.
+                if ndim >= len(axes) > 0 and (matches(name, pattern) or matches(name, f"*/{pattern}")):
+                    self._check_splits(name, x.shape[len(lead) :], axes)
+                    return self._sharding(*lead, *axes)
+            return self._sharding(*lead)
+
+        return map_with_path(sharding, state)
+
+    def _check_splits(self, name: str, shape: tuple[int, ...], axes: Sequence[str | None]) -> None:
+        for size, axis in zip(shape, axes, strict=False):
+            if axis is not None and size % self.mesh.shape[axis]:
+                devices = self.mesh.shape[axis]
+                raise RequestError(f"parallel.rules: {name} {shape} does not divide over the {devices} of {axis!r}")
+
+    def _sharding(self, *axes: str | None) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+
+class Replicas(Placement):
+    """A copy of the state on each device, for programs under pmap: its arrays have a leading axis of devices."""
+
+    def _trials_over_devices(self) -> bool:
+        return False
+
+    def over_devices(self, program: Callable[[str | None], Callable], state: Any) -> Any:
+        return jax.pmap(
+            program(DATA),
+            axis_name=DATA,
+            in_axes=(0, None, 0, None),
+            out_axes=(0, None),
+            donate_argnums=0,
+            devices=list(self.mesh.devices.flat),
+        )
+
+    def put(self, sent: Sent, *, stacked_steps: bool = False) -> dict[str, Any]:
+        axis = int(stacked_steps) + (self.trials is not None)
+        return {name: _split_axis(x, axis, self.shards) for name, x in sent.items()}
+
+    def place(self, state: Any) -> Any:
+        sharding = self._sharding(DATA)
+        return jax.tree.map(lambda x: jax.device_put(jnp.broadcast_to(x, (self.shards, *x.shape)), sharding), state)
+
+    def whole(self, state: Any) -> Any:
+        return jax.tree.map(lambda x: x[0], state)
+
+    def initial_shardings(self, state: Any) -> Any:
+        return None
+
+
+def _split_axis(x: np.ndarray, axis: int, parts: int) -> np.ndarray:
+    """[..., batch, ...] → [parts, ..., batch / parts, ...]: each device's share in front."""
+    shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
+    return np.moveaxis(np.reshape(x, shape), axis, 0)
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)

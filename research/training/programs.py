@@ -1,0 +1,70 @@
+"""The programs of an experiment, from its pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from research.experiment import Experiment
+from research.parallel.placement import Placement, make_placement
+from research.parallel.programs import Functions, Programs
+from research.tasks.task import Task
+from research.training.step import make_eval_step, make_init, make_train_step
+
+
+class EvalKey(NamedTuple):
+    """Tells evaluation programs of an experiment apart: evaluations that agree in it share one.
+
+    Attributes:
+      task: None is the experiment's.
+      averaged: by the moving average of the variables, where there is one.
+      seed: of the keys of the examples.
+    """
+
+    task: Task | None = None
+    averaged: bool = True
+    seed: int = 0
+
+
+def placement_of(
+    experiment: Experiment, *, trials: int | None = None, devices: Sequence[jax.Device] | None = None
+) -> Placement:
+    """The placement of an experiment's arrays, which its batch fits.
+
+    Raises:
+      RequestError: the devices do not fill the mesh, or the batch does not divide over them.
+    """
+    placement = make_placement(experiment.parallel, trials=trials, devices=devices)
+    placement.check_divides(experiment.batch_size, experiment.accumulation)
+    return placement
+
+
+def make_programs(
+    experiment: Experiment,
+    resident: Mapping[str, Any],
+    *,
+    trials: int | None = None,
+    like: Programs | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Programs:
+    """The programs of an experiment, on the devices that it asks for.
+
+    Args:
+      experiment: resolved; hparams and seed are those of the state.
+      resident: columns that live on the device, by name; {} where batches travel.
+      trials: size of the trial axis; None for a trial by itself, without the axis.
+      like: programs of the same experiment and data, whose initialisation is used again.
+      devices: to compile for; None are those of this job.
+
+    Raises:
+      RequestError: the devices do not fill the mesh, or the batch does not divide over them.
+    """
+    functions = Functions(
+        init=make_init(experiment),
+        train=lambda axis_name: make_train_step(experiment, axis_name=axis_name),
+        evaluate=lambda key: make_eval_step(experiment, **key._asdict()),
+    )
+    placement = placement_of(experiment, trials=trials, devices=devices)
+    return Programs(functions, placement, resident, steps_per_call=experiment.parallel.steps_per_call, like=like)
