@@ -1,13 +1,16 @@
-"""Which implementation an operation is traced into: the platform it is traced for, and a record of what was chosen."""
+"""Which implementation an operation is traced into, a record of what was chosen, and what it needs of its program."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import enum
 from collections.abc import Iterator, Mapping
 
 import jax
 import jax.extend
+from jax import lax
+from jax.extend.core import Jaxpr, Primitive, jaxprs_in_params
 
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 _record: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("record", default=None)
@@ -37,16 +40,56 @@ def targeting(platform: str) -> Iterator[None]:
         _platform.reset(token)
 
 
+class Need(enum.Enum):
+    """What an operation can need of the program around it."""
+
+    SEPARATE_STEPS = "steps of training called one by one, not in a loop on the device"
+    XLA_PRODUCTS = "matrix products by XLA itself"
+
+
+_NEEDS: dict[str, dict[str | Primitive, Need]] = {
+    "cpu": {
+        # XLA's convolutions are about 16 times slower inside a loop: experiments/speed/loop_on_cpu.py
+        lax.conv_general_dilated_p: Need.SEPARATE_STEPS,
+        # Its products are small and many: experiments/speed/ynnpack.py
+        "recurrence": Need.XLA_PRODUCTS,
+    },
+}
+"""{platform: {operation: what it needs}}, the operation by the name that it is noted under, or one of XLA's own."""
+
+
+def needs(platform: str, record: Mapping[str, str], program: Jaxpr | None = None) -> set[Need]:
+    """What the operations of a program need of it, by the table.
+
+    Args:
+      platform: that the program is compiled for.
+      record: of the operations noted while it was traced (`recording`).
+      program: the traced program, where XLA's own operations count too, whoever calls them.
+    """
+    found = {*record, *(() if program is None else _primitives(program))}
+    return {need for operation, need in _NEEDS.get(platform, {}).items() if operation in found}
+
+
+def can_need(platform: str, need: Need) -> bool:
+    """Whether an operation of the table needs this on a platform; otherwise no program has to be looked at."""
+    return need in _NEEDS.get(platform, {}).values()
+
+
+def _primitives(program: Jaxpr) -> set[Primitive]:
+    """XLA's operations in a traced program and in the functions that it calls."""
+    inner = (jaxpr for equation in program.eqns for jaxpr in jaxprs_in_params(equation.params))
+    return {equation.primitive for equation in program.eqns}.union(*map(_primitives, inner))
+
+
 def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]:
     """Options for XLA when it compiles a training program for `platform`.
 
     On a CPU, YNNPACK takes matrix products together with what stands next to them.  XLA's own products are as fast by
     themselves, but it computes an activation's gradient again, element by element, while it transposes it for the
     product behind.  Sums are named too, for naming products alone takes them from YNNPACK, and the gradient of a bias
-    is such a sum.  A recurrence has products that are small and many: a program with one in its `record` keeps XLA's.
-    experiments/speed/ynnpack.py measures this.
+    is such a sum.  experiments/speed/ynnpack.py measures this.
     """
-    ynnpack = platform == "cpu" and "recurrence" not in record
+    ynnpack = platform == "cpu" and Need.XLA_PRODUCTS not in needs(platform, record)
     types = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
     return {"xla_cpu_experimental_ynn_fusion_type": types} if ynnpack else {}
 

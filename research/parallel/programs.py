@@ -204,9 +204,12 @@ class Programs:
     def _default_steps_per_call(self, state: State, sent: Sent) -> int:
         if not self.resident or sent.keys() - {"index", "weight"}:
             return 1
-        if self.placement.platform == "cpu":
+        platform, separate = self.placement.platform, kernels.Need.SEPARATE_STEPS
+        if kernels.can_need(platform, separate):
             whole = jax.eval_shape(self.placement.whole, state)
-            if "conv_general_dilated" in str(jax.make_jaxpr(self._steps(None, 1))(whole, self.resident, dict(sent), 1)):
+            with kernels.targeting(platform), kernels.recording() as record:
+                traced = jax.make_jaxpr(self._steps(None, 1))(whole, self.resident, dict(sent), 1)
+            if separate in kernels.needs(platform, record, traced.jaxpr):
                 return 1
         return FUSED_STEPS
 
