@@ -87,11 +87,11 @@ def _compile(experiment: Experiment, devices: list) -> int:
     from research.training.programs import make_programs
 
     require(experiment.parallel.strategy == "jit", "parallel.strategy=pmap: expected jit, whose mesh can be elsewhere")
-    experiment, batch = _from_shapes(experiment)
-    programs = make_programs(experiment, {}, devices=devices)
+    experiment, batch, resident = _from_shapes(experiment)
+    programs = make_programs(experiment, resident, devices=devices)
     placement = programs.placement
     with kernels.targeting(placement.platform):
-        state = _laid_out(experiment, placement, batch)
+        state = _laid_out(experiment, placement, batch | resident)
     started = time.perf_counter()
     try:
         program = programs.train_program(state, batch)
@@ -121,23 +121,27 @@ def _compile(experiment: Experiment, devices: list) -> int:
     return 0
 
 
-def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, jax.ShapeDtypeStruct]]:
-    """The experiment, and the shapes of a batch of it: from what its data say of themselves, or from the data."""
+def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, Any], dict[str, Any]]:
+    """The experiment, and the shapes of a batch and of what is resident: from what its data say, or from the data."""
     import jax
+    import numpy as np
 
-    from research.data.source import like
+    from research.data.feed import SHARED, columns_of
+    from research.data.source import like, shared
 
     example = experiment.data.example()
     if example is None:
         splits = experiment.data.load()
-        experiment, example = experiment.fit(splits), like(splits.train)
+        experiment, example = experiment.fit(splits), like(splits.train) | {SHARED: shared(splits.train)}
     one_step = dataclasses.replace(experiment.parallel, steps_per_call=1)  # the batches of a pod travel
-    shapes = {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), x.dtype) for name, x in example.items()}
-    weight = jax.ShapeDtypeStruct((experiment.batch_size,), "float32")
-    return dataclasses.replace(experiment, parallel=one_step), {"weight": weight} | shapes
+    batch = {"weight": np.float32(1)} | columns_of(example)
+    shapes = {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), x.dtype) for name, x in batch.items()}
+    common = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in example.get(SHARED, {}).items()}
+    resident = {SHARED: common} if common else {}
+    return dataclasses.replace(experiment, parallel=one_step), shapes, resident
 
 
-def _laid_out(experiment: Experiment, placement: Placement, batch: dict[str, jax.ShapeDtypeStruct]) -> Any:
+def _laid_out(experiment: Experiment, placement: Placement, batch: dict[str, Any]) -> Any:
     """The shapes of the state, each with its place on the devices."""
     import jax
 

@@ -25,7 +25,7 @@ def debug(request: Request) -> int:
     name, experiment = next(iter(prepared.experiments.items()))
     feeds = prepared.feeds[name]
     batch = take(feeds.train.resident, feeds.train.batches(experiment.seed, experiment.batch_size).largest())
-    batch = {key: jnp.asarray(x) for key, x in batch.items()}
+    batch = jax.tree.map(jnp.asarray, batch)
     print(f"{name}: one step of batch_size={experiment.batch_size}, not compiled", file=sys.stderr)
     state = jax.jit(make_init(experiment))(jax.random.key(experiment.seed), batch, hparam_arrays(experiment))
     try:

@@ -13,10 +13,11 @@ import numpy as np
 
 from research.config.hparams import blank, hparams
 from research.config.serialization import stable_hash
-from research.data.feed import available_memory
+from research.data.feed import available_memory, columns_of
 from research.data.feeds import Feeds
 from research.data.source import like
 from research.experiment import Experiment
+from research.parallel.placement import Held
 from research.parallel.programs import Programs
 from research.training.programs import make_programs
 from research.training.state import TrainState
@@ -96,7 +97,7 @@ class ProgramCache:
     def __init__(self):
         self._candidates: dict[tuple, Candidate] = {}
         self._feeds: Feeds | None = None
-        self._resident: dict[str, Any] = {}
+        self._held = Held()
 
     def get(
         self, experiments: Sequence[Experiment], feeds: Feeds, *, stacked: bool, measured: bool = False
@@ -126,16 +127,15 @@ class ProgramCache:
     def _on(self, feeds: Feeds, programs: Programs) -> Programs:
         """The programs on these data, which stay where they were put for the programs before."""
         if self._feeds is not feeds:
-            self._feeds, self._resident = feeds, feeds.train.resident
-        placed = programs.on(self._resident)
-        self._resident = placed.resident
-        return placed
+            self._feeds, self._held = feeds, Held()
+        return programs.on(feeds.train.resident, self._held)
 
 
 def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:
     """The key of a program: everything but seed, hparams and the values of the data."""
-    columns = feeds.train.resident or like(feeds.train.source)
-    shapes = tuple((name, x.shape, str(x.dtype)) for name, x in sorted(columns.items()))
+    feed = feeds.train
+    columns = columns_of(feed.resident) or like(feed.source)
+    shapes = tuple((name, x.shape, str(x.dtype)) for of in (columns, feed.shared) for name, x in sorted(of.items()))
     return signature(dataclasses.replace(experiment, data=None)), shapes, trials
 
 

@@ -28,6 +28,7 @@ class Padded(Columns):
       first: bool [example], the examples that evaluation reads before the others; None for no preference.
       note: how the examples were selected or cut, for the run's record.
       longest: {padded column: where the longest example of all splits comes from}, for error messages.
+      shared: as for `Columns`.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Padded(Columns):
         first: np.ndarray | None = None,
         note: str = "",
         longest: Mapping[str, str] | None = None,
+        shared: Mapping[str, np.ndarray] | None = None,
     ):
-        super().__init__(columns)
+        super().__init__(columns, shared)
         self.lengths = {name: np.asarray(x, np.int32) for name, x in lengths.items()}
         self.shapes, self.first, self.note, self.longest = shapes, first, note, longest or {}
 
@@ -52,6 +54,7 @@ class Padded(Columns):
             first=None if self.first is None else self.first[indices],
             note=self.note,
             longest=self.longest,
+            shared=self.shared(),
         )
 
 

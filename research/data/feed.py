@@ -8,6 +8,8 @@ device   every column lives on the device; a step sends only its indices
 host     every column lives in NumPy; a step sends its rows
 workers  Grain's worker processes read and decode the batches ahead of the step
 
+Shared columns (`Source.shared`) live on the device in all three, and reach a batch whole, as `batch["shared"][name]`.
+
 Where nothing needs reading again, keeping it is much faster than a worker pipeline, so "auto" keeps what
 fits.
 
@@ -21,7 +23,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ import numpy as np
 from research.config.types import conform
 from research.data.buckets import Padded, assign, padding
 from research.data.order import Bucketed, InOrder, Plan, Shuffled
-from research.data.source import Columns, Source, like, materialize, nbytes, read
+from research.data.source import Columns, Source, like, materialize, nbytes, read, shared
 from research.data.spec import Storage
 from research.errors import require
 
@@ -39,19 +41,29 @@ def take(resident: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
 
     With columns resident, `fed` is {"index": int32 [batch]}, and {"weight": float32 [batch]} on padded batches; the
     batch has the rows at `index`, and a `weight` (1 where neither the columns nor `fed` say otherwise).  A mask
-    [batch, length] that is fed for a padded column says by its shape how much of the column to take.  With nothing
-    resident, `fed` is the batch.
+    [batch, length] that is fed for a padded column says by its shape how much of the column to take.  With no columns
+    resident, `fed` is the batch.  Shared columns are in the batch as they are.
     """
-    if not resident:
-        return fed
+    columns = columns_of(resident)
+    common = {name: x for name, x in resident.items() if name not in columns}
+    if not columns:
+        return {**fed, **common} if common else fed
     masks = {name: x for name, x in fed.items() if name.endswith(MASK)}
 
     def rows(name: str, x: Any) -> Any:
         mask = masks.get(f"{name}{MASK}")
         return x[fed["index"]] if mask is None else x[fed["index"], : mask.shape[-1]]
 
-    return _weighted({name: rows(name, x) for name, x in resident.items()} | masks, fed)
+    return _weighted({name: rows(name, x) for name, x in columns.items()} | masks, fed) | common
 
+
+def columns_of(resident: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns with an axis of examples."""
+    return {name: x for name, x in resident.items() if name != SHARED}
+
+
+SHARED = "shared"
+"""The name under which a batch, and what is resident, has the shared columns."""
 
 MASK = "_mask"
 """The ending of the name of a padded column's mask."""
@@ -129,20 +141,31 @@ class WorkerBatches(Batches):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Feed:
-    """A source and where it is kept.  `reason` says why in a phrase; `resident` is what to put on the device, once."""
+    """A source and where it is kept.
+
+    Attributes:
+      source: its examples, decoded where they are kept.
+      storage: where they are kept.
+      reason: why there, in a phrase.
+      workers: processes that read them, where they are not kept.
+      shared: the shared columns.
+    """
 
     source: Source
     storage: Storage
     reason: str
     workers: int = 0
+    shared: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def examples(self) -> int:
         return len(self.source)
 
-    @property
-    def resident(self) -> dict[str, np.ndarray]:
-        return self.source.arrays() if self.storage == "device" else {}
+    @functools.cached_property
+    def resident(self) -> dict[str, Any]:
+        """What to put on the device, once: columns by name, and the shared ones under "shared"."""
+        columns = self.source.arrays() if self.storage == "device" else {}
+        return columns | ({SHARED: self.shared} if self.shared else {})
 
     def batches(self, seed: int, batch_size: int, rows: slice = slice(None)) -> Batches:
         """The batches of training.  `rows` is the part of each that this process needs, where several share a batch."""
@@ -199,10 +222,14 @@ def make_feed(
 
     "auto" keeps on the device what fits `memory_budget_bytes` (by default a quarter of what the device has free), in
     host memory what fits `host_budget_bytes` (half of what is available), and leaves the rest to `workers` processes.
+    Shared columns are on the device in any case.
     """
     conform(storage, Storage, "storage")
-    size = nbytes(source) if len(source) else 0
+    size, common = nbytes(source) if len(source) else 0, shared(source)
     what = f"{len(source):,} examples, {_mebibytes(size)}"
+    if common:
+        shared_size = sum(x.nbytes for x in common.values())
+        what, size = f"{what}, shared columns of {_mebibytes(shared_size)}", size + shared_size
     where = {"device": "on the device", "host": "in host memory", "workers": f"read by {workers} workers"}
     chosen = storage
     if storage == "auto":
@@ -216,14 +243,17 @@ def make_feed(
             if size <= budget:
                 break
             chosen, what = fallback, f"{what}, over {place}'s budget of {_mebibytes(budget)}"
+    if len(source):
+        names = source.arrays() if hasattr(source, "arrays") else like(source)
+        require(SHARED not in names, f"column {SHARED!r}: a batch has the shared columns under this name")
     kept = source if chosen == "workers" else _decoded(source)
     reason = f"{what}: {where[chosen]}" + ("" if storage == "auto" else ", as asked") + _padding(source)
-    return Feed(kept, chosen, reason, workers if chosen == "workers" else 0)
+    return Feed(kept, chosen, reason, workers if chosen == "workers" else 0, common)
 
 
 def _decoded(source: Source) -> Source:
     columns = materialize(source)
-    return source if hasattr(source, "arrays") else Columns(columns)
+    return source if hasattr(source, "arrays") else Columns(columns, shared(source))
 
 
 def _is_padded(source: Source) -> bool:

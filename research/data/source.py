@@ -20,12 +20,13 @@ from research.errors import RequestError, nearest, require
 
 
 class Source(Protocol):
-    """Examples by number.  Four more methods are used where a source has them:
+    """Examples by number.  Five more methods are used where a source has them:
 
     `__getitems__(indices) -> sequence of examples`, where reading several at once is faster;
     `arrays() -> {name: array [example, ...]}`, where whole columns are in memory already;
     `column(name) -> array or None`, one column without decoding the others (labels, to split by);
-    `where(i) -> str`, what an error calls example i (its file).
+    `where(i) -> str`, what an error calls example i (its file);
+    `shared() -> {name: array}`, shared columns: arrays without an axis of examples (one big graph, class anchors).
     """
 
     def __len__(self) -> int: ...
@@ -34,10 +35,11 @@ class Source(Protocol):
 
 
 class Columns:
-    """A source whose columns are in memory: {name: array [example, ...]}."""
+    """A source whose columns are in memory: {name: array [example, ...]}, and its shared columns if it has any."""
 
-    def __init__(self, columns: Mapping[str, np.ndarray]):
+    def __init__(self, columns: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray] | None = None):
         self._columns = {name: canonical(x, f"column {name!r}") for name, x in columns.items()}
+        self._shared = _shared(shared or {})
         self._length = same_length(self._columns)
 
     def __len__(self) -> int:
@@ -49,15 +51,18 @@ class Columns:
     def arrays(self) -> dict[str, np.ndarray]:
         return dict(self._columns)
 
+    def shared(self) -> dict[str, np.ndarray]:
+        return dict(self._shared)
+
     def take(self, indices: np.ndarray) -> Columns:
-        return Columns({name: x[indices] for name, x in self._columns.items()})
+        return Columns({name: x[indices] for name, x in self._columns.items()}, self._shared)
 
 
 class Decoded(Columns):
     """A source's columns, in memory, whose examples errors call what that source does."""
 
     def __init__(self, columns: Mapping[str, np.ndarray], source: Source):
-        super().__init__(columns)
+        super().__init__(columns, shared(source))
         self._source = source
 
     def where(self, i: int) -> str:
@@ -86,6 +91,9 @@ class Subset:
     def where(self, i: int) -> str:
         return where(self.source, int(self.indices[i]))
 
+    def shared(self) -> dict[str, np.ndarray]:
+        return shared(self.source)
+
     def take(self, indices: np.ndarray) -> Subset:
         return Subset(self.source, self.indices[indices])
 
@@ -105,6 +113,19 @@ def column(source: Source, name: str) -> np.ndarray | None:
 def where(source: Source, i: int) -> str:
     """The name of example i in an error."""
     return source.where(i) if hasattr(source, "where") else f"example {i}"
+
+
+def shared(source: Source) -> dict[str, np.ndarray]:
+    """The shared columns of a source; {} where it has none."""
+    found = _shared(source.shared()) if hasattr(source, "shared") else {}
+    for name, x in found.items():
+        if x.dtype.kind not in "biu" and not np.isfinite(x).all():
+            raise RequestError(f"shared column {name!r} holds {_first_bad(x)}; expected finite numbers")
+    return found
+
+
+def _shared(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: canonical(x, f"shared column {name!r}") for name, x in arrays.items()}
 
 
 def examples(source: Source, indices: Sequence[int]) -> Sequence[dict[str, np.ndarray]]:

@@ -103,7 +103,10 @@ class Data(abc.ABC):
         return self
 
     def example(self) -> dict[str, np.ndarray] | None:
-        """Zeros with the shapes and dtypes of one example if they are known without reading files, otherwise None."""
+        """Zeros with the shapes and dtypes of one example if they are known without reading files, otherwise None.
+
+        Shared columns are among them, in a dict under "shared".
+        """
         return None
 
     def encode(self, raw: Any) -> dict[str, np.ndarray]:

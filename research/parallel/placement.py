@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from research.data.windows import Windows
 from research.errors import RequestError
@@ -29,6 +29,30 @@ Sent = Mapping[str, np.ndarray]
 
 # A column of windows goes into programs as its values.
 jax.tree_util.register_dataclass(Windows, data_fields=["values"], meta_fields=["length", "stride"])
+
+
+class Held:
+    """Arrays that stay on the devices, each put there once, whatever asks for it."""
+
+    def __init__(self):
+        self._put: dict[tuple[int, Sharding], tuple[Any, jax.Array]] = {}
+
+    def put(self, arrays: Any, sharding: Sharding) -> Any:
+        """A tree of arrays of the host, on the devices."""
+
+        def one(x: Any) -> jax.Array:
+            key = (id(x), sharding)
+            if key not in self._put:
+                self._put[key] = (x, _on_devices(x, sharding))  # with x, so that its id stays its own
+            return self._put[key][1]
+
+        return jax.tree.map(one, arrays)
+
+    def copy(self) -> Held:
+        """Holds the same, and of what is put later only its own."""
+        other = Held()
+        other._put = dict(self._put)
+        return other
 
 
 def make_placement(
@@ -92,21 +116,15 @@ class Placement:
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def hold(self, columns: Any) -> Any:
-        """Columns that stay on the devices, whole on each."""
-        return jax.device_put(columns, self._sharding())
+    def hold(self, columns: Any, held: Held) -> Any:
+        """Columns that stay on the devices, whole on each; what is not in `held` yet is added there."""
+        return held.put(columns, self._sharding())
 
     def put(self, sent: Sent, *, stacked_steps: bool = False) -> dict[str, jax.Array]:
         """What training is sent, [(steps), (trials), batch, ...], where `over_devices` wants it; shapes stay shapes."""
         trial = () if self.trials is None else (self._trial_axis,)
         sharding = self._sharding(*(None,) * stacked_steps, *trial, self._batch_axis)
-
-        def put(x: Any) -> Any:
-            if isinstance(x, jax.ShapeDtypeStruct):
-                return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-            return jax.device_put(x, sharding)
-
-        return {name: put(x) for name, x in sent.items()}
+        return {name: _on_devices(x, sharding) for name, x in sent.items()}
 
     def put_for_all(self, sent: Sent) -> dict[str, jax.Array]:
         """What every trial is sent alike, [batch, ...]: in an evaluation."""
@@ -211,6 +229,13 @@ class Replicas(Placement):
 
     def initial_shardings(self, state: Any) -> Any:
         return None
+
+
+def _on_devices(x: Any, sharding: Sharding) -> Any:
+    """An array on its devices; of a shape, the shape of that."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    return jax.device_put(x, sharding)
 
 
 def _split_axis(x: np.ndarray, axis: int, parts: int) -> np.ndarray:

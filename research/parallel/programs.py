@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.data.feed import Feed, take
+from research.data.feed import Feed, columns_of, take
 from research.layers import kernels
-from research.parallel.placement import Placement, Sent
+from research.parallel.placement import Held, Placement, Sent
 
 FUSED_STEPS = 64
 """Steps in one call where they run in one loop on the device: enough to hide the cost of a call."""
@@ -81,7 +81,7 @@ class Programs:
     Args:
       functions: what to run.
       placement: where.
-      resident: columns that live on the device, by name; {} where batches travel.
+      resident: what of the training data is to live on the device (`Feed.resident`).
       steps_per_call: steps in one call of training; None leaves it to the data and the operations.
       like: programs of the same functions and data, whose initialisation is used again.
 
@@ -101,27 +101,31 @@ class Programs:
     ):
         self.functions = functions
         self.placement = placement
-        self.resident = placement.hold(dict(resident)) if like is None else like.resident
+        self._held = Held() if like is None else like._held
+        self.resident = placement.hold(dict(resident), self._held) if like is None else like.resident
         self.kernels: dict[str, str] = {}
         self.compiling_seconds = 0.0
         self._compiled = Compiled(init=like._compiled.init if like else None, steps_per_call=steps_per_call)
-        self._held: dict[int, tuple[Feed, dict[str, Any]]] = {}
 
     @property
     def trials(self) -> int | None:
         return self.placement.trials
 
-    def on(self, resident: Mapping[str, Any]) -> Programs:
-        """The same compiled programs on other data of the same shapes."""
-        other = copy.copy(self)
-        other.resident, other._held = self.placement.hold(dict(resident)), {}
+    def on(self, resident: Mapping[str, Any], held: Held | None = None) -> Programs:
+        """The same compiled programs on other data of the same shapes.
+
+        Args:
+          resident: what of these data is to live on the device.
+          held: what is there already; these data are added to it.
+        """
+        other, held = copy.copy(self), Held() if held is None else held
+        other.resident = self.placement.hold(dict(resident), held)
+        other._held = held.copy()
         return other
 
     def hold(self, feed: Feed) -> dict[str, Any]:
-        """The resident columns of a feed, put on the devices once."""
-        if id(feed) not in self._held:
-            self._held[id(feed)] = (feed, self.placement.hold(feed.resident))
-        return self._held[id(feed)][1]
+        """What of a feed is to live on the device, put there once."""
+        return self.placement.hold(feed.resident, self._held)
 
     def place(self, state: State) -> State:
         """A state of whole arrays, on its devices."""
@@ -202,7 +206,7 @@ class Programs:
         return self._compiled.steps_per_call
 
     def _default_steps_per_call(self, state: State, sent: Sent) -> int:
-        if not self.resident or sent.keys() - {"index", "weight"}:
+        if not columns_of(self.resident) or sent.keys() - {"index", "weight"}:
             return 1
         platform, separate = self.placement.platform, kernels.Need.SEPARATE_STEPS
         if kernels.can_need(platform, separate):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.data.feed import MASK, take
+from research.data.feed import MASK, SHARED, columns_of, take
 from research.data.feeds import Feeds
 from research.data.source import Source
 from research.errors import RequestError, TooLong, located, nearest
@@ -61,11 +61,12 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
 def _at_its_longest(batch: Mapping[str, Any], feeds: Feeds) -> dict[str, Any]:
     """Shapes of a batch in the last bucket of an evaluation, which takes every example of every split."""
     source = next(iter(feeds.evaluation.values()), feeds.train).source
-    shapes = {name: np.shape(x) for name, x in batch.items()}
+    shapes = {name: np.shape(x) for name, x in columns_of(batch).items()}
     for name, lengths in getattr(source, "shapes", {}).items():
         for column in batch.keys() & {name, f"{name}{MASK}", f"{name}_segments"}:
             shapes[column] = (shapes[column][0], int(lengths[-1]), *shapes[column][2:])
-    return {name: jax.ShapeDtypeStruct(shapes[name], x.dtype) for name, x in batch.items()}
+    common = {SHARED: batch[SHARED]} if SHARED in batch else {}
+    return {name: jax.ShapeDtypeStruct(shape, batch[name].dtype) for name, shape in shapes.items()} | common
 
 
 def _whose(column: str, experiment: Experiment, source: Source) -> str:

@@ -53,7 +53,7 @@ def make_programs(
 
     Args:
       experiment: resolved; hparams and seed are those of the state.
-      resident: columns that live on the device, by name; {} where batches travel.
+      resident: what of the training data is to live on the device (`Feed.resident`); {} where batches travel.
       trials: size of the trial axis; None for a trial by itself, without the axis.
       like: programs of the same experiment and data, whose initialisation is used again.
       devices: to compile for; None are those of this job.

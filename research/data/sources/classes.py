@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from research.data.source import Columns, Source, column, examples, subset, where
+from research.data.source import Columns, Source, column, examples, shared, subset, where
 from research.data.spec import Data, Splits
 from research.errors import require
 
@@ -78,7 +78,7 @@ def _kept(source: Source, keep: tuple[int, ...], label: str, split: str) -> Sour
     numbers = order[np.searchsorted(keep, labels[chosen], sorter=order)].astype(np.int32)
     rest = subset(source, chosen)
     if hasattr(rest, "arrays"):
-        return Columns(rest.arrays() | {label: numbers})
+        return Columns(rest.arrays() | {label: numbers}, shared(rest))
     return _Relabelled(rest, label, numbers)
 
 
@@ -103,3 +103,6 @@ class _Relabelled:
 
     def where(self, i: int) -> str:
         return where(self._source, i)
+
+    def shared(self) -> dict[str, np.ndarray]:
+        return shared(self._source)

@@ -131,6 +131,7 @@ def test_an_evaluation_takes_every_example_once_the_wanted_ones_first():
     seen = []
     for fed in evaluation_batches(feed, 16):
         batch = take(feed.resident, fed)
+        np.testing.assert_array_equal(batch["example"], (batch["source"][:, 0] - 1) // 100)
         seen += list(((batch["source"][:, 0] - 1) // 100)[batch["weight"] > 0])
     assert sorted(seen) == list(range(N)) and seen == list(feed.reading_order)
     assert wanted[seen[: wanted.sum()]].all()

@@ -5,13 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
+import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
 from research.data import feed as feed_module
 from research.data.feed import evaluation_batches, make_feed, take
+from research.data.feeds import make_feeds
 from research.data.order import order
-from research.data.source import Columns
+from research.data.source import Columns, Subset
+from research.data.spec import Splits
 from research.errors import RequestError
 
 N = 103
@@ -112,6 +115,47 @@ def test_evaluation_covers_each_example_once(storage, batch_size):
     assert np.isclose(np.sum(weight * x), sum((i % 2) / (i + 1) for i in range(N)))
 
 
+@pytest.mark.parametrize("storage", ["device", "host", "workers"])
+def test_evaluation_numbers_the_examples(storage):
+    feed = make_feed(Images(), storage, workers=0)
+    for batch in (take(feed.resident, sent) for sent in evaluation_batches(feed, 40)):
+        assert batch["example"].dtype == np.int32
+        assert np.array_equal(batch["example"], batch["label"])
+
+
+class Anchored(Images):
+    """Images that share anchors."""
+
+    def shared(self):
+        return {"anchors": np.arange(6.0).reshape(3, 2)}
+
+
+@pytest.mark.parametrize("storage", ["device", "host", "workers"])
+def test_shared_columns_are_whole_in_every_batch(storage):
+    feed, plain = make_feed(Anchored(), storage, workers=0), make_feed(Images(), "host")
+    with feed.batches(1, 16) as batches:
+        batch = take(feed.resident, batches.fed(0))
+    anchors = batch.pop("shared")["anchors"]
+    assert anchors is feed.shared["anchors"] and anchors.dtype == np.float32 and anchors.shape == (3, 2)
+    same(batch, plain.batches(1, 16)[0])
+    assert all(take(feed.resident, sent)["shared"]["anchors"] is anchors for sent in evaluation_batches(feed, 40))
+
+
+def test_shared_columns_count_where_data_are_to_fit():
+    feed = make_feed(Anchored(), memory_budget_bytes=N * 24 + 24 - 1, host_budget_bytes=2**20)
+    assert feed.storage == "host" and "103 examples, 0.0 MiB, shared columns of 0.0 MiB, over" in feed.reason
+    assert feed.resident.keys() == {"shared"}
+
+
+def test_equal_shared_columns_of_several_splits_are_one_object():
+    splits = Splits(Subset(Anchored(), np.arange(60)), Subset(Anchored(), np.arange(60, 80)), Images())
+    known = {}
+    for _ in range(2):
+        feeds = make_feeds(splits, toys.Blobs(storage="host"), known)
+        assert feeds.evaluation["validation"].shared["anchors"] is feeds.train.shared["anchors"]
+        assert feeds.evaluation["test"].shared == {}
+
+
 def test_evaluation_of_a_source():
     batches = list(evaluation_batches(Images(), 50))
     assert [batch["weight"].sum() for batch in batches] == [50, 50, 3]
@@ -139,6 +183,8 @@ def test_auto_keeps_what_fits_and_says_why():
         (lambda: make_feed(Images(), "host").batches(0, 0), "batch_size=0: expected at least 1"),
         (lambda: list(evaluation_batches(Images(), 0)), "batch_size=0: expected at least 1"),
         (lambda: make_feed(Corrupt()), "example 50 is corrupt"),
+        (lambda: make_feed(Columns({"shared": np.ones(3)})), "column 'shared': a batch has the shared columns"),
+        (lambda: make_feed(Columns({"x": np.ones(3)}, {"y": np.array([np.inf])})), "shared column 'y' holds inf"),
     ],
 )
 def test_wrong_requests(make, message):

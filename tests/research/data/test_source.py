@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from research.data.buckets import Padded
 from research.data.source import (
     Columns,
+    Decoded,
     Subset,
     canonical,
     chunks,
@@ -12,6 +14,7 @@ from research.data.source import (
     materialize,
     nbytes,
     same_length,
+    shared,
     subset,
     where,
 )
@@ -32,6 +35,20 @@ class Squares:
 
     def where(self, i):
         return f"square {i}"
+
+
+def test_shared_columns_stay_with_every_part():
+    class Graph(Squares):
+        def shared(self):
+            return {"edges": np.array([[0, 1], [1, 2]])}
+
+    columns = Columns({"label": np.arange(6)}, Graph().shared())
+    decoded = Decoded({"label": np.arange(600)}, Graph())
+    padded = Padded({"x": np.ones((6, 2))}, {"x": np.full(6, 2)}, {"x": np.array([2])}, shared=Graph().shared())
+    parts = [Graph(), decoded, *(subset(source, np.arange(3)) for source in (Graph(), columns, decoded, padded))]
+    for part in [*parts, subset(parts[2], np.arange(2))]:
+        assert shared(part)["edges"].tolist() == [[0, 1], [1, 2]] and shared(part)["edges"].dtype == np.int32
+    assert shared(Squares()) == {}
 
 
 class Broken(Squares):

@@ -7,14 +7,20 @@ import jax
 import numpy as np
 import pytest
 import toys
+from flax import linen as nn
 
 from research.config.hparams import hparams
-from research.data.feed import make_feed
+from research.data.feed import evaluation_batches, make_feed
+from research.data.feeds import make_feeds
+from research.data.source import Columns
+from research.data.spec import Splits
 from research.errors import RequestError
 from research.models.mlp import MLP
 from research.optimizers import SGD, AdamW
+from research.parallel.programs import FUSED_STEPS
 from research.parallel.spec import Parallel
-from research.training.programs import make_programs
+from research.tasks.classification import Classification
+from research.training.programs import EvalKey, make_programs
 
 EIGHT = Parallel()
 STEPS = 20
@@ -131,6 +137,119 @@ def test_rules_shard_a_parameter_and_its_moments():
     assert kernel.addressable_shards[0].data.shape == (12, 4)
     moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == (12, 16)]
     assert moments and all(x.addressable_shards[0].data.shape == (12, 4) for x in moments)
+
+
+class Convolutional(nn.Module):
+    """A user's own model, which knows nothing of ours."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return nn.Dense(3)(nn.Conv(4, (3,))(x).reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, FUSED_STEPS),
+        ({"model": Convolutional()}, 1),
+        ({"data": toys.Blobs(validation=40, storage="host")}, 1),
+        ({"model": Convolutional(), "parallel": dataclasses.replace(toys.ONE_DEVICE, steps_per_call=3)}, 3),
+        ({"model": Convolutional(), "parallel": Parallel(strategy="pmap")}, 1),
+    ],
+    ids=["fused", "convolution", "data travel", "asked for", "convolution under pmap"],
+)
+def test_steps_in_one_call_by_default(changes, expected):
+    experiment = toys.experiment(**changes)
+    feed = make_feed(experiment.data.load().train, experiment.data.storage)
+    programs = make_programs(experiment, feed.resident)
+    sent = feed.batches(0, experiment.batch_size).fed(0)
+    assert programs.steps_per_call(programs.init([0], [hparams(experiment)], sent), sent) == expected
+
+
+@pytest.mark.parametrize("trials", [None, 3])
+def test_evaluation_on_eight_devices(trials):
+    """The outputs are those of one device, and equal keys share a compiled program."""
+    found = []
+    for parallel in (toys.ONE_DEVICE, EIGHT, Parallel(strategy="pmap")):
+        experiment = toys.experiment(parallel=parallel)
+        feed = make_feed(experiment.data.load().test)
+        programs = make_programs(experiment, feed.resident, trials=trials)
+        sent = next(evaluation_batches(feed, 16))
+        state = programs.init(range(trials or 1), [hparams(experiment)] * (trials or 1), sent)
+        outputs = programs.evaluate(EvalKey(), state, programs.hold(feed), sent)
+        assert all(isinstance(x, jax.Array) for x in outputs.values())
+        found.append(programs.placement.fetch(outputs))
+        assert programs._evaluate_program(EvalKey()) is programs._evaluate_program(EvalKey(task=None))
+        assert programs._evaluate_program(EvalKey()) is not programs._evaluate_program(EvalKey(seed=1))
+        assert programs.evaluate_memory(EvalKey(), state, programs.hold(feed), sent) > 0
+    for other in found[1:]:
+        chex.assert_trees_all_close(other, found[0], rtol=1e-5)
+
+
+# -- shared columns ----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows(toys.Blobs):
+    """The blobs as rows of one table: an example is the number of its row."""
+
+    rows: int = 300
+
+    def read(self):
+        train, _, test = super().read()
+        images = np.concatenate([part.arrays()["image"] for part in (train, test)])
+        table = np.zeros((self.rows, 12), np.float32)
+        table[: len(images)] = images.reshape(-1, 12)
+
+        def part(source, start):
+            row = np.arange(start, start + len(source))
+            return Columns({"row": row, "label": source.arrays()["label"]}, shared={"table": table})
+
+        return Splits(train=part(train, 0), test=part(test, len(train)))
+
+
+class OfTable(Classification):
+    """Classes of rows of the shared table."""
+
+    def inputs(self, batch):
+        return {"x": batch["shared"]["table"][batch["row"]]}
+
+
+def of_table(data, **changes):
+    return toys.experiment(task=OfTable(classes=3, input="row"), data=data, **changes)
+
+
+@pytest.mark.parametrize("storage", ["device", "host"])
+@pytest.mark.parametrize("parallel", [toys.ONE_DEVICE, EIGHT, Parallel(strategy="pmap")], ids=["one", "mesh", "pmap"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_shared_column_gives_the_losses_of_a_column_per_example(storage, parallel, accumulation):
+    changes = {"parallel": parallel, "accumulation": accumulation, "batch_size": 32}
+    shared = of_table(Rows(validation=40, storage=storage), **changes)
+    np.testing.assert_allclose(losses([shared], steps=6), losses([toys.experiment(batch_size=32)], steps=6), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "accumulation"), [("jit", 1), ("jit", 2), ("pmap", 1)], ids=["jit", "accumulation", "pmap"]
+)
+def test_eight_stacked_trials_need_the_memory_of_one_shared_column(strategy, accumulation):
+    data = Rows(validation=40, rows=2_200_000)
+    experiment = of_table(data, parallel=Parallel(strategy=strategy, mesh=(("data", 1),)), accumulation=accumulation)
+    feeds = make_feeds(data.load(), data)
+    programs = make_programs(experiment, feeds.train.resident, trials=8)
+    table = feeds.train.shared["table"]
+    assert table.nbytes > 100e6
+    sent = feeds.train.batches(0, experiment.batch_size).fed(0)
+    state = programs.init(range(8), [hparams(experiment)] * 8, sent)
+    side_by_side = {name: np.stack([x] * 8) for name, x in sent.items()}
+    analysis = programs.train_program(state, side_by_side).memory_analysis()
+    assert table.nbytes < analysis.argument_size_in_bytes < 1.1 * table.nbytes
+    assert analysis.temp_size_in_bytes + analysis.output_size_in_bytes < 0.1 * table.nbytes
+    assert programs.train_memory(state, side_by_side) < 0.1 * table.nbytes
+    state, metrics = programs.train(state, [side_by_side])
+    validation = feeds.evaluation["validation"]
+    outputs = programs.evaluate(EvalKey(), state, programs.hold(validation), next(evaluation_batches(validation, 8)))
+    assert np.isfinite(metrics["loss"]).any() and all(np.isfinite(x).all() for x in outputs.values())
+    assert sum(x.size for x in jax.live_arrays() if x.shape == table.shape) == table.size
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""Whole arrays come back as they were placed; what programs do afterwards changes nothing that was taken."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from research.parallel.placement import Held, make_placement
+from research.parallel.spec import Parallel
+
+PLACEMENTS = {
+    "one device": toys.ONE_DEVICE,
+    "mesh": Parallel(mesh=(("data", 8),)),
+    "pmap": Parallel(strategy="pmap", mesh=(("data", 8),)),
+}
+
+
+def one_state(seed):
+    key = jax.random.key(seed)
+    return {
+        "kernel": np.float32(seed) + np.arange(6, dtype=np.float32).reshape(2, 3),
+        "step": np.int32(seed),
+        "rng": key,
+    }
+
+
+def plain(state):
+    """The state as NumPy arrays, keys as their data."""
+    return {**state, "rng": jax.random.key_data(state["rng"])}
+
+
+@pytest.mark.parametrize("parallel", PLACEMENTS.values(), ids=PLACEMENTS)
+@pytest.mark.parametrize("trials", [None, 3, 8])
+def test_states_come_back_whole(parallel, trials):
+    placement = make_placement(parallel, trials=trials)
+    states = [one_state(seed) for seed in range(trials or 1)]
+    whole = placement.whole(placement.place(placement.join(states)))
+    for i, state in enumerate(states):
+        chex.assert_trees_all_equal(plain(placement.part(whole, i)), plain(state))
+
+
+@pytest.mark.parametrize("parallel", PLACEMENTS.values(), ids=PLACEMENTS)
+def test_a_snapshot_outlives_the_state(parallel):
+    placement = make_placement(parallel)
+    state = placement.place(one_state(2))
+    taken = placement.snapshot(state)
+    add = jax.jit(lambda state: {**state, "kernel": state["kernel"] + 1}, donate_argnums=0)
+    for _ in range(3):
+        state = add(state)
+    chex.assert_trees_all_equal(plain(taken), plain(one_state(2)))
+    assert isinstance(taken["kernel"], np.ndarray)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize("trials", [None, 3, 8])
+@pytest.mark.parametrize("parallel", PLACEMENTS.values(), ids=PLACEMENTS)
+def test_each_device_gets_its_rows_of_a_batch(parallel, trials, steps):
+    placement = make_placement(parallel, trials=trials)
+    shape = (*(4,) * steps, *(() if trials is None else (trials,)), 16)
+    x = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    placed = placement.put({"index": x}, stacked_steps=steps)["index"]
+    if parallel.strategy == "pmap":
+        np.testing.assert_array_equal(np.concatenate(placed, axis=-1), x)
+        assert placed.shape[0] == 8
+    else:
+        np.testing.assert_array_equal(placed, x)
+        assert placed.addressable_shards[0].data.size == x.size // placement.shards
+
+
+def test_shapes_stay_shapes():
+    placement = make_placement(PLACEMENTS["mesh"])
+    shape = jax.ShapeDtypeStruct((16, 3), jnp.float32)
+    placed = [placement.put({"x": shape})["x"], placement.hold({"x": shape}, Held())["x"]]
+    assert [x.sharding.shard_shape(x.shape) for x in placed] == [(2, 3), (16, 3)]
+
+
+def test_what_is_held_is_put_there_once():
+    placement, held = make_placement(toys.ONE_DEVICE), Held()
+    x, y = np.arange(3), np.arange(3)
+    first = placement.hold({"x": x}, held)
+    own = held.copy()
+    again = placement.hold({"a": {"x": x}, "y": y}, own)
+    assert again["a"]["x"] is first["x"] and again["y"] is not first["x"]
+    assert placement.hold(y, own) is again["y"] and placement.hold(y, held) is not again["y"]
