@@ -7,6 +7,7 @@ from .dense import dense as dense
 from .depthwise import depthwise as depthwise
 from .embeddings import token_embedding as token_embedding
 from .fields import Fields as Fields
+from .kernels import Need as Need
 from .log_mel import LogMel as LogMel
 from .masks import causal_mask as causal_mask, padding_mask as padding_mask, segment_mask as segment_mask
 from .norms import BatchNorm as BatchNorm, batch_norm as batch_norm, layer_norm as layer_norm

@@ -3,6 +3,7 @@ from .clock import Clock as Clock
 from .events import Every as Every, Save as Save
 from .loop import Interrupted as Interrupted, train as train
 from .pending import Call as Call, PendingMetrics as PendingMetrics, StepMetrics as StepMetrics
+from .programs import EvalKey as EvalKey, make_programs as make_programs
 from .progress import Progress as Progress, TextProgress as TextProgress
 from .records import MetricsLog as MetricsLog, read_json as read_json
 from .side_by_side import SideBySide as SideBySide
