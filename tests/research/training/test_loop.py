@@ -526,14 +526,15 @@ def test_the_event_files_say_what_the_log_says(uninterrupted):
 
 
 def scalars(content):
-    """(tag, step, value) of an event file: records of length, its checksum, a message, its checksum."""
+    """(tag, step, value) of an event file's scalars: records of length, its checksum, a message, its checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
     while content:
         (length,) = struct.unpack("<Q", content[:8])
         event = Event.FromString(content[12 : 12 + length])
         for value in event.summary.value:
-            yield value.tag, event.step, value.simple_value
+            if value.HasField("simple_value"):
+                yield value.tag, event.step, value.simple_value
         content = content[16 + length :]
 
 
