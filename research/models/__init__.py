@@ -1,4 +1,4 @@
-"""Models as values, a file per family: `models.MLP(widths=(128,), classes=10)`, `models.resnet(50)`."""
+"""Models, one file per family: `models.MLP(widths=(128,), classes=10)`, `models.resnet(50)`."""
 
 from research.faces import face
 

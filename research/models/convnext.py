@@ -22,20 +22,28 @@ INIT = nn.initializers.truncated_normal(0.02)
 
 
 class ConvNeXt(Model):
-    """Images [batch, height, width, channels] to logits [batch, classes].
+    """Maps images [batch, height, width, channels] to logits [batch, classes].
+
+    >>> model = ConvNeXt(depths=(1, 1), widths=(8, 16), strides=(1, 2), classes=10)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((4, 32, 32, 3)))
+    >>> logits.shape
+    (4, 10)
 
     Attributes:
-      depths: blocks in each stage.
-      widths: channels of each stage.
-      strides: how many times smaller in height and width a stage makes the map that comes to it.
-      classes: number of logits.
-      patch_size: side of the stem's patches, in pixels.
-      kernel_size: of the depthwise convolutions.
-      expansion: how many times wider a block is inside.
-      layer_scale: initial factor on every block's branch, learned per channel; None: there is none.
-      drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
-      dropout: rate before the head.
-      epsilon: of every layer norm; `head_epsilon` of the one before the head, None is the same.
+      depths: the number of blocks in each stage.
+      widths: the channels of each stage.
+      strides: the factor by which each stage reduces height and width.
+      classes: the number of logits.
+      patch_size: the side of the stem's patches, in pixels.
+      kernel_size: the side of the depthwise kernels.
+      expansion: the hidden width of a block, as a multiple of its width.
+      activation: of the blocks' MLPs.
+      layer_scale: the initial value of a learned scale per channel on every block's branch; None leaves it out.
+      drop_path: the stochastic depth rate of the last block; earlier blocks have proportionally lower rates.
+      dropout: the dropout rate before the head.
+      epsilon: of every layer norm.
+      head_epsilon: of the layer norm before the head; None means `epsilon`.
+      dtype: of the computation; parameters have at least float32.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)
@@ -64,7 +72,7 @@ class ConvNeXt(Model):
     def __call__(
         self, x: jax.Array, *, train: bool = False, features: bool = False
     ) -> jax.Array | dict[str, jax.Array]:
-        """Logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, as a backbone of detectors."""
+        """Returns logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, for detectors."""
         asked = f"ConvNeXt with patch_size={self.patch_size} and strides={self.strides}"
         check_images(x, asked, least=self.patch_size * math.prod(self.strides))
         norm = {"dtype": self.dtype, "epsilon": self.epsilon}
@@ -92,14 +100,14 @@ class ConvNeXt(Model):
         return dense(self.classes, dtype=self.dtype, init=INIT, name="head")(x).astype(param_dtype(self.dtype))
 
     def _patches(self, width: int, size: int, name: str) -> nn.Conv:
-        """Cuts the map into squares that do not overlap and projects each."""
+        """Makes a layer that projects each patch; patches do not overlap."""
         return conv(
             width, size, stride=size, padding="valid", use_bias=True, dtype=self.dtype, kernel_init=INIT, name=name
         )
 
 
 class Block(nn.Module):
-    """x + γ MLP(LayerNorm(depthwise convolution of x)): a Transformer's block with the attention made local."""
+    """x + γ MLP(LayerNorm(depthwise convolution of x)): a Transformer block whose token mixing is local."""
 
     spec: Fields
     drop: float
@@ -135,10 +143,13 @@ SIZES = {  # depths, widths, parameters with 1000 classes
 
 
 def convnext(size: str = "tiny", **fields: Any) -> ConvNeXt:
-    """ConvNeXt-T, S, B or L by their long names; `fields` change it.
+    """ConvNeXt-T, S, B or L, by the names "tiny", "small", "base" and "large"; `fields` override its fields.
+
+    >>> convnext("tiny").widths
+    (96, 192, 384, 768)
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the size is unknown.
     """
     check_size("ConvNeXt", size, SIZES)
     depths, widths, _ = SIZES[size]

@@ -1,8 +1,8 @@
 """From ResNet to ConvNeXt in the steps of the paper's figure 2 (Liu et al., 2022, section 2).
 
-One model whose fields are the choices of that road: the defaults are ResNet-50, all of `STEPS` together ConvNeXt-T
-without its layer scale, which is no step of the paper's: `roadmap(layer_scale=1e-6)` has that too, and so the
-28,589,128 parameters of ConvNeXt-T.
+The fields of the model are the choices of that figure.  The defaults give ResNet-50; all of `STEPS` together give
+ConvNeXt-T without layer scale, which the paper does not count as a step.  `roadmap(layer_scale=1e-6)` adds it and then
+has the 28,589,128 parameters of ConvNeXt-T.
 """
 
 from __future__ import annotations
@@ -28,25 +28,36 @@ from research.models.model import Model
 
 
 class ConvNeXtRoadmap(Model):
-    """Images [batch, height, width, channels] to logits [batch, classes].
+    """Maps images [batch, height, width, channels] to logits [batch, classes].
+
+    >>> model = roadmap(2, depths=(1, 1), widths=(16, 32), strides=(1, 2), stem_width=8, classes=10)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((4, 16, 16, 3)))
+    >>> logits.shape
+    (4, 10)
 
     Attributes:
-      depths: blocks in each stage.
-      widths: channels between blocks, by stage.
-      strides: how many times smaller a stage makes the map that comes to it.
-      classes: number of logits.
-      stem: 7×7 at stride 2 and max-pooling; 3×3 at stride `patch_size` (small images); or patches that do not overlap.
-      patch_size: side of a patch, in pixels.
+      depths: the number of blocks in each stage.
+      widths: the channels between blocks, by stage.
+      strides: the factor by which each stage reduces height and width.
+      classes: the number of logits.
+      stem: "imagenet" for a 7×7 convolution at stride 2 and max pooling; "cifar" for a 3×3 convolution at stride
+        `patch_size` (small images); "patch" for patches that do not overlap.
+      stem_width: the channels of the stem.
+      patch_size: the side of a patch, in pixels.
       block: "bottleneck" has a quarter of the channels inside, "inverted" four times as many.
-      depthwise: whether the spatial convolution sees each channel by itself.
-      depthwise_first: whether it comes before the two 1×1 convolutions, on the block's own channels, or between them.
-      kernel_size: of the spatial convolution.
-      activations: after the stem, every convolution and every sum, or "one" a block, after its first 1×1 convolution.
-      norms: after every convolution, or "one" a block, after its first convolution.
+      depthwise: the spatial convolution filters each channel separately.
+      depthwise_first: the spatial convolution comes before the two 1×1 convolutions, on the block's own channels,
+        instead of between them.
+      kernel_size: the side of the spatial kernels.
+      activation: the activation function.
+      activations: "all" puts one after the stem, every convolution and every sum; "one" only after the first 1×1
+        convolution of a block.
+      norms: "all" puts one after every convolution; "one" only after the first convolution of a block.
       norm: batch or layer norm.
-      downsampling: in the first block of a stage (and a 1×1 convolution on its shortcut), or by a layer of its own.
-      layer_scale: initial factor on every block's branch, learned per channel; None: there is none.
-      drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
+      downsampling: in the first "block" of a stage (with a 1×1 convolution on its shortcut), or by a separate "layer".
+      layer_scale: the initial value of a learned scale per channel on every block's branch; None leaves it out.
+      drop_path: the stochastic depth rate of the last block; earlier blocks have proportionally lower rates.
+      dtype: of the computation; parameters have at least float32.
     """
 
     depths: tuple[int, ...] = (3, 4, 6, 3)
@@ -78,7 +89,7 @@ class ConvNeXtRoadmap(Model):
         check_rates(self, "drop_path")
 
     def least_side(self) -> int:
-        """Pixels that an image needs each way, so that some are left in the last map."""
+        """The minimum image side in pixels that leaves at least one pixel in the last feature map."""
         side = math.prod(self.strides) if self.downsampling == "layer" else 1  # in blocks, strides round up
         if self.stem == "patch":
             return side * self.patch_size
@@ -118,7 +129,7 @@ class ConvNeXtRoadmap(Model):
 
 
 class Block(nn.Module):
-    """x + F(x), where F is a spatial convolution and two 1×1."""
+    """x + F(x), where F is a spatial convolution and two 1×1 convolutions."""
 
     spec: Fields
     width: int
@@ -139,7 +150,7 @@ class Block(nn.Module):
         for i, (name, channels) in enumerate(convolutions):
             if name == "spatial":
                 groups = channels if spec.depthwise else 1
-                sides = ((spec.kernel_size - 1) // 2, spec.kernel_size // 2)  # at any stride as many as the shortcut's
+                sides = ((spec.kernel_size - 1) // 2, spec.kernel_size // 2)  # same size as the shortcut, any stride
                 kwargs = {"groups": groups, "stride": self.stride, "padding": (sides, sides)}
                 y = self._conv(channels, spec.kernel_size, name, **kwargs)(y)
             else:
@@ -155,7 +166,7 @@ class Block(nn.Module):
         return act(y) if spec.activations == "all" else y
 
     def _carried(self, x: jax.Array, train: bool) -> jax.Array:
-        """The input, brought to the shape of the sum."""
+        """Brings the input to the shape of the sum."""
         if self.stride == 1 and x.shape[-1] == self.width:
             return x
         x = self._conv(self.width, 1, "shortcut", stride=self.stride)(x)
@@ -167,14 +178,14 @@ class Block(nn.Module):
 
 
 def normalization(spec: Fields, train: bool, name: str) -> nn.Module:
-    """The layer that `spec.norm` names, with the epsilon of ResNet or of ConvNeXt."""
+    """Makes the layer that `spec.norm` names, with the epsilon of ResNet (batch norm) or of ConvNeXt (layer norm)."""
     if spec.norm == "batch":
         return batch_norm(train, dtype=spec.dtype, name=name)
     return layer_norm(dtype=spec.dtype, epsilon=1e-6, name=name)
 
 
 def patches(spec: Fields, width: int, size: int, name: str) -> nn.Module:
-    """Squares that do not overlap, each projected to `width` channels."""
+    """Makes a layer that projects patches, which do not overlap, to `width` channels."""
     return conv(width, size, stride=size, padding="valid", use_bias=True, dtype=spec.dtype, name=name)
 
 
@@ -192,14 +203,14 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("layer norm", {"norm": "layer"}),
     ("separate downsampling", {"downsampling": "layer"}),
 )
-"""The paper's steps from ResNet-50 to ConvNeXt-T, its layer scale apart: what each changes, on top of those before."""
+"""The paper's steps from ResNet-50 to ConvNeXt-T, without layer scale; each names its changes to the step before."""
 
 
 def roadmap(steps: int = len(STEPS), **fields: Any) -> ConvNeXtRoadmap:
-    """The model after the first `steps` of `STEPS`; `fields` change it.
+    """The model after the first `steps` of `STEPS`; `fields` override its fields.
 
     Raises:
-      RequestError: there are not so many steps.
+      RequestError: `steps` is out of range.
     """
     steps = conform(steps, int, "steps")
     require(0 <= steps <= len(STEPS), f"steps={steps}: expected a whole number from 0 to {len(STEPS)}")

@@ -1,6 +1,6 @@
-"""Speech to text without a decoder: one distribution a vector of the encoder, over tokens and a blank (CTC).
+"""Speech recognition without a decoder: each vector of the encoder gives logits over the tokens and a blank (CTC).
 
-Graves et al. (2006).  The loss and the ways to read a text off the logits are in `research/losses/ctc.py`.
+Graves et al. (2006).  The loss and the decoding of logits into a text are in `research/losses/ctc.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from research.models.whisper import SpeechEncoder
 
 
 class CTC(Model):
-    """Whisper's encoder under a linear head: features [batch, frames, mels] to logits [batch, length, vocab_size].
+    """Maps features [batch, frames, mels] to logits [batch, length, vocab_size] by Whisper's encoder and a linear head.
+
+    >>> model = CTC(vocab_size=30, mels=8, width=16, depth=1, num_heads=2, audio_length=10)
+    >>> features = jnp.zeros((2, 20, 8))
+    >>> (logits, mask), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), features, None)
+    >>> logits.shape
+    (2, 10, 30)
 
     Attributes:
-      vocab_size: tokens that there are, the blank among them.
+      vocab_size: the number of tokens, including the blank.
       mels, width, depth, num_heads, mlp_width, activation, strides, audio_length, dropout, attention_dropout,
-      activation_dropout, kernel, scan_layers, remat: as in `SpeechEncoder`.
+      activation_dropout, kernel, scan_layers, remat, dtype: as in `SpeechEncoder`.
     """
 
     vocab_size: int
@@ -54,15 +60,15 @@ class CTC(Model):
     def __call__(
         self, features: jax.Array, features_mask: jax.Array | None, *, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
-        """(logits [batch, length, vocab_size] in float32 at least, [batch, length] bool: where they count).
+        """Returns logits [batch, length, vocab_size] in at least float32, and a mask [batch, length], False on padding.
 
         Args:
-          features: [batch, frames, mels]; the length is `frames` divided by both `strides`, rounded up.
-          features_mask: [batch, frames] bool, False on padding; None is no padding.
-          train: whether to drop.
+          features: [batch, frames, mels]; `length` is `frames` divided by both `strides`, rounded up.
+          features_mask: [batch, frames] bool, False on padding; None means no padding.
+          train: apply dropout.
 
         Raises:
-          RequestError: more frames than there are positions, or other than `mels` features in a frame.
+          RequestError: more frames than positions, or a number of features per frame other than `mels`.
         """
         x, mask = like(self, SpeechEncoder, name="encoder")(features, features_mask, train=train)
         logits = untied_logits(x, self.vocab_size, name="head", use_bias=True)

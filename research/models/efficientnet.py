@@ -1,4 +1,4 @@
-"""EfficientNet: depth, width and image size grown together (Tan & Le, 2019), from blocks of MobileNetV2 and V3."""
+"""EfficientNet: scales depth, width and image size together (Tan & Le, 2019), with blocks of MobileNetV2 and V3."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ from research.models.model import Model
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One row of the paper's table 1, before scaling: blocks that end in `channels`, the first with `stride`."""
+    """One row of the paper's table 1, before scaling.
+
+    Attributes:
+      channels: the output channels of the blocks.
+      repeats: the number of blocks.
+      kernel_size: the side of the depthwise kernels.
+      stride: the stride of the first block.
+      expansion: the width inside a block, as a multiple of its input channels.
+    """
 
     channels: int
     repeats: int
@@ -52,25 +60,38 @@ B0_STAGES = (
 
 
 class EfficientNet(Model):
-    """Images [batch, height, width, channels] to logits [batch, classes].
+    """Maps images [batch, height, width, channels] to logits [batch, classes].
+
+    >>> stages = (Stage(channels=8, repeats=1, kernel_size=3, stride=2, expansion=4),)
+    >>> model = EfficientNet(stages=stages, stem_channels=8, head_channels=16, classes=10)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((4, 16, 16, 3)))
+    >>> logits.shape
+    (4, 10)
 
     Attributes:
-      width: factor on every number of channels, which is then rounded to a multiple of `divisor`.
-      depth: factor on every number of repeats, rounded up.
-      image_size: what this size was made for, in pixels; any other will do.
-      stages: the network that is scaled.
-      squeeze: width of squeeze-and-excitation, as a share of the block's input channels.
-      padding: of convolutions with stride 2.  "same" is the paper's (TensorFlow), "symmetric" PyTorch's; "shifted" pads
-        the end one pixel more than the start whatever the size of the map, as Keras' ported weights expect, except in
+      width: the factor on every number of channels, which is then rounded to a multiple of `divisor`.
+      depth: the factor on every number of repeats, rounded up.
+      classes: the number of logits.
+      image_size: the side, in pixels, of the images that this size was designed for; other sizes work too.
+      stages: the network to scale.
+      stem_channels: the channels of the stem, before scaling.
+      head_channels: the channels of the last convolution, before scaling.
+      divisor: channels are multiples of it.
+      squeeze: the hidden width of squeeze-and-excitation, as a fraction of the block's input channels.
+      padding: of convolutions with stride 2: "same" as in the paper (TensorFlow); "symmetric" as in PyTorch; "shifted"
+        pads the end by one pixel more than the start for any map size, as Keras' ported weights expect, except in
         `symmetric_blocks`.
-      symmetric_blocks: numbers of blocks, counted through all stages, which "shifted" leaves symmetric.
-      first_shortcut: whether a stage's first block, too, adds its input where shapes allow it, which those of the paper
+      symmetric_blocks: indices of blocks, counted through all stages, that "shifted" pads symmetrically.
+      first_shortcut: the first block of a stage also has a shortcut where shapes allow it; in the paper's stages they
         never do.
-      drop_connect: rate of stochastic depth that the blocks grow towards (Huang et al., 2016).
-      dropout: rate before the head.
-      pool: what the head sees of each channel.
-      momentum: share of the old running statistic that batch norm keeps.
-      expand_momentum: the same for the norm after the expansion; None is `momentum`.
+      activation: the activation function.
+      drop_connect: the stochastic depth rate (Huang et al., 2016) towards which the blocks' rates grow.
+      dropout: the dropout rate before the head.
+      pool: how each channel of the last feature map is pooled for the head.
+      momentum: the fraction of the old running statistic that batch norm keeps at each step.
+      expand_momentum: the same for the norm after the expansion; None means `momentum`.
+      epsilon: of the norms.
+      dtype: of the computation; parameters have at least float32.
     """
 
     width: float = 1.0
@@ -108,17 +129,17 @@ class EfficientNet(Model):
         blocks = len(self.blocks())
         require(
             all(0 <= k < blocks for k in self.symmetric_blocks),
-            f"symmetric_blocks={self.symmetric_blocks}: expected 0 <= number < {blocks}, as many as there are blocks",
+            f"symmetric_blocks={self.symmetric_blocks}: expected 0 <= index < {blocks}, the number of blocks",
         )
 
     def channels(self, base: int) -> int:
-        """`base` channels scaled by `width` and rounded to a multiple of `divisor`, never down by more than a tenth."""
+        """Scales `base` channels by `width` and rounds to a multiple of `divisor`, never down by more than 10%."""
         scaled = base * self.width
         rounded = max(self.divisor, int(scaled + self.divisor / 2) // self.divisor * self.divisor)
         return rounded + self.divisor if rounded < 0.9 * scaled else rounded
 
     def blocks(self) -> tuple[tuple[int, int, Stage], ...]:
-        """(stage, place in it, the stage with its channels scaled and the stride of this block) of every block."""
+        """Lists (stage, index in the stage, the scaled `Stage` with the stride of this block) for every block."""
         found = []
         for i, stage in enumerate(self.stages):
             first = dataclasses.replace(stage, channels=self.channels(stage.channels))
@@ -127,16 +148,16 @@ class EfficientNet(Model):
         return tuple(found)
 
     def least_side(self) -> int:
-        """Pixels that an image needs each way, so that some are left in the last map."""
+        """The minimum image side in pixels that leaves at least one pixel in the last feature map."""
         side = 1
         for k, (_, _, shape) in reversed(list(enumerate(self.blocks()))):
             side = self._side_before(side, shape.kernel_size, shape.stride, shifted=k not in self.symmetric_blocks)
         return self._side_before(side, 3, 2, shifted=True)
 
     def _side_before(self, side: int, kernel_size: int, stride: int, *, shifted: bool) -> int:
-        """The least side of a map of which `strided_conv` makes one of `side`."""
+        """The minimum side of a map that `strided_conv` reduces to `side`."""
         shifted = shifted and stride > 1 and self.padding == "shifted"
-        # Only "shifted" pads less than a window's reach: an odd kernel sees two pixels at least, an even one one.
+        # Only "shifted" pads so little that an odd kernel needs at least two pixels of the map; an even one needs one.
         return (side - 1) * stride + (1 + kernel_size % 2 if shifted else 1)
 
     @nn.compact
@@ -170,7 +191,7 @@ class EfficientNet(Model):
 
 
 class Block(nn.Module):
-    """MBConv: expand by 1×1, filter each channel by itself, weigh the channels, project back (Sandler et al., 2018)."""
+    """MBConv: 1×1 expansion, depthwise convolution, squeeze-and-excitation, 1×1 projection (Sandler et al., 2018)."""
 
     spec: Fields
     shape: Stage
@@ -215,7 +236,7 @@ class Block(nn.Module):
 def normalization(
     spec: Fields | EfficientNet, train: bool, name: str, *, momentum: float | None = None
 ) -> nn.BatchNorm:
-    """Batch norm as `spec` has it, `momentum` changed where it is given."""
+    """Makes a batch norm with the settings of `spec`, or with another `momentum`."""
     momentum = spec.momentum if momentum is None else momentum
     return batch_norm(train, dtype=spec.dtype, momentum=momentum, epsilon=spec.epsilon, name=name)
 
@@ -230,7 +251,7 @@ def strided_conv(
     groups: int = 1,
     shifted: bool = True,
 ) -> nn.Conv:
-    """A convolution padded as `spec` says."""
+    """Makes a convolution padded according to `spec.padding`."""
     if spec.padding == "shifted":
         half = kernel_size // 2
         padding = ((half - 1, half), (half - 1, half)) if stride > 1 and shifted else "symmetric"
@@ -249,14 +270,17 @@ SIZES = {  # width, depth, image size, dropout, parameters with 1000 classes
     "b6": (1.8, 2.6, 528, 0.5, 43_040_704),
     "b7": (2.0, 3.1, 600, 0.5, 66_347_960),
 }
-"""The coefficients of the authors' code for the paper's table 2."""
+"""The coefficients for the paper's table 2, from the authors' code."""
 
 
 def efficientnet(size: str = "b0", **fields: Any) -> EfficientNet:
-    """EfficientNet-B0 to B7; `fields` change it.
+    """EfficientNet-B0 to B7; `fields` override its fields.
+
+    >>> efficientnet("b3").image_size
+    300
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the size is unknown.
     """
     check_size("EfficientNet", size, SIZES)
     width, depth, image_size, dropout, _ = SIZES[size]

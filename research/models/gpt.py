@@ -1,4 +1,4 @@
-"""GPT: a Transformer that reads to the left and predicts to the right (Radford et al., 2018 and 2019)."""
+"""GPT: a decoder-only Transformer language model (Radford et al., 2018 and 2019)."""
 
 from __future__ import annotations
 
@@ -27,24 +27,35 @@ NormPlacement = Literal["pre", "post"]
 
 
 class GPT(Model):
-    """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size].
+    """Maps tokens [batch, length] to logits of the next tokens, [batch, length, vocab_size].
+
+    >>> model = GPT(vocab_size=11, context_length=8, width=16, depth=1, num_heads=2)
+    >>> tokens = jnp.zeros((2, 5), int)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), tokens)
+    >>> logits.shape
+    (2, 5, 11)
 
     Attributes:
-      vocab_size: tokens that there are.
-      context_length: tokens that the model may see at once.
-      width: features of a token.
-      depth: blocks.
-      num_heads: attention heads, a divisor of `width`.
-      mlp_width: hidden features of a block's MLP; None is 4 `width`.
-      norm: layer normalisation before attention and MLP with one more at the end (GPT-2), or after each sum (GPT-1).
-      positions: a learned table, rotations of queries and keys, sinusoids on √width times the embeddings, or none.
-      use_bias: whether dense layers and norms have a bias (nanoGPT's `bias`).
-      tied_head: whether the logits use the embedding table.
-      dropout: of embeddings and of what each half of a block adds.
-      attention_dropout: of attention weights; None is `dropout`.
+      vocab_size: the number of tokens.
+      context_length: the maximum number of tokens in a sequence.
+      width: the features of a token.
+      depth: the number of blocks.
+      num_heads: the number of attention heads, a divisor of `width`.
+      mlp_width: the hidden features of each MLP; None means 4 `width`.
+      activation: of the MLPs.
+      norm: "pre" normalises the input of attention and MLP, and once more at the end (GPT-2); "post" normalises each
+        residual sum (GPT-1).
+      norm_epsilon: of every layer norm.
+      positions: "learned" adds a table, "rotary" rotates queries and keys, "sinusoidal" adds sines and cosines to
+        √width times the embeddings, "none" leaves positions out.
+      use_bias: give dense layers and norms a bias (nanoGPT's `bias`).
+      tied_head: compute logits with the embedding table.
+      dropout: the dropout rate on embeddings and on the output of attention and MLP.
+      attention_dropout: the dropout rate on attention weights; None means `dropout`.
       kernel: of attention; see `research.layers.attention_kernels`.
-      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute inner values in the backward pass.
+      scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute activations in the backward pass instead of storing them.
+      dtype: of the computation; parameters have at least float32.
     """
 
     vocab_size: int
@@ -112,7 +123,7 @@ class GPT(Model):
         if self.positions == "learned":
             x = x + learned(self.context_length, self.width, dtype=self.dtype, name="position_embedding")(positions)
         elif self.positions == "sinusoidal":
-            # Embeddings are small beside sines and cosines: Vaswani et al. (2017), section 3.4, multiply them.
+            # Embeddings are small next to sines and cosines, so Vaswani et al. (2017), section 3.4, scale them up.
             x = x * self.width**0.5 + sinusoidal(positions, self.width).astype(x.dtype)
         x = drop(x)
         block = partial(
@@ -144,19 +155,18 @@ class GPT(Model):
         return tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
 
     def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
-        """Logits [batch, vocab_size] of what follows the last of these tokens, which are appended to the collection
-        `cache` and follow what it holds.
+        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends these to `cache`.
 
         Args:
-          tokens: [batch, length], the prompt in the first call, then one at a time.
+          tokens: [batch, length], the prompt in the first call, then one token per call.
           positions: [batch, length].
-          mask: [batch, cache length] bool: the places of the cache that are not padding.
+          mask: [batch, cache length] bool, False where the cache holds padding.
         """
         return self(tokens, positions=positions, mask=mask, decode=True)
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each added to what went in; fields as in `GPT`."""
+    """Attention, then an MLP, each with a residual connection; fields as in `GPT`."""
 
     num_heads: int
     mlp_width: int
@@ -169,7 +179,7 @@ class Block(nn.Module):
     attention_dropout: float
     kernel: Kernel
     dtype: DType
-    out_deviation: float  # of the initial weights that write into the sum, less the more of them there are
+    out_deviation: float  # of initial weights that write to the residual stream; shrinks with depth
 
     @nn.compact
     def __call__(self, x: jax.Array, *, mask: jax.Array | None, positions: jax.Array, decode: bool, train: bool):
@@ -213,14 +223,17 @@ SIZES = {  # name: depth, width, heads, parameters
     "gpt2-large": (36, 1280, 20, 774_030_080),
     "gpt2-xl": (48, 1600, 25, 1_557_611_200),
 }
-"""Radford et al. (2019), table 2, under the names of the published weights; distilgpt2 of Sanh et al. (2019)."""
+"""Radford et al. (2019), table 2, by the names of the published weights; distilgpt2 is from Sanh et al. (2019)."""
 
 
 def gpt2(size: str = "gpt2", **fields: Any) -> GPT:
-    """GPT-2 in one of its published `SIZES`, with 50,257 tokens and a context of 1,024; `fields` change it.
+    """GPT-2 in one of its published `SIZES`, with 50,257 tokens and a context of 1,024; `fields` override its fields.
+
+    >>> gpt2("gpt2-medium").depth
+    24
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the size is unknown.
     """
     if size not in SIZES:
         raise RequestError(f"size={size!r}: no such GPT-2; {nearest(size, SIZES)}")

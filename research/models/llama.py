@@ -1,4 +1,7 @@
-"""Llama: GPT with rotary positions, RMS norms, gated MLPs and fewer key heads (Touvron et al., 2023; Llama 3, 2024)."""
+"""Llama: a decoder-only Transformer with rotary positions, RMS norms, gated MLPs and grouped-query attention.
+
+Touvron et al. (2023); Grattafiori et al. (2024), Llama 3.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +25,33 @@ from research.models.model import Model
 
 
 class Llama(Model):
-    """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size].
+    """Maps tokens [batch, length] to logits of the next tokens, [batch, length, vocab_size].
+
+    >>> model = Llama(vocab_size=11, context_length=8, width=16, depth=1, num_heads=2, num_kv_heads=1, mlp_width=32)
+    >>> tokens = jnp.zeros((2, 5), int)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), tokens)
+    >>> logits.shape
+    (2, 5, 11)
 
     Attributes:
-      vocab_size: tokens that there are.
-      context_length: tokens that the model may see at once.
-      width: features of a token.
-      depth: blocks.
-      num_heads: heads of the queries.
-      num_kv_heads: heads of keys and values, a divisor of `num_heads`; None is as many.
-      head_dim: features of a head; None is `width` / `num_heads`.
-      mlp_width: hidden features of the gated MLP.
-      rotary: the rotations of queries and keys, and how they are scaled for long contexts.
-      attention_bias, mlp_bias: whether these dense layers have a bias.
-      tied_head: whether the logits use the embedding table.
-      init_deviation: of the initial weights.
+      vocab_size: the number of tokens.
+      context_length: the maximum number of tokens in a sequence.
+      width: the features of a token.
+      depth: the number of blocks.
+      num_heads: the number of query heads.
+      mlp_width: the hidden features of each gated MLP.
+      num_kv_heads: the number of key and value heads, a divisor of `num_heads`; None means `num_heads`.
+      head_dim: the features of a head; None means `width` / `num_heads`.
+      rotary: rotates queries and keys, and scales the rotations for long contexts.
+      norm_epsilon: of every RMS norm.
+      attention_bias: give the attention projections a bias.
+      mlp_bias: give the dense layers of the MLP a bias.
+      tied_head: compute logits with the embedding table.
+      init_deviation: the standard deviation of initial weights.
       kernel: of attention; see `research.layers.attention_kernels`.
-      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute inner values in the backward pass.
+      scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute activations in the backward pass instead of storing them.
+      dtype: of the computation; parameters have at least float32.
     """
 
     vocab_size: int
@@ -79,18 +91,18 @@ class Llama(Model):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """Logits [batch, length, vocab_size], in float32 at least.
+        """Returns logits [batch, length, vocab_size], in at least float32.
 
         Args:
           tokens: [batch, length] integers.
-          positions: [batch, length]; None counts from 0, in every segment anew.
-          mask: [batch, length] bool, False on padding, which nothing looks at.
-          segments: [batch, length] integers; tokens see only their own segment of a packed sequence.
-          decode: see the method of that name.
-          train: changes nothing; Llama has no dropout.
+          positions: [batch, length]; None counts from 0 in every segment.
+          mask: [batch, length] bool, False on padding, which is never attended to.
+          segments: [batch, length] integers; tokens attend only to their own segment of a packed sequence.
+          decode: see the method `decode`.
+          train: has no effect; Llama has no dropout.
 
         Raises:
-          RequestError: more tokens than the context has places.
+          RequestError: more tokens than `context_length`.
         """
         if positions is None:
             positions = text_positions(tokens, segments, self.context_length)
@@ -127,13 +139,12 @@ class Llama(Model):
         return untied_logits(x, self.vocab_size, name="head", init=normal)
 
     def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
-        """Logits [batch, vocab_size] of what follows the last of these tokens, which are appended to the collection
-        `cache` and follow what it holds.
+        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends these to `cache`.
 
         Args:
-          tokens: [batch, length], the prompt in the first call, then one at a time.
+          tokens: [batch, length], the prompt in the first call, then one token per call.
           positions: [batch, length].
-          mask: [batch, cache length] bool: the places of the cache that are not padding.
+          mask: [batch, cache length] bool, False where the cache holds padding.
         """
         return self(tokens, positions=positions, mask=mask, decode=True)
 
@@ -228,10 +239,13 @@ SIZES: dict[str, tuple[dict[str, Any], int]] = {  # fields, parameters
 
 
 def llama(size: str, **fields: Any) -> Llama:
-    """A published size; `fields` change it.
+    """Llama in one of its published `SIZES`; `fields` override its fields.
+
+    >>> llama("llama3.2-1b").tied_head
+    True
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the size is unknown.
     """
     if size not in SIZES:
         raise RequestError(f"size={size!r}: no such Llama; {nearest(size, SIZES)}")

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: affine maps with a non-linearity between them (Rumelhart, Hinton & Williams, 1986)."""
+"""The multilayer perceptron: dense layers with a nonlinearity between them (Rumelhart, Hinton & Williams, 1986)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,23 @@ from research.models.model import Model
 
 
 class MLP(Model):
-    """Dense layers of the given widths, then `classes` outputs.
+    """Maps inputs [batch, ...] to outputs [batch, classes] by dense layers.
 
-    Each hidden layer is dense → norm → activation → dropout; with `residual`, its input is added to what it gives
-    wherever the widths agree.
+    Each hidden layer is dense → norm → activation → dropout.
+
+    >>> model = MLP(widths=(32, 32), classes=10, dropout=0.1)
+    >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8)))
+    >>> model.apply(variables, jnp.zeros((4, 8, 8))).shape
+    (4, 10)
 
     Attributes:
-      widths: features of each hidden layer; () is a linear model.
-      classes: outputs: the classes of a classifier, 1 for a regression on one number.
+      widths: the features of each hidden layer; () gives a linear model.
+      classes: the number of outputs: the classes of a classifier, or 1 to predict one number.
+      activation: of the hidden layers.
+      dropout: the dropout rate after each hidden layer.
+      norm: batch norm, layer norm or none after each hidden dense layer.
+      residual: add the input of a hidden layer to its output where the shapes agree.
+      dtype: of the computation; parameters have at least float32.
     """
 
     widths: tuple[int, ...]
@@ -41,7 +50,7 @@ class MLP(Model):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[batch, ...] → [batch, classes]; what follows the first axis is flattened."""
+        """Maps [batch, ...] to [batch, classes]; all axes after the first are flattened."""
         x = x.reshape(len(x), -1)
         for width in self.widths:
             y = dense(width, dtype=self.dtype)(x)

@@ -1,4 +1,4 @@
-"""The base of the models here, and how arrays by name become a model's arguments."""
+"""The base class of models, and the mapping from named arrays to a model's arguments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from research.errors import RequestError, nearest
 
 
 class Model(nn.Module):
-    """A Linen module that holds its fields against their types in `init` and `apply`, before it computes anything.
+    """Checks the types of its fields in `init` and `apply`, before it computes anything.
 
-    Without this, a misspelled choice would be none: no norm, no pooling, some other branch.
+    Without the check, a misspelled choice would silently select another branch, such as no norm or no pooling.
+
+    >>> class Doubling(Model):
+    ...     factor: float = 2.0
+    ...
+    ...     def __call__(self, x, *, train=False):
+    ...         return self.factor * x
+    >>> Doubling().apply({}, jnp.ones(2)).tolist()
+    [2.0, 2.0]
     """
 
     def check(self) -> None:
-        """Raises RequestError for a field that cannot be meant; a model with more to say begins with this one."""
+        """Raises RequestError for an invalid field; overrides call this method first."""
         check_types(self)
 
     def setup(self) -> None:
@@ -27,13 +35,13 @@ class Model(nn.Module):
 
 
 def arguments(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs under the names that `model.__call__` has for them.
+    """Renames inputs to the arguments of `model.__call__`.
 
-    Tasks of one input call it "x".  The one input whose name the model does not have becomes its first argument, if no
-    other input is.
+    Tasks with one input call it "x".  If exactly one input has a name that the model lacks, it becomes the model's
+    first argument, unless another input already has that name.
 
     Raises:
-      RequestError: an input that the model has no argument for, or an argument without an input.
+      RequestError: the model has no argument for an input, or no input for a required argument.
     """
     parameters = inspect.signature(type(model).__call__).parameters.values()
     named = [p for p in list(parameters)[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -60,9 +68,9 @@ _OPTIONS = frozenset(("train", "rngs", "mutable", "method", "capture_intermediat
 
 
 def named(model: nn.Module, given: Mapping[str, Any], arrays: tuple[Any, ...] = ()) -> dict[str, Any]:
-    """Keyword arguments of `model.apply`: Linen's options as they are, the others as `arguments` names them.
+    """Returns keyword arguments for `model.apply`: Linen's own options unchanged, all others renamed by `arguments`.
 
-    Where `arrays` are passed by place, or another method is called, the names are the caller's affair.
+    Renames nothing if arrays are passed by position or another method is called; the caller then uses the right names.
     """
     if arrays or "method" in given:
         return dict(given)

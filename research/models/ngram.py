@@ -1,4 +1,4 @@
-"""The n-gram model that a neural language model has to beat: interpolated Kneser-Ney, in NumPy.
+"""An n-gram model as a baseline for neural language models: interpolated Kneser-Ney, in NumPy.
 
     model = NGram.fit(tokens, vocab_size=4096, order=5)
     -model.log_probs(held_out).mean()                                 # nats per token
@@ -6,8 +6,8 @@
 
 P_n(w | h) = max(c(h w) - D_n, 0) / c(h) + D_n N(h) / c(h) · P_{n-1}(w | h without its first token),
 
-where N(h) is how many different tokens follow h; below the highest order c counts in how many different contexts an
-n-gram occurs, not how often (Kneser & Ney, 1995; Chen & Goodman, 1999).  The lowest order is 1 / vocab_size.
+where N(h) is the number of different tokens that follow h.  Below the highest order, c counts the different contexts of
+an n-gram instead of its occurrences (Kneser & Ney, 1995; Chen & Goodman, 1999).  The lowest order is 1 / vocab_size.
 """
 
 from __future__ import annotations
@@ -21,34 +21,39 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Order:
-    """The counts of one order n; an n-gram is one integer, its first token in the highest bits."""
+    """The counts of one order n; an n-gram is packed into one integer, its first token in the highest bits."""
 
     grams: np.ndarray  # uint64 [grams], sorted
     counts: np.ndarray  # [grams]
     contexts: np.ndarray  # uint64 [contexts], sorted: the grams without their last token
-    starts: np.ndarray  # [contexts + 1], where in `grams` each context's begin
+    starts: np.ndarray  # [contexts + 1], the first index in `grams` of each context
     totals: np.ndarray  # [contexts], c(h)
     discount: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NGram:
-    """An n-gram model over tokens 0 to vocab_size - 1; `orders[n - 1]` holds the n-grams."""
+    """An n-gram model over tokens 0 to vocab_size - 1; `orders[n - 1]` holds the n-grams.
+
+    >>> model = NGram.fit(np.array([0, 1, 2, 0, 1, 2]), vocab_size=3, order=2)
+    >>> int(model.next_probs(np.array([0, 1])).argmax())
+    2
+    """
 
     vocab_size: int
     orders: tuple[_Order, ...]
 
     @property
     def parameters(self) -> int:
-        """Counts that are kept."""
+        """The number of stored counts."""
         return sum(len(order.grams) for order in self.orders)
 
     @classmethod
     def fit(cls, tokens: np.ndarray, vocab_size: int, order: int = 5) -> NGram:
-        """Counts tokens [length].
+        """Counts the n-grams of tokens [length].
 
         Raises:
-          RequestError: n-grams of this order do not fit 64 bits, or there are fewer tokens than `order`.
+          RequestError: n-grams of this order do not fit into 64 bits, or there are fewer tokens than `order`.
         """
         bits = _bits(vocab_size)
         fits = f"order={order}: expected 1 to {64 // bits} with vocab_size={vocab_size}"
@@ -56,22 +61,22 @@ class NGram:
         require(len(tokens) >= order, f"tokens: {len(tokens)}, expected at least order={order}")
         grams, counts = np.unique(_packed(np.asarray(tokens), order, bits), return_counts=True)
         found = [_counted(grams, counts, bits)]
-        for n in range(order - 1, 0, -1):  # in how many different contexts: once for every gram of the order above
+        for n in range(order - 1, 0, -1):  # the number of different contexts: grams of the next higher order
             kept = grams & np.uint64((1 << bits * n) - 1)
             grams, counts = np.unique(kept, return_counts=True)
             found.append(_counted(grams, counts, bits))
         return cls(vocab_size, tuple(reversed(found)))
 
     def log_probs(self, tokens: np.ndarray) -> np.ndarray:
-        """Nats of every token after the first, given those before it, [length - 1]."""
+        """Returns the log-probability in nats of every token after the first, given those before it, [length - 1]."""
         tokens = np.asarray(tokens)
         bits = _bits(self.vocab_size)
         p = np.full(len(tokens) - 1, 1 / self.vocab_size)
         for n, order in enumerate(self.orders, start=1):
             if len(tokens) < max(n, 2):
                 break
-            grams = _packed(tokens, n, bits)[1 if n == 1 else 0 :]  # those that end with token 1, 2, ...
-            first = max(n, 2) - 2  # of the tokens after the first, the one that the first of these ends with
+            grams = _packed(tokens, n, bits)[1 if n == 1 else 0 :]  # n-grams that end with token 1, 2, ...
+            first = max(n, 2) - 2  # the index in p of the last token of the first n-gram
             context, known = _find(order.contexts, grams >> np.uint64(bits))
             gram, seen = _find(order.grams, grams)
             count = np.where(seen, order.counts[gram], 0)
@@ -81,7 +86,7 @@ class NGram:
         return np.log(p)
 
     def next_probs(self, context: np.ndarray) -> np.ndarray:
-        """The distribution of what follows tokens [length], float64 [vocab_size]."""
+        """Returns the distribution of the token after tokens [length], float64 [vocab_size]."""
         bits = _bits(self.vocab_size)
         last = np.uint64((1 << bits) - 1)
         p = np.full(self.vocab_size, 1 / self.vocab_size)
@@ -91,7 +96,7 @@ class NGram:
             own = _packed(np.asarray(context[len(context) - n + 1 :]), n - 1, bits)[0] if n > 1 else np.uint64(0)
             place = int(np.searchsorted(order.contexts, own))
             if place == len(order.contexts) or order.contexts[place] != own:
-                break  # nor has a longer context been seen
+                break  # longer contexts were not seen either
             start, end, total = order.starts[place], order.starts[place + 1], order.totals[place]
             p *= order.discount * (end - start) / total
             p[order.grams[start:end] & last] += np.maximum(order.counts[start:end] - order.discount, 0) / total
@@ -106,7 +111,7 @@ class NGram:
         temperature: float = 1.0,
         stop_token: int | None = None,
     ) -> np.ndarray:
-        """Tokens that follow a prompt [length], at most `new_tokens`, without the stop token that ends them."""
+        """Samples at most `new_tokens` tokens after a prompt [length], without the stop token."""
         tokens = [int(token) for token in prompt]
         for _ in range(new_tokens):
             p = self.next_probs(np.asarray(tokens[-len(self.orders) :])) ** (1 / temperature)
@@ -123,7 +128,7 @@ def _bits(vocab_size: int) -> int:
 
 
 def _packed(tokens: np.ndarray, n: int, bits: int) -> np.ndarray:
-    """Every n tokens in a row as one integer, uint64 [length - n + 1]."""
+    """Packs every n consecutive tokens into one integer, uint64 [length - n + 1]."""
     rows = len(tokens) - n + 1
     packed = np.zeros(rows, np.uint64)
     for i in range(n):
@@ -134,13 +139,13 @@ def _packed(tokens: np.ndarray, n: int, bits: int) -> np.ndarray:
 def _counted(grams: np.ndarray, counts: np.ndarray, bits: int) -> _Order:
     contexts, starts = np.unique(grams >> np.uint64(bits), return_index=True)
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    discount = once / (once + 2 * twice) if once and twice else 0.5  # Ney et al., 1994; too little to tell: a half
+    discount = once / (once + 2 * twice) if once and twice else 0.5  # Ney et al., 1994; 0.5 with too few counts
     return _Order(
         grams, counts, contexts, np.append(starts, len(grams)), np.add.reduceat(counts, starts), float(discount)
     )
 
 
 def _find(known: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(place in `known`, whether it is there) of each that is wanted."""
+    """Returns (index in `known`, True if present) for each wanted value."""
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return place, known[place] == wanted

@@ -1,4 +1,4 @@
-"""ResNet: layers learn what to add to their input (He et al., 2016a); with norm and activation first (2016b)."""
+"""ResNet: blocks learn a residual that is added to their input (He et al., 2016a); also with preactivation (2016b)."""
 
 from __future__ import annotations
 
@@ -25,28 +25,37 @@ from research.models.model import Model
 
 
 class ResNet(Model):
-    """Images [batch, height, width, channels] to logits [batch, classes].
+    """Maps images [batch, height, width, channels] to logits [batch, classes].
+
+    >>> model = cifar_resnet(8)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((4, 32, 32, 3)))
+    >>> logits.shape
+    (4, 10)
 
     Attributes:
-      depths: blocks in each stage.
-      widths: channels that each stage gives; inside a bottleneck there are a quarter of them.
-      classes: number of logits.
-      block: two 3×3 convolutions, or a 3×3 between two 1×1 (from ResNet-50 on).
-      stem: 7×7 at stride 2 and max-pooling, which leaves a sixteenth of the pixels; or 3×3, which leaves them all.
-      stem_width: channels of the stem.
-      strides: of each stage's first block.
-      bottleneck_stride: which convolution of a bottleneck has it: the 3×3 as everyone does since Goyal et al. (2017),
-        or the first 1×1 as in the paper.
-      shortcut: how the input reaches the sum where shapes change: a 1×1 convolution (option B), strided and padded with
-        zeros (option A, no parameters); "none" leaves out every shortcut: the plain network.
-      preactivation: norm and activation before each convolution instead of after (2016b).
-      norm: what follows each convolution.
+      depths: the number of blocks in each stage.
+      widths: the output channels of each stage; a bottleneck block has a quarter of them inside.
+      classes: the number of logits.
+      block: "basic" for two 3×3 convolutions; "bottleneck" for 1×1, 3×3, 1×1 (ResNet-50 and deeper).
+      stem: "imagenet" for a 7×7 convolution at stride 2 and max pooling, which keep 1/16 of the pixels; "cifar" for a
+        3×3 convolution, which keeps all.
+      stem_width: the channels of the stem.
+      strides: the stride of the first block of each stage.
+      bottleneck_stride: the convolution of a bottleneck that is strided: "3x3" (usual since Goyal et al., 2017), or
+        "1x1", the first one, as in the paper.
+      shortcut: where a block changes the shape, its shortcut is a 1×1 convolution ("projection", option B) or strides
+        and pads with zeros ("pad", option A, no parameters); "none" removes every shortcut, which gives the plain
+        network.
+      preactivation: norm and activation come before each convolution instead of after it (2016b).
+      norm: batch norm, group norm or none, one layer per convolution.
       activation: after the stem and after each sum.
-      inner_activation: between the convolutions of a block; None is `activation`.
-      stochastic_depth: rate at which the last block is dropped, in training; earlier ones less, in proportion.
-      dropout: rate before the head.
-      zero_init: each block starts as the identity: the last scale in it is 0 (Goyal et al., 2017).
-      momentum: share of the old running statistic that batch norm keeps.
+      inner_activation: between the convolutions of a block; None means `activation`.
+      stochastic_depth: the rate at which training drops the last block; earlier blocks have proportionally lower rates.
+      dropout: the dropout rate before the head.
+      zero_init: start each block as the identity by initialising its last norm scale to 0 (Goyal et al., 2017).
+      momentum: the fraction of the old running statistic that batch norm keeps at each step.
+      epsilon: of the norms.
+      dtype: of the computation; parameters have at least float32.
     """
 
     depths: tuple[int, ...] = (2, 2, 2, 2)
@@ -74,7 +83,7 @@ class ResNet(Model):
         check_stages(self, "widths", "strides")
         check_counts(self, "depths", "widths", "strides", "classes", "stem_width")
         if self.block == "bottleneck" and any(width < 4 for width in self.widths):
-            raise RequestError(f"widths={self.widths}: expected at least 4, as a bottleneck has a quarter inside")
+            raise RequestError(f"widths={self.widths}: expected at least 4, since a bottleneck has a quarter inside")
         check_rates(self, "stochastic_depth", "dropout")
         check_shares(self, "momentum")
         check_factors(self, "epsilon")
@@ -83,7 +92,7 @@ class ResNet(Model):
     def __call__(
         self, x: jax.Array, *, train: bool = False, features: bool = False
     ) -> jax.Array | dict[str, jax.Array]:
-        """Logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, as a backbone of detectors."""
+        """Returns logits; with `features`, the maps {"stem": ..., "stage0": ..., ...} instead, for detectors."""
         check_images(x, "ResNet")
         act = activation(self.activation)
         maps = {}
@@ -118,7 +127,7 @@ class ResNet(Model):
 
 
 class Block(nn.Module):
-    """x + F(x), where F is two or three convolutions; the sum is activated unless norm and activation came first."""
+    """x + F(x), where F is two or three convolutions; an activation follows the sum, except with preactivation."""
 
     spec: Fields
     width: int
@@ -159,7 +168,7 @@ class Block(nn.Module):
         return self.stride > 1 or x.shape[-1] != self.width
 
     def _carried(self, x: jax.Array, train: bool) -> jax.Array:
-        """The input, brought to the shape of the sum."""
+        """Brings the input to the shape of the sum."""
         spec = self.spec
         if not self._reshapes(x):
             return x
@@ -174,12 +183,12 @@ class Block(nn.Module):
 def normalization(
     spec: Fields | ResNet, train: bool, name: str, *, zero: bool = False
 ) -> Callable[[jax.Array], jax.Array]:
-    """The layer that `spec.norm` names; `zero` starts its scale at 0."""
+    """Makes the layer that `spec.norm` names; `zero` initialises its scale to 0."""
     scale_init = nn.initializers.zeros if zero else nn.initializers.ones
     kwargs = {"epsilon": spec.epsilon, "dtype": spec.dtype, "scale_init": scale_init, "name": name}
     if spec.norm == "batch":
         return batch_norm(train, momentum=spec.momentum, **kwargs)
-    if spec.norm == "group":  # 32 groups (Wu & He, 2018), or as many as divide narrower maps
+    if spec.norm == "group":  # 32 groups (Wu & He, 2018), or the largest divisor of both 32 and the channels
         return lambda x: nn.GroupNorm(math.gcd(32, x.shape[-1]), param_dtype=param_dtype(spec.dtype), **kwargs)(x)
     return lambda x: x
 
@@ -195,10 +204,13 @@ SIZES = {  # depths, block, parameters with 1000 classes
 
 
 def resnet(layers: int = 50, **fields: Any) -> ResNet:
-    """ResNet-18, 34, 50, 101 or 152; `fields` change it (`stem="cifar"` for small images).
+    """ResNet-18, 34, 50, 101 or 152; `fields` override its fields (`stem="cifar"` for small images).
+
+    >>> resnet(18, classes=10, stem="cifar").depths
+    (2, 2, 2, 2)
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the paper has no such size.
     """
     layers = conform(layers, int, "layers")
     if layers not in SIZES:
@@ -209,7 +221,7 @@ def resnet(layers: int = 50, **fields: Any) -> ResNet:
 
 
 def cifar_resnet(layers: int = 20, **fields: Any) -> ResNet:
-    """The 6n + 2 layers of the paper's section 4.2: three stages of 16, 32 and 64 channels, shortcuts of option A.
+    """The CIFAR-10 network of the paper's section 4.2 with 6n + 2 layers: 16, 32, 64 channels, option-A shortcuts.
 
     ResNet-20 has 0.27 million parameters, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7.
 

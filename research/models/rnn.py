@@ -1,4 +1,4 @@
-"""Recurrent networks with a head: one that predicts the next token, one that says what a sequence is."""
+"""Recurrent networks with a head: a language model, and a classifier of sequences or tokens."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ from research.models.model import Model
 
 
 class RNNLanguageModel(Model):
-    """Tokens [batch, length] to the logits of the tokens that follow, [batch, length, vocab_size] (Mikolov, 2010).
+    """Maps tokens [batch, length] to logits of the next tokens, [batch, length, vocab_size] (Mikolov et al., 2010).
+
+    >>> model = RNNLanguageModel(vocab_size=11, cell="gru", width=16)
+    >>> tokens = jnp.zeros((2, 5), int)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), tokens)
+    >>> logits.shape
+    (2, 5, 11)
 
     Attributes:
-      vocab_size: tokens that there are.
+      vocab_size: the number of tokens.
       cell: "elman", "lstm" or "gru".
-      width: features of the state.
-      depth: layers.
-      embed_width: features of an embedded token; None is `width`.
-      tied_head: whether the logits use the embedding table; needs `embed_width` = `width`.
-      dropout: of embeddings, between layers, and before the head.
-      activation: the non-linearity of an Elman step.
+      width: the features of the state.
+      depth: the number of layers.
+      embed_width: the features of an embedded token; None means `width`.
+      tied_head: compute logits with the embedding table; needs `embed_width` = `width`.
+      dropout: the dropout rate on embeddings, between layers, and before the head.
+      activation: the nonlinearity of an Elman step.
       forget_bias: added to the initial bias of an LSTM's forget gate.
+      dtype: of the computation; parameters have at least float32.
     """
 
     vocab_size: int
@@ -62,15 +69,16 @@ class RNNLanguageModel(Model):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """Logits [batch, length, vocab_size], in float32 at least.
+        """Returns logits [batch, length, vocab_size], in at least float32.
 
         Args:
           tokens: [batch, length] integers.
-          positions: not looked at: a recurrent network counts by itself.
-          mask: [batch, length] bool, False on padding, which leaves the state alone.
-          segments: [batch, length] integers; the state is zero again where the number changes (packed sequences).
-          state: before the first token, as `Recurrent` takes it; None is zeros.
-          decode: see the method of that name.
+          positions: ignored; a recurrent network needs none.
+          mask: [batch, length] bool, False on padding, which leaves the state unchanged.
+          segments: [batch, length] integers; the state is reset to zero where the number changes (packed sequences).
+          state: the state before the first token, as in `Recurrent`; None means zeros.
+          decode: see the method `decode`.
+          train: apply dropout.
         """
         embed_width = self.embed_width or self.width
         embed = token_embedding(
@@ -98,34 +106,41 @@ class RNNLanguageModel(Model):
         return untied_logits(y, self.vocab_size, name="head", use_bias=True, init=nn.initializers.lecun_normal())
 
     def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
-        """Logits [batch, vocab_size] of what follows the last of these tokens, which follow those whose state the
-        collection `cache` holds.
+        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and updates the state in
+        `cache`.
 
         Args:
-          tokens: [batch, length], the prompt in the first call, then one at a time.
-          positions: not looked at.
-          mask: [batch, cache length] bool: which tokens, of all that are to come, are not padding.
+          tokens: [batch, length], the prompt in the first call, then one token per call.
+          positions: ignored.
+          mask: [batch, cache length] bool, False on padding; covers later tokens too.
         """
         return self(tokens, positions=positions, mask=mask, decode=True)
 
 
 class RNNClassifier(Model):
-    """A sequence of tokens or of feature vectors to logits: one row a sequence, or one a token.
+    """Maps sequences of tokens or of feature vectors to logits, per sequence or per token.
+
+    >>> model = RNNClassifier(classes=3, vocab_size=11, width=16, bidirectional=True)
+    >>> tokens = jnp.zeros((2, 5), int)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), tokens)
+    >>> logits.shape
+    (2, 3)
 
     Attributes:
-      classes: logits.
-      vocab_size: tokens that there are, where the input is integers; None where it is feature vectors.
+      classes: the number of logits.
+      vocab_size: the number of tokens if the input is integers; None if the input is feature vectors.
       cell: "elman", "lstm" or "gru".
-      width: features of the state.
-      depth: layers.
-      bidirectional: whether to read from both ends.
-      pool: what of a sequence the head sees: the states after its last token (and before its first, read from the
-        end), the mean or the maximum over its tokens, or "none": every token by itself.
-      embed_width: features of an embedded token; None is `width`.
-      input_width: features of the input vectors; None takes them as they come.
-      dropout: of the input, between layers, and before the head.
-      activation: the non-linearity of an Elman step.
+      width: the features of the state.
+      depth: the number of layers.
+      bidirectional: read from both ends.
+      pool: the input of the head: "last" for the final state of each direction, the "mean" or "max" over the tokens, or
+        "none" for one output per token.
+      embed_width: the features of an embedded token; None means `width`.
+      input_width: the features of the input vectors; None infers them.
+      dropout: the dropout rate on the input, between layers, and before the head.
+      activation: the nonlinearity of an Elman step.
       forget_bias: added to the initial bias of an LSTM's forget gate.
+      dtype: of the computation; parameters have at least float32.
     """
 
     classes: int
@@ -151,12 +166,13 @@ class RNNClassifier(Model):
     def __call__(
         self, x: jax.Array, *, mask: jax.Array | None = None, state: State | None = None, train: bool = False
     ) -> jax.Array:
-        """[batch, classes], or [batch, length, classes] where nothing is pooled; in float32 at least.
+        """Returns logits [batch, classes], or [batch, length, classes] without pooling; in at least float32.
 
         Args:
           x: [batch, length] integers, or [batch, length, features].
-          mask: [batch, length] bool, False on padding, which leaves the state alone.
-          state: before the first token, as `Recurrent` takes it; None is zeros.
+          mask: [batch, length] bool, False on padding, which leaves the state unchanged.
+          state: the state before the first token, as in `Recurrent`; None means zeros.
+          train: apply dropout.
         """
         drop = nn.Dropout(self.dropout, deterministic=not train)
         if self.vocab_size is not None:
@@ -170,9 +186,9 @@ class RNNClassifier(Model):
         y, state = recurrent(drop(x), state, mask=mask, train=train)
         valid = jnp.ones(y.shape[:2], bool) if mask is None else mask.astype(bool)
         directions = 2 if self.bidirectional else 1
-        if self.pool == "last":  # the last layer's states, its directions side by side
+        if self.pool == "last":  # the last layer's states, both directions concatenated
             y = state[0][:, -directions:].reshape(len(y), -1).astype(y.dtype)
-        elif self.pool == "mean":  # what stands at padding is zero
+        elif self.pool == "mean":  # outputs at padding are zero
             y = y.sum(axis=1) / jnp.maximum(valid.sum(axis=1, keepdims=True), 1).astype(y.dtype)
         elif self.pool == "max":
             y = jnp.where(valid[..., None], y, jnp.finfo(y.dtype).min).max(axis=1)

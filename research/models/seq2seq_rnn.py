@@ -1,8 +1,8 @@
-"""Recurrent networks that read one sequence and write another, and look back at what they have read.
+"""Recurrent encoder-decoders, with or without attention to the source.
 
-Sutskever et al. (2014) hand the encoder's last state to the decoder.  Bahdanau et al. (2015) let the decoder look at
-all outputs of a bidirectional encoder, by additive scores; Luong et al. (2015) by products, and feed what a step has
-seen into the next one.
+Sutskever et al. (2014) pass the encoder's last state to the decoder.  Bahdanau et al. (2015) let the decoder attend to
+all outputs of a bidirectional encoder with additive scores.  Luong et al. (2015) use products as scores, and feed the
+attended output of one step into the next.
 """
 
 from __future__ import annotations
@@ -26,23 +26,31 @@ Attention = Literal["additive", "multiplicative", "none"]
 
 
 class Seq2SeqRNN(EncoderDecoder):
-    """Source [batch, source length] and target so far [batch, length] to the logits of the target's next tokens.
+    """Maps a source [batch, source length] and a target [batch, length] to logits of the target's next tokens.
+
+    >>> model = Seq2SeqRNN(vocab_size=11, cell="gru", width=16)
+    >>> source, target = jnp.zeros((2, 5), int), jnp.zeros((2, 3), int)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), source, None, target)
+    >>> logits.shape
+    (2, 3, 11)
 
     Attributes:
-      vocab_size: tokens of the target, and of the source unless `source_vocab_size` says otherwise.
-      source_vocab_size: tokens of the source where it has a vocabulary of its own; needs `shared_embedding=False`.
+      vocab_size: the number of tokens of the target, and of the source unless `source_vocab_size` is given.
+      source_vocab_size: the number of source tokens, if the source has its own vocabulary; needs
+        `shared_embedding=False`.
       cell: "elman", "lstm" or "gru".
-      width: features of a state, in each direction of the encoder, and of what the decoder gives.
-      depth: layers of the encoder, and of the decoder.
-      bidirectional: whether the encoder reads from both ends; its last states then pass a dense layer to the decoder.
-      attention: how a step's output and a place of the source are compared: v · tanh(W q + U k) (Bahdanau), q · U k
-        (Luong's "general"), or not at all.
-      input_feeding: whether a step reads what the one before it has seen; the steps then cannot share one attention.
-      embed_width: features of an embedded token; None is `width`.
-      shared_embedding: whether source and target have one embedding table.
-      tied_head: whether the logits use the target's table; needs `embed_width` = `width`.
-      dropout: of embeddings, between layers, and before the head.
+      width: the features of a state, in each direction of the encoder, and of the decoder's output.
+      depth: the number of layers of the encoder, and of the decoder.
+      bidirectional: the encoder reads from both ends; a dense layer then maps its last states to the decoder's first.
+      attention: the score of a query q and a source position k: "additive" is v · tanh(W q + U k) (Bahdanau),
+        "multiplicative" is q · U k (Luong's "general"); "none" leaves attention out.
+      input_feeding: feed the attended output of each step into the next one; steps then run one by one.
+      embed_width: the features of an embedded token; None means `width`.
+      shared_embedding: use one embedding table for source and target.
+      tied_head: compute logits with the target's embedding table; needs `embed_width` = `width`.
+      dropout: the dropout rate on embeddings, between layers, and before the head.
       forget_bias: added to the initial bias of an LSTM's forget gate.
+      dtype: of the computation; parameters have at least float32.
     """
 
     vocab_size: int
@@ -84,18 +92,18 @@ class Seq2SeqRNN(EncoderDecoder):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """Logits [batch, length, vocab_size], in float32 at least.
+        """Returns logits [batch, length, vocab_size], in at least float32.
 
-        In the collection `intermediates`, where it is mutable: `attention_weights` [batch, 1, length, source length].
+        Sows `attention_weights` [batch, 1, length, source length] if the collection `intermediates` is mutable.
 
         Args:
           source: [batch, source length] integers.
-          source_mask: [batch, source length] bool, False on padding; None is no padding.
-          target: [batch, length] integers, from the token that starts a target: logits i are of what follows token i.
-          positions: not looked at: a recurrent network counts by itself.
-          mask: [batch, length] bool, False on padding of the target, which leaves the state alone.
-          decode: see the method of that name.
-          train: whether to drop.
+          source_mask: [batch, source length] bool, False on padding; None means no padding.
+          target: [batch, length] integers, starting with the start token; logits i predict the token after token i.
+          positions: ignored; a recurrent network needs none.
+          mask: [batch, length] bool, False on padding of the target, which leaves the state unchanged.
+          decode: see the method `decode`.
+          train: apply dropout.
         """
         drop = nn.Dropout(self.dropout, deterministic=not train)
         small = nn.initializers.normal(0.1)
@@ -139,14 +147,14 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, train: bool) -> tuple[State, tuple[jax.Array, jax.Array]]:
-        """(state, (keys [batch, source length, width], values [batch, source length, features]))."""
+        """Returns (state, (keys [batch, source length, width], values [batch, source length, features]))."""
         spec = self.spec
         rnn = Recurrent(
             spec.cell, spec.width, spec.depth, spec.bidirectional, spec.dropout, forget_bias=spec.forget_bias,
             dtype=spec.dtype, name="rnn",
         )  # fmt: skip
         values, state = rnn(x, mask=mask, train=train)
-        if spec.bidirectional:  # a layer's two directions become the state of that layer
+        if spec.bidirectional:  # merge the two directions of each layer
             state = tuple(
                 jnp.tanh(dense(spec.width, dtype=spec.dtype, name=f"bridge_{name}")(s.reshape(len(s), spec.depth, -1)))
                 for name, s in zip("hc", state, strict=False)
@@ -167,9 +175,9 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, carry, x, mask, memory, memory_mask, train):
-        """((state, seen), (outputs [batch, length, width], attention weights [batch, length, source length])).
+        """Returns ((state, seen), (outputs [batch, length, width], weights [batch, length, source length])).
 
-        `seen` [batch, width] is the output of the last token; where inputs are fed, there is one token a call.
+        `seen` [batch, width] is the output for the last token.  With input feeding, each call takes one token.
         """
         spec = self.spec
         state, seen = carry
@@ -190,7 +198,7 @@ class Decoder(nn.Module):
         return (state, last), (out, weights)
 
     def one_by_one(self, carry, x, mask, memory, memory_mask, train):
-        """The same, token by token, each with what the one before it has seen."""
+        """Like `__call__`, but token by token; each step reads the output of the step before."""
 
         def step(decoder, carry, token):
             x, mask = token
@@ -204,7 +212,7 @@ class Decoder(nn.Module):
         return carry, (out[:, :, 0], weights[:, :, 0])
 
     def _weights(self, y: jax.Array, keys: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """softmax of the scores, [batch, length, source length] in float32 at least."""
+        """Returns attention weights [batch, length, source length], the softmax of the scores, in at least float32."""
         spec = self.spec
         if spec.attention == "additive":
             hidden = jnp.tanh(dense(spec.width, dtype=spec.dtype, name="query")(y)[:, :, None] + keys[:, None])

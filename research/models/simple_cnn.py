@@ -1,4 +1,4 @@
-"""The convolutional network of the textbooks: convolution, activation, pooling, again; flatten; dense (LeCun, 1998)."""
+"""The textbook CNN: convolution, activation and pooling, repeated, then dense layers (LeCun et al., 1998)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ from research.models.model import Model
 
 
 class SimpleCNN(Model):
-    """Images [batch, height, width, channels] to logits [batch, classes].
+    """Maps images [batch, height, width, channels] to logits [batch, classes].
+
+    >>> model = SimpleCNN(classes=10, channels=(8, 16), hidden=(32,))
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((4, 8, 8, 1)))
+    >>> logits.shape
+    (4, 10)
 
     Attributes:
-      classes: number of logits.
-      channels: output channels of each convolution; one convolution, activation and 2×2 pooling each.
-      kernel_size: of every convolution, in pixels.
-      hidden: widths of the dense layers between the feature maps and the logits.
-      pool: how 2×2 pixels become one: their maximum, their mean, or a stride of 2 in the convolution; "none": all stay.
-      readout: what the dense layers see: every pixel of every channel, or each channel's mean.
-      norm: what follows each convolution.
-      dropout: rate before each dense layer.
+      classes: the number of logits.
+      channels: the output channels of each convolution; an activation and 2×2 pooling follow each.
+      kernel_size: the side of every convolution kernel, in pixels.
+      hidden: the widths of the dense layers between the feature maps and the logits.
+      activation: after every convolution and hidden dense layer.
+      pool: how 2×2 pixels become one: "max", "average", or "stride" (a stride of 2 in the convolution); "none" keeps
+        all.
+      readout: the input of the dense layers: "flatten" for all pixels of all channels, "average" for channel means.
+      norm: batch norm or none after each convolution.
+      dropout: the dropout rate before each dense layer.
+      dtype: of the computation; parameters have at least float32.
     """
 
     classes: int = 10
@@ -49,7 +57,7 @@ class SimpleCNN(Model):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        halvings = len(self.channels) if self.pool in ("max", "average") else 0  # a stride leaves a last pixel
+        halvings = len(self.channels) if self.pool in ("max", "average") else 0  # strides round up
         check_images(x, f"SimpleCNN with channels={self.channels} and pool={self.pool!r}", least=2**halvings)
         act = activation(self.activation)
         for i, channels in enumerate(self.channels):

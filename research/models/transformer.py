@@ -1,4 +1,4 @@
-"""The Transformer that reads one sequence and writes another (Vaswani et al., 2017)."""
+"""The encoder-decoder Transformer (Vaswani et al., 2017)."""
 
 from __future__ import annotations
 
@@ -25,33 +25,44 @@ Positions = Literal["sinusoidal", "sinusoidal_halves", "learned"]
 
 
 class Transformer(EncoderDecoder):
-    """Source [batch, source length] and target so far [batch, length] to the logits of the target's next tokens.
+    """Maps a source [batch, source length] and a target [batch, length] to logits of the target's next tokens.
+
+    >>> model = Transformer(vocab_size=11, width=16, depth=1, num_heads=2)
+    >>> source, target = jnp.zeros((2, 5), int), jnp.zeros((2, 3), int)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), source, None, target)
+    >>> logits.shape
+    (2, 3, 11)
 
     Attributes:
-      vocab_size: tokens of the target, and of the source unless `source_vocab_size` says otherwise.
-      source_vocab_size: tokens of the source where it has a vocabulary of its own; needs `shared_embedding=False`.
-      context_length: tokens that a source or a target may have.
-      width: features of a token.
-      depth: blocks of the encoder.
-      decoder_depth: blocks of the decoder; None is `depth`.
-      num_heads: attention heads, a divisor of `width`.
-      decoder_num_heads: those of the decoder; None is `num_heads`.
-      mlp_width: hidden features of a block's MLP; None is 4 `width`.
-      decoder_mlp_width: those of the decoder; None is `mlp_width`.
-      norm: layer normalisation after each sum (the paper), or before attention and MLP.
-      final_norm: whether encoder and decoder end with a normalisation; None: where `norm` is "pre".
-      positions: sines and cosines in turn (the paper), all sines before all cosines (Marian), or learned tables.
-      shared_embedding: whether source and target have one embedding table.
-      scaled_embedding: whether embeddings are multiplied by √width.
-      tied_head: whether the logits use the target's embedding table.
-      pad_token: a token whose embedding is not trained but as a row of a tied head, as in Marian; None: there is none.
-      logits_bias: a fixed bias of the logits, in the collection `constants` (Marian's published weights).
-      dropout: of the sums of embeddings and positions, and of what each part of a block adds.
-      attention_dropout: of attention weights.
-      activation_dropout: of an MLP's hidden features.
+      vocab_size: the number of tokens of the target, and of the source unless `source_vocab_size` is given.
+      source_vocab_size: the number of source tokens, if the source has its own vocabulary; needs
+        `shared_embedding=False`.
+      context_length: the maximum number of tokens of a source or a target.
+      width: the features of a token.
+      depth: the number of encoder blocks.
+      decoder_depth: the number of decoder blocks; None means `depth`.
+      num_heads: the number of attention heads, a divisor of `width`.
+      decoder_num_heads: the same for the decoder; None means `num_heads`.
+      mlp_width: the hidden features of each MLP; None means 4 `width`.
+      decoder_mlp_width: the same for the decoder; None means `mlp_width`.
+      activation: of the MLPs.
+      norm: "post" normalises each residual sum (the paper), "pre" the input of attention and MLP.
+      final_norm: end encoder and decoder with a layer norm; None does so if `norm` is "pre".
+      norm_epsilon: of every layer norm.
+      positions: "sinusoidal" interleaves sines and cosines (the paper), "sinusoidal_halves" puts all sines before all
+        cosines (Marian), "learned" uses tables.
+      shared_embedding: use one embedding table for source and target.
+      scaled_embedding: multiply embeddings by √width.
+      tied_head: compute logits with the target's embedding table.
+      pad_token: a token whose embedding is trained only as a row of a tied head, as in Marian; None if there is none.
+      logits_bias: add a fixed bias to the logits, from the collection `constants` (Marian's published weights).
+      dropout: the dropout rate on embeddings plus positions, and on the output of each part of a block.
+      attention_dropout: the dropout rate on attention weights.
+      activation_dropout: the dropout rate on hidden features of the MLPs.
       kernel: of attention; see `research.layers.attention_kernels`.
-      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute inner values in the backward pass.
+      scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute activations in the backward pass instead of storing them.
+      dtype: of the computation; parameters have at least float32.
     """
 
     vocab_size: int
@@ -111,19 +122,19 @@ class Transformer(EncoderDecoder):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """Logits [batch, length, vocab_size], in float32 at least.
+        """Returns logits [batch, length, vocab_size], in at least float32.
 
         Args:
           source: [batch, source length] integers.
-          source_mask: [batch, source length] bool, False on padding, which nothing looks at; None is no padding.
-          target: [batch, length] integers, from the token that starts a target: logits i are of what follows token i.
-            Padding behind a target needs no mask.
-          positions: [batch, length] of the target; None counts from 0, in every segment anew.
+          source_mask: [batch, source length] bool, False on padding, which is never attended to; None means no padding.
+          target: [batch, length] integers, starting with the start token; logits i predict the token after token i.
+            Padding at the end of a target needs no mask.
+          positions: [batch, length] of the target; None counts from 0 in every segment.
           mask: [batch, length] bool, False on padding of the target.
-          source_segments, segments: [batch, source length] and [batch, length] integers: the number of the pair, of
-            several in a row, that a token belongs to; tokens see their own pair alone.
-          decode: see the method of that name.
-          train: whether to drop.
+          source_segments: [batch, source length] integers; which of several packed pairs a source token belongs to.
+          segments: [batch, length] integers, the same for the target; tokens attend only to their own pair.
+          decode: see the method `decode`.
+          train: apply dropout.
 
         Raises:
           RequestError: more tokens than `context_length`.
@@ -140,7 +151,7 @@ class Transformer(EncoderDecoder):
         encoder = stack(**encoder_sizes(self), name="encoder")
         decoder = stack(**decoder_sizes(self), decoder=True, name="decoder")
 
-        memory = None  # once its keys and values are in the cache
+        memory = None  # after the first call, its keys and values are in the cache
         if not (decode and self.has_variable("cache", "decoder")):
             places = text_positions(source, source_segments, self.context_length, "source")
             x = self._embedded(source_embed, source, places, "source_positions", train)
@@ -180,14 +191,18 @@ SIZES = {  # name: width, heads, MLP width, dropout
     "base": (512, 8, 2048, 0.1),
     "big": (1024, 16, 4096, 0.3),
 }
-"""Vaswani et al. (2017), table 3; six blocks each."""
+"""Vaswani et al. (2017), table 3; each has six blocks."""
 
 
 def translation(size: str = "base", *, vocab_size: int = 37000, **fields: Any) -> Transformer:
-    """The Transformer in a size of the paper, with its joint vocabulary; `fields` change it.
+    """The Transformer in a size of the paper, with the paper's joint vocabulary by default; `fields` override its
+    fields.
+
+    >>> translation("big").num_heads
+    16
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the size is unknown.
     """
     if size not in SIZES:
         raise RequestError(f"size={size!r}: no such Transformer; {nearest(size, SIZES)}")

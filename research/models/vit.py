@@ -1,4 +1,4 @@
-"""Vision Transformer: an image is worth 16×16 words (Dosovitskiy et al., 2021; Beyer et al., 2022)."""
+"""Vision Transformer: a Transformer encoder on image patches (Dosovitskiy et al., 2021; Beyer et al., 2022)."""
 
 from __future__ import annotations
 
@@ -27,28 +27,36 @@ from research.models.model import Model
 
 
 class ViT(Model):
-    """Images [batch, height, width, channels] to logits [batch, classes].
+    """Maps images [batch, height, width, channels] to logits [batch, classes].
+
+    >>> model = ViT(image_size=16, patch_size=4, width=16, depth=1, num_heads=2, classes=10)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((4, 16, 16, 3)))
+    >>> logits.shape
+    (4, 10)
 
     Attributes:
-      image_size: side of the images that learned positions are made for, in pixels, or (height, width).  Images of
-        other multiples of `patch_size` will do: positions are interpolated to their grid.
-      patch_size: side of a patch, in pixels.
-      width: features of a token.
-      depth: blocks.
-      num_heads: attention heads, a divisor of `width`.
-      mlp_width: hidden features of a block's MLP; None is 4 `width`.
-      classes: number of logits.
-      class_token: whether a learned token stands before the patches.
-      pool: what the head sees: the class token, or the mean over the patches.
-      norm_after_pool: whether the last layer norm acts on what the head sees rather than on every token.
-      positions: learned, or fixed sines and cosines of row and column (the class token then has none).
-      qkv_bias: whether queries, keys and values have a bias.
-      dropout: after the positions and after every dense layer but queries, keys and values, in training.
-      attention_dropout: of attention weights.
-      drop_path: rate of stochastic depth at the last block; earlier ones less, in proportion.
+      image_size: the side, in pixels, or (height, width) of the images that learned positions are made for.  For images
+        of other multiples of `patch_size`, positions are interpolated.
+      patch_size: the side of a patch, in pixels.
+      width: the features of a token.
+      depth: the number of blocks.
+      num_heads: the number of attention heads, a divisor of `width`.
+      mlp_width: the hidden features of each MLP; None means 4 `width`.
+      classes: the number of logits.
+      class_token: put a learned token before the patches.
+      pool: the input of the head: the class "token", or the "average" over the patches.
+      norm_after_pool: apply the last layer norm after pooling instead of to every token.
+      positions: "learned", or "sincos" for fixed sines and cosines of row and column (the class token then has none).
+      qkv_bias: give the projections to queries, keys and values a bias.
+      activation: of the MLPs.
+      norm_epsilon: of every layer norm.
+      dropout: the dropout rate after the positions and after every dense layer except queries, keys and values.
+      attention_dropout: the dropout rate on attention weights.
+      drop_path: the stochastic depth rate of the last block; earlier blocks have proportionally lower rates.
       kernel: of attention; see `research.layers.attention_kernels`.
-      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute inner values in the backward pass.
+      scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute activations in the backward pass instead of storing them.
+      dtype: of the computation; parameters have at least float32.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -88,7 +96,7 @@ class ViT(Model):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches in an image of `image_size`."""
+        """The rows and columns of patches in an image of `image_size`."""
         height, width = _pair(self.image_size)
         return height // self.patch_size, width // self.patch_size
 
@@ -134,7 +142,7 @@ class ViT(Model):
         return dense(self.classes, dtype=self.dtype, init=nn.initializers.zeros, name="head")(x).astype(wide)
 
     def _positions(self, grid: tuple[int, int]) -> jax.Array:
-        """[1, tokens, width] for patches of that grid, the class token's first."""
+        """Returns positions [1, tokens, width] for a grid of patches; the class token comes first."""
         prefix = int(self.class_token)
         if self.positions == "sincos":
             waves = sincos_2d(*grid, self.width)
@@ -179,14 +187,17 @@ class Block(nn.Module):
 
 
 def resize_positions(positions: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
-    """[1, tokens, width] learned for a grid of `old` patches, interpolated to `new`; tokens before the patches stay."""
+    """Interpolates positions [1, tokens, width] from the `old` grid of patches to the `new` one.
+
+    Tokens before the patches keep their positions.
+    """
     prefix = positions.shape[1] - math.prod(old)
     grid = resize_grid(positions[0, prefix:].reshape(*old, -1), new)
     return jnp.concatenate([positions[0, :prefix], grid.reshape(math.prod(new), -1)])[None]
 
 
 def resized(model: ViT, variables: dict[str, Any], image_size: int | tuple[int, int]) -> tuple[ViT, dict[str, Any]]:
-    """The model and its variables for images of another size: what fine-tuning at a higher resolution starts from."""
+    """Returns the model and its variables for another image size, to fine-tune at a higher resolution."""
     new = model.clone(image_size=image_size)
     new.check()
     params = dict(variables["params"])
@@ -205,14 +216,17 @@ SIZES = {  # width, depth, heads
     "b": (768, 12, 12),
     "l": (1024, 24, 16),
 }
-"""Dosovitskiy et al. (2021), table 1; Ti and S are those of Touvron et al. (2021)."""
+"""Dosovitskiy et al. (2021), table 1; Ti and S are from Touvron et al. (2021)."""
 
 
 def vit(size: str = "b", patch_size: int = 16, **fields: Any) -> ViT:
-    """ViT-Ti, S, B or L, with patches of 8, 14, 16 or 32 pixels in the papers; `fields` change it.
+    """ViT-Ti, S, B or L (the papers use patches of 8, 14, 16 or 32 pixels); `fields` override its fields.
+
+    >>> vit("s", patch_size=32).width
+    384
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the size is unknown.
     """
     check_size("ViT", size, SIZES)
     width, depth, num_heads = SIZES[size]

@@ -1,4 +1,4 @@
-"""Whisper: a Transformer that reads log-mel features of speech and writes its text (Radford et al., 2022)."""
+"""Whisper: a Transformer from log-mel features of speech to text (Radford et al., 2022)."""
 
 from __future__ import annotations
 
@@ -22,27 +22,34 @@ from research.models.encoder_decoder import EncoderDecoder
 from research.models.model import Model
 
 BLOCKS = {"norm": "pre", "final_norm": True, "key_bias": False}
-"""Options of the blocks in encoder and decoder; keys have no bias, since attention weights do not depend on one."""
+"""Options of the encoder's and decoder's blocks; keys have no bias, since attention weights do not depend on it."""
 
 
 class SpeechEncoder(Model):
-    """Features [batch, frames, mels] to vectors [batch, shorter length, width]: two convolutions, then a Transformer.
+    """Encodes features [batch, frames, mels] as vectors [batch, length, width]: two convolutions, then a Transformer.
+
+    >>> model = SpeechEncoder(mels=8, width=16, depth=1, num_heads=2, audio_length=10)
+    >>> features = jnp.zeros((2, 20, 8))
+    >>> (vectors, mask), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), features, None)
+    >>> vectors.shape
+    (2, 10, 16)
 
     Attributes:
-      mels: features of a frame.
-      width: features of what comes out.
-      depth: blocks.
-      num_heads: attention heads, a divisor of `width`.
-      mlp_width: hidden features of a block's MLP; None is 4 `width`.
-      activation: of the MLPs; the convolutions have the exact GELU.
-      strides: of the two convolutions: their product is how many frames become one vector.
-      audio_length: vectors that there may be; longer audio is refused, and cutting it into pieces is the caller's.
-      dropout: of the sum of features and positions, and of what each part of a block adds.
-      attention_dropout: of attention weights.
-      activation_dropout: of an MLP's hidden features.
+      mels: the features of a frame.
+      width: the features of an encoded vector.
+      depth: the number of blocks.
+      num_heads: the number of attention heads, a divisor of `width`.
+      mlp_width: the hidden features of each MLP; None means 4 `width`.
+      activation: of the MLPs; the convolutions use the exact GELU.
+      strides: of the two convolutions; their product is the number of frames per vector.
+      audio_length: the maximum number of vectors; longer audio is refused, so the caller must cut it.
+      dropout: the dropout rate on features plus positions, and on the output of each part of a block.
+      attention_dropout: the dropout rate on attention weights.
+      activation_dropout: the dropout rate on hidden features of the MLPs.
       kernel: of attention; see `research.layers.attention_kernels`.
-      scan_layers: one compiled block and stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute inner values in the backward pass.
+      scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
+      remat: recompute activations in the backward pass instead of storing them.
+      dtype: of the computation; parameters have at least float32.
     """
 
     mels: int = 80
@@ -73,15 +80,15 @@ class SpeechEncoder(Model):
     def __call__(
         self, features: jax.Array, features_mask: jax.Array | None, *, train: bool = False
     ) -> tuple[jax.Array, jax.Array | None]:
-        """([batch, length, width], [batch, length] bool or None): the vectors, and which of them are not padding.
+        """Returns vectors [batch, length, width] and their mask [batch, length] bool (or None), False on padding.
 
         Args:
           features: [batch, frames, mels].
-          features_mask: [batch, frames] bool, False on padding, which changes nothing; None is no padding.
-          train: whether to drop.
+          features_mask: [batch, frames] bool, False on padding, which has no influence; None means no padding.
+          train: apply dropout.
 
         Raises:
-          RequestError: other than `mels` features in a frame, or more vectors than `audio_length`.
+          RequestError: a number of features per frame other than `mels`, or more vectors than `audio_length`.
         """
         frames, mels = features.shape[1:]
         require(mels == self.mels, f"features: {mels} in a frame, expected mels={self.mels}")
@@ -104,7 +111,7 @@ class SpeechEncoder(Model):
         most = self.audio_length * math.prod(self.strides)
         if length > self.audio_length:
             raise TooLong("features", frames, "frames", f"{most} for audio_length={self.audio_length} vectors")
-        # Kept and not computed, since published weights hold them; not trained, as they were not.
+        # A variable, since published weights contain the table; a constant, since Whisper did not train it.
         table = self.variable("constants", "positions", self._sinusoids).value
         x = nn.Dropout(self.dropout, deterministic=not train)(x + table[:length].astype(x.dtype))
         blocks = like(self, TransformerStack, **encoder_sizes(self), **BLOCKS, name="transformer")
@@ -117,18 +124,24 @@ class SpeechEncoder(Model):
 
 
 class Whisper(EncoderDecoder):
-    """Features [batch, frames, mels] and tokens so far [batch, length] to the logits of the tokens that follow.
+    """Maps features [batch, frames, mels] and a target [batch, length] to logits of the target's next tokens.
+
+    >>> model = Whisper(vocab_size=11, mels=8, width=16, depth=1, num_heads=2, audio_length=10)
+    >>> features, target = jnp.zeros((2, 20, 8)), jnp.zeros((2, 3), int)
+    >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), features, None, target)
+    >>> logits.shape
+    (2, 3, 11)
 
     Attributes:
-      vocab_size: tokens that there are.
-      context_length: tokens of a text.
+      vocab_size: the number of tokens.
+      context_length: the maximum number of tokens of a text.
       mels, width, depth, num_heads, mlp_width, activation, strides, audio_length, dropout, attention_dropout,
-      activation_dropout, kernel, scan_layers, remat: as in `SpeechEncoder`, most of them for the decoder too.
-      decoder_depth: blocks of the decoder; None is `depth`.
-      decoder_num_heads: attention heads of the decoder; None is `num_heads`.
-      decoder_mlp_width: hidden features of a decoder block's MLP; None is as in the encoder.
-      tied_head: whether the logits use the embedding table.
-      pad_token: a token whose embedding is not trained but as a row of a tied head; None: there is none.
+      activation_dropout, kernel, scan_layers, remat, dtype: as in `SpeechEncoder`; most also apply to the decoder.
+      decoder_depth: the number of decoder blocks; None means `depth`.
+      decoder_num_heads: the number of attention heads of the decoder; None means `num_heads`.
+      decoder_mlp_width: the hidden features of the decoder's MLPs; None means the encoder's.
+      tied_head: compute logits with the embedding table.
+      pad_token: a token whose embedding is trained only as a row of a tied head; None if there is none.
     """
 
     vocab_size: int
@@ -172,24 +185,24 @@ class Whisper(EncoderDecoder):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """Logits [batch, length, vocab_size], in float32 at least.
+        """Returns logits [batch, length, vocab_size], in at least float32.
 
         Args:
           features: [batch, frames, mels].
-          features_mask: [batch, frames] bool, False on padding; None is no padding, as Whisper was trained.
-          target: [batch, length] integers, from the token that starts a text: logits i are of what follows token i.
-            Padding behind a target needs no mask.
+          features_mask: [batch, frames] bool, False on padding; None means no padding, as in Whisper's training.
+          target: [batch, length] integers, starting with the start token; logits i predict the token after token i.
+            Padding at the end of a target needs no mask.
           positions: [batch, length] of the target; None counts from 0.
           mask: [batch, length] bool, False on padding of the target.
-          decode: see the method of that name.
-          train: whether to drop.
+          decode: see the method `decode`.
+          train: apply dropout.
 
         Raises:
-          RequestError: more frames or tokens than there are positions, or other than `mels` features in a frame.
+          RequestError: more frames or tokens than positions, or a number of features per frame other than `mels`.
         """
         encoder = like(self, SpeechEncoder, name="encoder")
         memory, memory_mask = None, None if features_mask is None else features_mask[:, :: math.prod(self.strides)]
-        if not (decode and self.has_variable("cache", "decoder")):  # later, its keys and values are in the cache
+        if not (decode and self.has_variable("cache", "decoder")):  # after the first call, the cache has its keys
             memory, memory_mask = encoder(features, features_mask, train=train)
 
         if positions is None:
@@ -216,14 +229,17 @@ SIZES: dict[str, dict[str, Any]] = {
         "width": 1280, "depth": 32, "num_heads": 20, "decoder_depth": 4, "mels": 128, "vocab_size": 51866,
     },
 }  # fmt: skip
-"""Radford et al. (2022), table 1, with the multilingual vocabulary of 51,865 tokens; large-v2 is as large as large."""
+"""Radford et al. (2022), table 1, with the multilingual vocabulary of 51,865 tokens; large-v2 has the size of large."""
 
 
 def whisper(size: str = "tiny", **fields: Any) -> Whisper:
-    """Whisper in one of its published `SIZES`; `fields` change it.
+    """Whisper in one of its published `SIZES`; `fields` override its fields.
+
+    >>> whisper("base").depth
+    6
 
     Raises:
-      RequestError: there is no such size.
+      RequestError: the size is unknown.
     """
     if size not in SIZES:
         raise RequestError(f"size={size!r}: no such Whisper; {nearest(size, SIZES)}")
