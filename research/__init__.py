@@ -1,4 +1,4 @@
-"""Everything an experiment is written with, each part imported when it is first used.
+"""Everything needed to write an experiment; each part is imported on first use.
 
 from research import Experiment, data, models, optimizers, schedules, sweep, tasks
 """

@@ -1,4 +1,4 @@
-"""The one error that speaks to a person: a wrong request, said in a line, before anything is compiled."""
+"""The error for invalid requests, reported in one line before anything is compiled."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 
-_LISTED = 32  # options; more than these make a line that nobody reads
-_FACES = os.path.join(os.path.dirname(__file__), "faces.py")  # a wrong name is the fault of who asks for it
-_ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore's, after the cause: [os_error_code='28'] [tensorstore_spec='{…
+_LISTED = 32  # options; a longer list is not readable
+_FACES = os.path.join(os.path.dirname(__file__), "faces.py")  # for a wrong name, errors point to the caller
+_ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore appends: [os_error_code='28'] [tensorstore_spec='{…
 
 
 class RequestError(ValueError):
-    """A request that cannot be carried out.  The message is one line: what was given, what was expected, what to type.
+    """An invalid request.  The message is one line: what was given, what was expected, and what to type instead.
 
     The launcher prints it without a traceback and exits with status 2.
     """
 
 
 class TooLong(RequestError):
-    """An example is longer than a model can take; `column` of the batch says which of its sequences is."""
+    """An example is longer than a model allows; `column` names the column of the batch."""
 
     def __init__(self, column: str, length: int, unit: str, expected: str):
         super().__init__(f"{column}: {length} {unit}, expected at most {expected}")
@@ -35,7 +35,7 @@ class TooLong(RequestError):
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """A tail for an error line: the option closest in spelling to `name`, then all of them unless they are many.
+    """Ends an error message with the option closest in spelling to `name`, then all options unless they are many.
 
     >>> nearest("wdith", ["width", "depth"])
     "did you mean 'width'? (one of: depth, width)"
@@ -56,26 +56,29 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises `RequestError(message)` unless `condition` holds."""
+    """Raises `RequestError(message)` unless `condition` holds.
+
+    >>> require(2 > 1, "never raised")
+    """
     if not condition:
         raise RequestError(message)
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line: what kind, and what it says first."""
+    """Formats an error as one line: its type and the first line of its message."""
     if isinstance(error, RequestError):
         return str(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
-    if lines and lines[0].endswith("Traceback (most recent call last):"):  # of a callback, in the error of its program
+    if lines and lines[0].endswith("Traceback (most recent call last):"):  # the error of a callback in a program
         lines = [line for line in lines[1:] if not line[0].isspace()] or lines
     text = _ANNOTATIONS.split(lines[0].strip())[0] if lines else ""
-    if len(text) > 300:  # what stores say ends with the cause, after long paths
+    if len(text) > 300:  # messages of storage libraries end with the cause, after long paths
         text = f"{text[:140]} … {text[-140:]}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def located(error: BaseException) -> str:
-    """An error as one line, after the file and line of it that are nearest to it and not a library's."""
+    """Formats an error as one line, starting with the innermost file and line that are not in a library."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: SyntaxError: {error.msg}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_library(frame.filename)]
@@ -84,7 +87,7 @@ def located(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def prefixed(prefix: str) -> Iterator[None]:
-    """Puts `prefix` before the message of a RequestError: the path or the file that it is about."""
+    """Adds a prefix, such as a path or a file name, to the message of a RequestError."""
     try:
         yield
     except RequestError as error:
@@ -93,7 +96,7 @@ def prefixed(prefix: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_one_line(prefix: str = "") -> Iterator[None]:
-    """Makes a RequestError of whatever a person's own code raises: one line that says where, after `prefix`."""
+    """Turns any error of a user's own code into a RequestError: one line with `prefix` and the place of the error."""
     try:
         yield
     except RequestError as error:
@@ -103,7 +106,7 @@ def in_one_line(prefix: str = "") -> Iterator[None]:
 
 
 def command(main: Callable[P, int | None]) -> Callable[P, int | None]:
-    """The `main` of a script: a RequestError out of it is one line on standard error, and its status 2."""
+    """Wraps the `main` of a script: a RequestError becomes one line on standard error and exit status 2."""
 
     @functools.wraps(main)
     def told(*args: P.args, **kwargs: P.kwargs) -> int | None:

@@ -1,8 +1,8 @@
-"""Faces of packages: names that are imported when they are first used.
+"""Package faces: names that are imported on first use.
 
     __getattr__, __dir__, __all__ = face(__name__, __file__)
 
-The names are those of the stub beside `__init__.py`, `__init__.pyi`, which editors and type checkers read too.
+The names come from the stub `__init__.pyi` next to `__init__.py`, which editors and type checkers read too.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from research.errors import nearest
 
 
 def face(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The `__getattr__`, `__dir__` and `__all__` of a package, from the stub beside its `file`.
+    """Returns the `__getattr__`, `__dir__` and `__all__` of a package, from the stub next to its `file`.
 
-    A name that is not there is an AttributeError, or an ImportError in `from package import name`, that tells the
-    nearest one.
+    A missing name raises AttributeError, or ImportError in `from package import name`, with the nearest name.
     """
     load, names, public = lazy_loader.attach_stub(package, file)
 
@@ -29,8 +28,8 @@ def face(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], li
         if name in public:
             return load(name)
         message = f"{package} has no {name!r}; {nearest(name, public)}"
-        # In `from package import name`, Python swallows an AttributeError and raises an ImportError that suggests
-        # nothing.  It looks for a submodule of the name first, so only what is none is refused here.
+        # In `from package import name`, Python replaces an AttributeError by an ImportError without suggestions.  It
+        # tries a submodule of that name first, so the error is raised here only if there is none.
         importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"
         if importing and importlib.util.find_spec(f"{package}.{name}") is None:
             raise ImportError(message, name=package)

@@ -1,15 +1,15 @@
-"""Parameters addressed by path, `encoder/blocks/attention/kernel`, and the patterns that name many at once.
+"""Addresses parameters by path, `encoder/blocks/attention/kernel`, and by patterns that match many paths.
 
-A pattern is a whole path in which `*` stands for any characters, `/` too, and `*/` for nothing as well:
+A pattern is a whole path in which `*` stands for any characters including `/`, and `*/` may also match nothing:
 
-    */bias             every leaf named bias, one at the top included
+    */bias             every leaf named bias, at the top too
     encoder/*          everything under encoder
-    encoder/*/kernel   every kernel under encoder, however deep
+    encoder/*/kernel   every kernel under encoder, at any depth
     blocks[0:3]/*      layers 0, 1 and 2 of scanned layers: these rows of the leading axis of every leaf under blocks
-    blocks[-1]/*       the last of them
+    blocks[-1]/*       the last layer
 
-The brackets are for parameters of `nn.scan`, where one leaf holds a layer per row: [layers, ...].  What is decayed,
-frozen, slowed down or sharded is told by such patterns, never by a number of dimensions.
+Brackets are for parameters of `nn.scan`, whose leaves hold one layer per row: [layers, ...].  Weight decay, freezing,
+learning rates and sharding select parameters by such patterns, never by the number of dimensions.
 """
 
 from __future__ import annotations
@@ -26,40 +26,48 @@ import numpy as np
 from research.errors import RequestError, prefixed, require
 
 Rules = Sequence[tuple[str, Any]]
-"""(pattern, value) pairs, of which the first that matches holds."""
+"""(pattern, value) pairs; the first matching one counts."""
 
 _BRACKETS = re.compile(r"(?<=[^/*])\[(-?\d+|-?\d*:-?\d*)\](?=/|$)")
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """The leaves of `tree` by path: {"a": {"kernel": x}} is {"a/kernel": x}."""
+    """Returns the leaves of `tree` by path: {"a": {"kernel": x}} becomes {"a/kernel": x}.
+
+    >>> flatten({"a": {"kernel": 1}, "bias": 2})
+    {'a/kernel': 1, 'bias': 2}
+    """
     return {_path(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """`f(path, leaf, *others)` for every leaf of `tree` and the corresponding parts of `rest`."""
+    """Calls `f(path, leaf, *others)` for every leaf of `tree` and the corresponding parts of `rest`."""
     return jax.tree_util.tree_map_with_path(lambda keys, *leaves: f(_path(keys), *leaves), tree, *rest)
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether `pattern` addresses the parameter at `path`, some of its layers at least."""
+    """True if `pattern` addresses the parameter at `path`, or at least some of its layers.
+
+    >>> matches("encoder/dense/bias", "*/bias"), matches("bias", "*/bias"), matches("bias2", "*/bias")
+    (True, True, False)
+    """
     return re.fullmatch(_regex(pattern), path) is not None
 
 
 def first(path: str, rules: Rules, default: Any = None) -> Any:
-    """The value of the first rule whose pattern matches `path`; brackets are ignored."""
+    """Returns the value of the first rule whose pattern matches `path`; ignores brackets."""
     return next((value for pattern, value in rules if matches(path, pattern)), default)
 
 
 def assign(tree: Any, rules: Rules, default: float) -> Any:
-    """A number for every parameter, that of the first rule that matches, layer by layer where patterns have brackets.
+    """Assigns each parameter the number of the first matching rule, layer by layer where patterns have brackets.
 
-    Returns `tree` with NumPy arrays for leaves: of shape [], or [layers, 1, ..., 1] where a bracket chose among layers.
+    Returns `tree` with NumPy arrays as leaves: shape [], or [layers, 1, ..., 1] where a bracket selects layers.
     """
 
     def number(path: str, leaf: Any) -> np.ndarray:
         found = np.asarray(default)
-        for pattern, value in reversed(rules):  # what is written last stays, so the first rule is written last
+        for pattern, value in reversed(rules):  # later writes overwrite, so the first rule is written last
             if matches(path, pattern):
                 found = np.where(_chosen(pattern, path, leaf.shape), value, found)
         return found
@@ -68,7 +76,7 @@ def assign(tree: Any, rules: Rules, default: float) -> Any:
 
 
 def check_pattern(field: str, pattern: str) -> None:
-    """Raises RequestError if `pattern`, given in `field`, is not one."""
+    """Raises RequestError if `pattern`, given in `field`, is invalid."""
     require(isinstance(pattern, str) and pattern != "", f"{field}={pattern!r}: a pattern is a string such as '*/bias'")
     brackets = re.search(r"[\[\]]", _BRACKETS.sub("", pattern, count=1))
     require(
@@ -80,7 +88,7 @@ def check_pattern(field: str, pattern: str) -> None:
 def check_patterns(field: str, patterns: Iterable[str], tree: Any) -> None:
     """Raises RequestError, naming the nearest paths, if a pattern given in `field` matches nothing in `tree`.
 
-    The leaves need a shape only: arrays or `jax.ShapeDtypeStruct`.
+    Leaves only need a shape: arrays or `jax.ShapeDtypeStruct`.
     """
     leaves = flatten(tree)
     for pattern in patterns:
@@ -104,14 +112,14 @@ def _regex(pattern: str) -> str:
 
 
 def _chosen(pattern: str, path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Whether each layer is meant by the pattern, which matches: bool of shape [], or [layers, 1, ..., 1]."""
+    """The layers that a matching pattern selects: bool of shape [], or [layers, 1, ..., 1]."""
     brackets = _BRACKETS.search(pattern)
     if brackets is None:
         return np.asarray(True)
     require(len(shape) > 0, f"{path} is a scalar, without layers to choose from")
     layers, text = shape[0], brackets.group(1)
     bounds = [int(bound) if bound else None for bound in text.split(":")]
-    # The last bound of a range may be the number of layers itself; a single layer may not.
+    # The end of a range may equal the number of layers; a single index may not.
     highest = layers if ":" in text else layers - 1
     inside = all(bound is None or -layers <= bound <= highest for bound in bounds)
     chosen = np.zeros(layers, bool)
@@ -121,7 +129,7 @@ def _chosen(pattern: str, path: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _nearest(pattern: str, paths: Iterable[str], count: int = 2) -> list[str]:
-    """The paths whose names come closest in spelling to the names in the pattern."""
+    """The paths whose names are closest in spelling to the names in the pattern."""
     names = [name for name in re.split(r"[*/]+", _BRACKETS.sub("", pattern)) if name]
 
     def likeness(path: str) -> float:

@@ -1,8 +1,8 @@
-"""Learning-rate schedules: what the learning rate is multiplied by at step 0, 1, ..., total_steps - 1.
+"""Learning-rate schedules: the factor on the learning rate at step 0, 1, ..., total_steps - 1.
 
     Cosine(warmup_steps=1000, final=0.1)     0 at step 0, 1 at step 1000, towards 0.1 at step total_steps
 
-A schedule is a value; the same steps are those of PyTorch's and Hugging Face's schedules of that name.
+A schedule is a value; its factors agree with PyTorch's and Hugging Face's schedules of the same name.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Schedule(abc.ABC):
-    """A multiple of the learning rate at every step.
+    """A factor on the learning rate at every step.
 
-    One of your own needs a `factor`:
+    Your own schedule defines `factor`:
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Halving(Schedule):
@@ -41,26 +41,26 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def factor(self, step: jax.Array | int, total_steps: int) -> jax.Array:
-        """The multiple at `step` (counted from 0, may be traced) of a training of `total_steps`: a scalar."""
+        """Returns the factor, a scalar, at `step` (counted from 0, may be traced) of a training of `total_steps`."""
 
     def check(self, total_steps: int) -> None:
-        """Raises RequestError, the field's name first, if the values make no schedule of `total_steps` steps."""
+        """Raises RequestError, starting with the field's name, if the values do not fit `total_steps`."""
         require(total_steps >= 1, f"total_steps={total_steps}: must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Warmup(Schedule):
-    """A linear rise from 0 over `warmup_steps`, then a curve.
+    """A linear increase from 0 over `warmup_steps`, followed by a curve.
 
     Attributes:
-      warmup_steps: steps of the rise: the factor is 0 at step 0 and 1 at step `warmup_steps`.
+      warmup_steps: the steps of the increase; the factor is 0 at step 0 and 1 at step `warmup_steps`.
     """
 
     warmup_steps: int = 0
 
     @abc.abstractmethod
     def curve(self, step: jax.Array, total_steps: int) -> jax.Array:
-        """The factor from step `warmup_steps` on."""
+        """Returns the factor from step `warmup_steps` on."""
 
     def factor(self, step: jax.Array | int, total_steps: int) -> jax.Array:
         step = jnp.asarray(step)
@@ -68,7 +68,7 @@ class _Warmup(Schedule):
         return jnp.where(step < self.warmup_steps, rise, self.curve(jnp.maximum(step, self.warmup_steps), total_steps))
 
     def progress(self, step: jax.Array, total_steps: int) -> jax.Array:
-        """From 0 at the end of the warm-up to 1 at `total_steps`, and after it."""
+        """Increases from 0 at the end of the warm-up to 1 at `total_steps`, then stays at 1."""
         return jnp.minimum(_ratio(step - self.warmup_steps, total_steps - self.warmup_steps), 1.0)
 
     def check(self, total_steps: int) -> None:
@@ -81,7 +81,7 @@ class _Warmup(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Constant(_Warmup):
-    """1, after the warm-up.
+    """1 after the warm-up.
 
     >>> [float(Constant(warmup_steps=10).factor(step, 100)) for step in (0, 5, 10, 99)]
     [0.0, 0.5, 1.0, 1.0]
@@ -143,7 +143,7 @@ class Polynomial(_Warmup):
 
     Attributes:
       final: the factor at the end of training.
-      power: 1 is a straight line; higher falls earlier.
+      power: 1 is a straight line; higher powers decrease earlier.
     """
 
     final: float = hparam(0.0)
@@ -167,8 +167,8 @@ class InverseSqrt(_Warmup):
     [0.5, 1.0, 0.5, 0.1]
 
     Attributes:
-      timescale: steps after the warm-up until the factor is sqrt(1/2); None is `warmup_steps`, as there, or 10,000
-        without warm-up.
+      timescale: the steps after the warm-up until the factor is sqrt(1/2); None means `warmup_steps`, as in the paper,
+        or 10,000 without warm-up.
     """
 
     timescale: int | None = None
@@ -187,7 +187,7 @@ class InverseSqrt(_Warmup):
 
 @dataclasses.dataclass(frozen=True)
 class Step(_Warmup):
-    """Multiplied by `decay` at every milestone, or `every` so many steps; both are counted from step 0.
+    """Multiplies the factor by `decay` at every milestone, or once `every` so many steps; both count from step 0.
 
     >>> [round(float(Step(milestones=(30, 60), decay=0.1).factor(step, 90)), 3) for step in (29, 30, 60)]
     [1.0, 0.1, 0.01]
@@ -195,9 +195,9 @@ class Step(_Warmup):
     [1.0, 0.5, 0.25]
 
     Attributes:
-      milestones: rising steps; empty where `every` is given.
-      every: steps from one fall to the next; None where `milestones` are given.
-      decay: the factor of each fall.
+      milestones: the steps, in increasing order; empty if `every` is given.
+      every: the steps between two decreases; None if `milestones` are given.
+      decay: the factor of each decrease.
     """
 
     milestones: tuple[int, ...] = ()
@@ -235,7 +235,7 @@ class Exponential(_Warmup):
 
     Attributes:
       decay: the factor over `every` steps.
-      every: steps.
+      every: the number of steps.
     """
 
     decay: float = hparam(0.99)
@@ -252,16 +252,16 @@ class Exponential(_Warmup):
 
 @dataclasses.dataclass(frozen=True)
 class WarmupStableDecay(_Warmup):
-    """1 until the last `decay_steps`, then down to `final` (Hu et al., 2024).
+    """1 until the last `decay_steps`, then decreases to `final` (Hu et al., 2024).
 
     >>> schedule = WarmupStableDecay(warmup_steps=10, decay_steps=20)
     >>> [round(float(schedule.factor(step, 100)), 3) for step in (5, 10, 80, 90, 100)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
 
     Attributes:
-      decay_steps: steps of the fall.
+      decay_steps: the steps of the decrease.
       final: the factor at the end of training.
-      shape: of the fall; "sqrt" is 1 - sqrt(progress) (Hägele et al., 2024).
+      shape: of the decrease; "sqrt" is 1 - sqrt(progress) (Hägele et al., 2024).
     """
 
     decay_steps: int = 0
@@ -293,9 +293,9 @@ class OneCycle(Schedule):
     [0.04, 1.0, 0.5, 0.0]
 
     Attributes:
-      pct_start: the share of the steps after which the peak is; the lowest rate is at the last step, as in PyTorch.
-      div_factor: the peak over the rate of the first step.
-      final_div_factor: the rate of the first step over that of the last.
+      pct_start: the fraction of the steps before the peak; the lowest rate is at the last step, as in PyTorch.
+      div_factor: the peak rate divided by the first rate.
+      final_div_factor: the first rate divided by the last rate.
     """
 
     pct_start: float = 0.3
@@ -323,16 +323,16 @@ class OneCycle(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class CosineRestarts(_Warmup):
-    """Cosines from 1 to `final`, one after another (SGDR; Loshchilov & Hutter, 2017).
+    """Repeated cosines from 1 to `final` (SGDR; Loshchilov & Hutter, 2017).
 
     >>> schedule = CosineRestarts(period=100, growth=2)
     >>> [round(float(schedule.factor(step, 700)), 3) for step in (0, 50, 100, 200, 300)]
     [1.0, 0.5, 1.0, 0.5, 1.0]
 
     Attributes:
-      period: steps of the first cosine.
-      growth: each cosine is so many times as long as the one before.
-      final: the factor at the end of each.
+      period: the steps of the first cosine.
+      growth: the length of each cosine, as a multiple of the one before.
+      final: the factor at the end of each cosine.
     """
 
     period: int = 1000
@@ -356,11 +356,11 @@ class CosineRestarts(_Warmup):
 
 
 def _ratio(steps: jax.Array, of: float) -> jax.Array:
-    return jnp.asarray(steps, dtype=float) / (of or 1)  # over none, the ratio is not used
+    return jnp.asarray(steps, dtype=float) / (of or 1)  # the ratio is unused if `of` is 0
 
 
 def _cosine(start, end, progress: jax.Array) -> jax.Array:
-    """From `start` to `end` along half a cosine as `progress` goes from 0 to 1."""
+    """Interpolates from `start` to `end` along half a cosine, as `progress` goes from 0 to 1."""
     return end + (start - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
@@ -373,7 +373,7 @@ def _positive(x) -> bool:
 
 
 def _check_final(final: float) -> None:
-    require(concrete(final) and 0 <= final <= 1, f"final={final}: must be from 0 to 1, a share of the learning rate")
+    require(concrete(final) and 0 <= final <= 1, f"final={final}: must be from 0 to 1, a fraction of the learning rate")
 
 
 def _check_decay(decay: float) -> None:

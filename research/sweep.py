@@ -1,15 +1,15 @@
 """Sweeps: lists of named overrides.
 
-    grid("optimizer.learning_rate", 1e-3, 1e-2)                      a variant per value
-    product(grid(...), grid(...))                                    every pair
+    grid("optimizer.learning_rate", 1e-3, 1e-2)                      one variant per value
+    product(grid(...), grid(...))                                    every combination
     zipped(grid("model.widths", ...), grid("steps", ...))            the first with the first, ...
     chain(grid(...), grid(...))                                      one after the other
-    random(20, {"optimizer.learning_rate": log_uniform(1e-4, 1)})    drawn, seeded
+    random(20, {"optimizer.learning_rate": log_uniform(1e-4, 1)})    random values, from a seed
     ablation(baseline={}, variants={"no dropout": {"model.dropout": 0.0}})
     product(..., seeds(5)), or --seeds 5 on the command line         repeats with other seeds
-    product(..., repeats(grid("data.split_seed", 0, 1, 2)))          repeats with other splits, averaged over like seeds
+    product(..., repeats(grid("data.split_seed", 0, 1, 2)))          repeats with other splits, averaged for each seed
 
-A sweep is a value; `launch` runs it, and `trials(experiment, sweep, ...)` gives its experiments to anyone else.
+A sweep is a value.  `launch` runs it; `trials(experiment, sweep, ...)` returns its experiments to any other caller.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from research.errors import RequestError, nearest, prefixed, require
 from research.experiment import Experiment
 
 LONGEST_NAME = 200
-"""Characters of a folder's name before it is cut: file systems take 255, a few of which are for temporary names."""
+"""The maximum number of characters of a folder's name; file systems allow 255, and temporary names need a few."""
 
 Overrides = dict[str, Any]
-"""{dotted path in the experiment: value}, as `research.config.override` takes them."""
+"""{dotted path in the experiment: value}, as for `research.config.override`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A name and what it changes.  Variants of one name, apart by `repeat` or seed, are one row of the table."""
+    """A name with its overrides.  Variants that differ only in `repeat` or seed form one row of the table."""
 
     name: str
     overrides: Overrides
@@ -45,7 +45,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Variants of an experiment, in order; `baseline` names the one that the others are compared with."""
+    """Variants of an experiment, in order; `baseline` names the variant that the others are compared with."""
 
     variants: tuple[Variant, ...]
     baseline: str | None = None
@@ -57,7 +57,7 @@ class Sweep:
         return len(self.variants)
 
     def check(self) -> None:
-        """Refuses an empty sweep and two variants that nothing tells apart."""
+        """Raises RequestError for an empty sweep, or for two variants that cannot be told apart."""
         require(len(self) > 0, "the sweep has no variant")
         seen = set()
         for variant in self:
@@ -67,7 +67,7 @@ class Sweep:
 
 
 def grid(path: str, *values: Any) -> Sweep:
-    """A variant for each value of one field.
+    """Makes one variant per value of a field.
 
     >>> [v.name for v in grid("optimizer.learning_rate", 0.1, 0.2)]
     ['learning_rate=0.1', 'learning_rate=0.2']
@@ -77,7 +77,7 @@ def grid(path: str, *values: Any) -> Sweep:
 
 
 def seeds(number: int, first: int = 0) -> Sweep:
-    """The same with the seeds first, first + 1, ...: rows of the table average over them.
+    """Repeats with the seeds first, first + 1, ...; rows of the table average over them.
 
     >>> [variant.overrides for variant in seeds(3, first=10)]
     [{'seed': 10}, {'seed': 11}, {'seed': 12}]
@@ -86,7 +86,7 @@ def seeds(number: int, first: int = 0) -> Sweep:
 
 
 def repeats(sweep: Sweep) -> Sweep:
-    """The sweep's variants as repeats of one: rows of the table average over them and pair them, as they do seeds.
+    """Turns a sweep's variants into repeats; rows of the table average over them and pair them, as with seeds.
 
     >>> splits = repeats(grid("data.split_seed", 0, 1))
     >>> [(v.name, v.repeat) for v in product(grid("model.depth", 2, 4), splits)]  # doctest: +NORMALIZE_WHITESPACE
@@ -97,7 +97,7 @@ def repeats(sweep: Sweep) -> Sweep:
 
 
 def product(*sweeps: Sweep) -> Sweep:
-    """Every combination of a variant of each; the last sweep varies fastest.
+    """Combines every variant of each sweep with every variant of the others; the last sweep varies fastest.
 
     >>> [v.name for v in product(grid("model.depth", 2, 4), grid("model.width", 32, 64))]
     ['depth=2,width=32', 'depth=2,width=64', 'depth=4,width=32', 'depth=4,width=64']
@@ -110,7 +110,7 @@ def product(*sweeps: Sweep) -> Sweep:
 
 
 def zipped(*sweeps: Sweep) -> Sweep:
-    """The first variants of all together, the second ones, and so on.
+    """Combines the first variants of all sweeps, the second ones, and so on.
 
     >>> [v.name for v in zipped(grid("model.depth", 2, 4), grid("steps", 1000, 500))]
     ['depth=2,steps=1000', 'depth=4,steps=500']
@@ -119,7 +119,7 @@ def zipped(*sweeps: Sweep) -> Sweep:
       RequestError: the sweeps differ in length.
     """
     lengths = [len(sweep) for sweep in sweeps]
-    require(len(set(lengths)) <= 1, f"zipped: the sweeps have {lengths} variants; expected as many of each")
+    require(len(set(lengths)) <= 1, f"zipped: the sweeps have {lengths} variants; expected equal numbers")
     combined = []
     for variants in zip(*sweeps, strict=True):
         merged = Variant("", {})
@@ -130,7 +130,7 @@ def zipped(*sweeps: Sweep) -> Sweep:
 
 
 def chain(*sweeps: Sweep) -> Sweep:
-    """One sweep after another; the first baseline stands.
+    """Concatenates sweeps; the first baseline counts.
 
     >>> [v.name for v in chain(grid("model.depth", 2), grid("model.width", 32, 64))]
     ['depth=2', 'width=32', 'width=64']
@@ -140,7 +140,7 @@ def chain(*sweeps: Sweep) -> Sweep:
 
 
 def ablation(baseline: Overrides, variants: Mapping[str, Overrides], *, name: str = "baseline") -> Sweep:
-    """A baseline, and named variants that each change it: their overrides come on top of its own.
+    """Makes a baseline, and named variants whose overrides are added to those of the baseline.
 
     >>> sweep = ablation({"steps": 500}, {"no dropout": {"model.dropout": 0.0}}, name="dropout")
     >>> sweep.baseline, [(v.name, v.overrides) for v in sweep]
@@ -151,9 +151,10 @@ def ablation(baseline: Overrides, variants: Mapping[str, Overrides], *, name: st
 
 
 def shared(sweep: Sweep, paths: Iterable[str]) -> tuple[Overrides, Sweep]:
-    """The overrides at or above one of the `paths` that all variants share, and the sweep without them.
+    """Splits off the overrides at or above one of the `paths` that all variants share; returns them and the remaining
+    sweep.
 
-    They are the sweep's own settings, and not what it compares: a change from outside goes on top of them.
+    Shared overrides are settings of the sweep that it does not compare, so overrides from outside take precedence.
 
     >>> shared(ablation({"steps": 9, "seed": 1}, {"wide": {"model.widths": (64,)}}), ["steps"])[0]
     {'steps': 9}
@@ -166,7 +167,7 @@ def shared(sweep: Sweep, paths: Iterable[str]) -> tuple[Overrides, Sweep]:
         if any(a.startswith(f"{path}.") for a in asked)
         and all(path in v.overrides and v.overrides[path] == value for v in sweep)
     }
-    # Below a part that differs from variant to variant, a field must come after it.
+    # A field below a part that differs between variants must be set after that part.
     parts = {path for variant in sweep for path in variant.overrides if path not in alike}
     alike = {path: value for path, value in alike.items() if not any(path.startswith(f"{part}.") for part in parts)}
     left = [
@@ -176,12 +177,12 @@ def shared(sweep: Sweep, paths: Iterable[str]) -> tuple[Overrides, Sweep]:
     return alike, dataclasses.replace(sweep, variants=tuple(left))
 
 
-# -- drawn at random ---------------------------------------------------------------------------------------------------
+# -- random sweeps -----------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """Where `random` draws the values of a field from: a kind and its parameters."""
+    """The distribution of a field's values in `random`: a kind and its parameters."""
 
     kind: str
     parameters: tuple[Any, ...]
@@ -199,40 +200,40 @@ class Distribution:
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """Between two bounds, evenly: random(20, {"model.dropout": uniform(0.0, 0.5)})."""
+    """Uniform between two bounds: random(20, {"model.dropout": uniform(0.0, 0.5)})."""
     return _between("uniform", low, high)
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """Between two positive bounds, evenly in the logarithm: {"optimizer.learning_rate": log_uniform(1e-4, 1e-1)}."""
+    """Log-uniform between two positive bounds: {"optimizer.learning_rate": log_uniform(1e-4, 1e-1)}."""
     require(low > 0, f"log_uniform({low}, {high}): expected bounds above 0")
     return _between("log_uniform", low, high)
 
 
 def integers(low: int, high: int) -> Distribution:
-    """Whole numbers from low to high, both included: {"model.depth": integers(1, 8)}."""
+    """Uniform over the whole numbers from low to high, inclusive: {"model.depth": integers(1, 8)}."""
     return _between("integers", low, high)
 
 
 def choice(*values: Any) -> Distribution:
-    """One of the values: {"model.activation": choice("relu", "gelu")}."""
+    """Uniform over the values: {"model.activation": choice("relu", "gelu")}."""
     require(len(values) > 0, "choice(): expected at least one value")
     return Distribution("choice", values)
 
 
 def _between(kind: str, low: float, high: float) -> Distribution:
-    require(low <= high, f"{kind}({low}, {high}): the first bound is the lower one")
+    require(low <= high, f"{kind}({low}, {high}): expected the lower bound first")
     return Distribution(kind, (low, high))
 
 
 def random(number: int, space: Mapping[str, Distribution], *, seed: int = 0) -> Sweep:
-    """`number` variants with every field of `space` drawn anew; the same seed draws the same.
+    """Draws every field of `space` for `number` variants; the same seed gives the same values.
 
     >>> sweep = random(8, {"optimizer.learning_rate": log_uniform(1e-4, 1e-1), "model.depth": integers(1, 4)}, seed=1)
     >>> [v.name for v in sweep][:2], all(1e-4 <= v.overrides["optimizer.learning_rate"] <= 1e-1 for v in sweep)
     (['random-0', 'random-1'], True)
 
-    A field's draws depend on the seed and its path alone, so that adding a field leaves the others as they are.
+    The draws of a field depend only on the seed and its path, so adding a field does not change the others.
     """
     columns = {}
     for path, distribution in space.items():
@@ -248,7 +249,7 @@ def random(number: int, space: Mapping[str, Distribution], *, seed: int = 0) -> 
 
 
 def short(value: Any) -> str:
-    """A value as it stands in a variant's name.
+    """Formats a value for a variant's name.
 
     >>> short((128, 128)), short(3e-4), short(None)
     ('128-128', '0.0003', 'none')
@@ -265,7 +266,7 @@ def short(value: Any) -> str:
 
 
 def folder_name(variant: str, seed: int, repeat: str = "") -> str:
-    """The name of a trial's folder: <variant>-s<seed>, with characters that every file system and store takes."""
+    """The name of a trial's folder, <variant>-s<seed>, with characters that every file system and store allows."""
     own, again = (re.sub(r"[^A-Za-z0-9_.=+-]+", "-", part).strip("-.") for part in (variant, repeat))
     name = f"{own or 'variant'}-{again}" if again else own or "variant"
     if len(name) > LONGEST_NAME:
@@ -289,7 +290,7 @@ def _merged(a: Variant, b: Variant) -> Variant:
 
 @dataclasses.dataclass(frozen=True)
 class PlannedTrial:
-    """One training of a sweep: its folder's name, variant, seed, all its overrides and the experiment they give."""
+    """One training of a sweep: its folder's name, variant, seed, all its overrides, and the resulting experiment."""
 
     name: str
     variant: str
@@ -301,7 +302,7 @@ class PlannedTrial:
 def trials(
     experiment: Experiment, sweep: Sweep | None = None, *, seeds: int | Sequence[int] | None = None, base: str = "base"
 ) -> list[PlannedTrial]:
-    """The trials of a sweep over an experiment, checked: variants first, seeds within them.
+    """Lists the trials of a sweep over an experiment, after checking them; ordered by variant, then by seed.
 
     >>> experiment = Experiment(
     ...     model=models.MLP(widths=(32,), classes=10), task=tasks.Classification(classes=10),
@@ -312,11 +313,11 @@ def trials(
 
     Args:
       experiment: an `Experiment`.
-      sweep: None is one variant, `base`, that changes nothing.
-      seeds: how many, counted from the experiment's own, or which; None keeps each variant's own seed.
+      sweep: None means a single variant without overrides, named `base`.
+      seeds: the seeds, or their number, counted from the experiment's seed; None keeps each variant's seed.
 
     Raises:
-      RequestError: an override or the experiment that it gives is wrong; the line names the variant.
+      RequestError: an override or the resulting experiment is invalid; the message names the variant.
     """
     sweep = sweep if sweep is not None else Sweep((Variant(base, {}),))
     sweep.check()
@@ -338,7 +339,7 @@ def trials(
 
 
 def require_sweep(sweeps: Mapping[str, Sweep], name: str) -> Sweep:
-    """The sweep of that name, or an error that names the nearest."""
+    """Returns the sweep of that name, or raises a RequestError that names the nearest."""
     if name not in sweeps:
         raise RequestError(f"--sweep {name}: no such sweep; {nearest(name, sweeps)}")
     return sweeps[name]

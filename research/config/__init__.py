@@ -1,4 +1,4 @@
-"""How values are checked, changed by dotted path, and written to JSON."""
+"""Checks values, changes them by dotted path, and writes them to JSON."""
 
 from research.faces import face
 

@@ -1,13 +1,13 @@
-"""Checks of fields, for the `check()` of a value or a model, in the same words everywhere.
+"""Checks of fields, for the `check()` of a value or a model, with uniform messages.
 
     def check(self) -> None:
-        check_types(self)
+        super().check()
         check_counts(self, "width", "depths", "classes")
         check_rates(self, "dropout")
 
-Each raises RequestError with the field's name first.  Where a type allows None, so do the others, which leave it to the
-default; a tuple is checked item by item.  `check_part` is for a field that has a `check` of its own, `check_images` for
-`__call__`, and `check_size` for a name.
+Each raises RequestError, starting with the field's name.  Fields may be None where their types allow it; tuples are
+checked item by item.  `check_part` is for a field with its own `check`, `check_images` for `__call__`, and `check_size`
+for a name.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ from research.errors import nearest, prefixed, require
 
 
 def check_types(spec: Any, above: str = "") -> None:
-    """Every field is of its type: a Literal one of its choices, an int a whole number.
+    """Checks that every field has its type: a Literal one of its choices, an int a whole number.
 
     Args:
-      above: where the spec stands in another, before each field's name: "stages.0.".
+      above: the prefix of field names if the spec is part of another one: "stages.0.".
     """
     for name, hint in field_types(type(spec)).items():
         conform(getattr(spec, name), hint, above + name)
 
 
 def check_counts(spec: Any, *names: str, least: int = 1) -> None:
-    """Each of the fields is at least `least`."""
+    """Checks that each field is at least `least`."""
     _check_items(spec, names, lambda item: item >= least, f"expected at least {least}")
 
 
 def check_rates(spec: Any, *names: str) -> None:
-    """Each of the fields is a probability below 1: of dropout, of dropping a path."""
+    """Checks that each field is a probability below 1, such as a dropout rate."""
     _check_items(spec, names, lambda item: 0 <= item < 1, "expected 0 <= {name} < 1")
 
 
 def check_shares(spec: Any, *names: str) -> None:
-    """Each of the fields is from 0 to 1: the share that a running mean keeps."""
+    """Checks that each field is from 0 to 1, such as the momentum of a running mean."""
     _check_items(spec, names, lambda item: 0 <= item <= 1, "expected 0 <= {name} <= 1")
 
 
 def check_factors(spec: Any, *names: str) -> None:
-    """Each of the fields is above 0 and finite: a factor, an epsilon."""
+    """Checks that each field is positive and finite, such as an epsilon."""
     _check_items(spec, names, lambda item: 0 < item < math.inf, "expected a finite number above 0")
 
 
 def check_part(path: str, part: Any, *context: Any) -> None:
-    """Calls `part.check(*context)`, where the part has a check; `path` begins its error: "schedule.final=2: …"."""
+    """Calls `part.check(*context)` if the part has one; its errors start with `path`: "schedule.final=2: …"."""
     if hasattr(part, "check"):
         with prefixed(f"{path}."):
             part.check(*context)
 
 
 def check_stages(spec: Any, *names: str, stages: str = "depths") -> None:
-    """Each of the fields has an item for every stage, of which there are as many as `stages` has, at least one."""
+    """Checks that each field has one item per item of the field `stages`, of which there is at least one."""
     expected = len(getattr(spec, stages))
     require(expected > 0, f"{stages}=(): expected at least one stage")
     for name in names:
@@ -69,7 +69,7 @@ def check_stages(spec: Any, *names: str, stages: str = "depths") -> None:
 
 
 def check_size(model: str, size: Any, sizes: Iterable[str]) -> None:
-    """`size` is one of the model's `sizes`; where not, the error names the one that it shortens or spells out."""
+    """Checks that `size` is one of the model's `sizes`; the error suggests a size that it abbreviates or spells out."""
     known, given = list(sizes), str(size).lower()
     meant = [name for name in known if given and (name.startswith(given) or given.startswith(name))]
     close = nearest(meant[0] if meant else given, known)
@@ -77,10 +77,11 @@ def check_size(model: str, size: Any, sizes: Iterable[str]) -> None:
 
 
 def check_images(x: jax.Array, model: str, *, least: int = 1, multiple: int = 1) -> None:
-    """`x` is [batch, height, width, channels], both sides at least `least` pixels and multiples of `multiple`.
+    """Checks that `x` is [batch, height, width, channels], with sides of at least `least` pixels, multiples of
+    `multiple`.
 
     Args:
-      model: who needs that, and for which of its fields: "ViT with patch_size=16".
+      model: the model, with the fields that determine the limits: "ViT with patch_size=16".
     """
     require(x.ndim == 4, f"x has shape {list(x.shape)}: expected images [batch, height, width, channels]")
     height, width = x.shape[1:3]

@@ -1,4 +1,4 @@
-"""Libraries that are not installed unless asked for: imported where they are used, and missed in one line."""
+"""Imports optional libraries where they are used; a missing one is an error of one line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def from_extra(module: str, extra: str, purpose: str) -> ModuleType:
     Args:
       module: its name.
       extra: the extra of this project that installs it.
-      purpose: what needs it, to begin the error with.
+      purpose: what needs the library; the error starts with it.
 
     Raises:
-      RequestError: it is not installed; the line says what to type.
+      RequestError: the library is not installed; the message says what to type.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Fields that may differ from trial to trial without a new compilation: floats, carried in `TrainState.hparams`.
+"""Float fields that may differ between trials without a new compilation, carried in `TrainState.hparams`.
 
 A dataclass marks such a field with `hparam`:
 
@@ -6,9 +6,9 @@ A dataclass marks such a field with `hparam`:
     class AdamW:
         learning_rate: float = hparam(1e-3)
 
-`hparams(value)` reads them all by dotted path; `bind(value, {path: x})` puts others, traced ones too, in their place.
-A field that is None is structure, not a number: None and 0.1 are two programs.  A tuple of floats, such as the means of
-the features, is one array.
+`hparams(value)` reads all of them by dotted path; `bind(value, {path: x})` replaces them, also by traced values.
+None is part of the structure and not a number, so None and 0.1 need two programs.  A tuple of floats, such as the means
+of features, is one array.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import numpy as np
 
 
 def hparam(default: Any = dataclasses.MISSING, **kwargs: Any) -> Any:
-    """A dataclass field whose float value a sweep may vary inside one compiled program."""
+    """A dataclass field whose float value a sweep may vary within one compiled program."""
     return dataclasses.field(default=default, metadata={"hparam": True}, **kwargs)
 
 
 def is_hparam(field: dataclasses.Field) -> bool:
-    """Whether the field was declared with `hparam`."""
+    """True if the field was declared with `hparam`."""
     return bool(field.metadata.get("hparam", False))
 
 
 def hparams(value: Any, prefix: str = "") -> dict[str, float | tuple[float, ...]]:
-    """The marked fields of a dataclass, nested ones and tuples included, by dotted path; None is left out."""
+    """Returns the marked fields of a dataclass by dotted path, including nested ones and tuples, without None."""
     found: dict[str, float | tuple[float, ...]] = {}
     for name, child, marked in _children(value):
         path = f"{prefix}{name}"
@@ -42,13 +42,13 @@ def hparams(value: Any, prefix: str = "") -> dict[str, float | tuple[float, ...]
 
 
 def blank(value: Any) -> Any:
-    """`value` with every marked field 0: equal for two that differ in those fields alone."""
+    """Sets every marked field to 0, so that two values that differ only in marked fields become equal."""
     zeros = {path: (0.0,) * len(x) if isinstance(x, tuple) else 0.0 for path, x in hparams(value).items()}
     return bind(value, zeros)
 
 
 def bind(value: Any, values: dict[str, Any]) -> Any:
-    """`value` with the marked fields at the dotted paths of `values` replaced, by floats or by traced scalars."""
+    """Replaces the marked fields at the dotted paths of `values` by floats or traced scalars."""
     if not values:
         return value
     here = {path: x for path, x in values.items() if "." not in path}
@@ -64,7 +64,7 @@ def bind(value: Any, values: dict[str, Any]) -> Any:
 
 
 def concrete(value: Any) -> bool:
-    """Whether `value` is a plain number, and so may be compared; inside a compiled step an hparam is not."""
+    """True for a plain number, which can be compared; hparams in a compiled step are not."""
     return isinstance(value, int | float | np.number)
 
 

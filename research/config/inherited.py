@@ -1,4 +1,4 @@
-"""Docstrings that tell inherited fields: `help(AdamW)` says what `frozen` means, which `Optimizer` describes."""
+"""Adds inherited fields to docstrings: `help(AdamW)` also describes `frozen`, a field of `Optimizer`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ _ENTRY = re.compile(r"  (\w+(?:, \w+)*): ")
 
 
 def describe_inherited(cls: type) -> None:
-    """Adds to the docstring of `cls` what "Attributes:" of its bases says of fields that its own does not describe.
+    """Adds to the docstring of `cls` the descriptions of inherited fields that it lacks, from the "Attributes:" of its
+    bases.
 
-    For `__init_subclass__` of a base whose fields every subclass has.  "Attributes:" is a docstring's last section.
+    For `__init_subclass__` of a base class.  "Attributes:" must be the last section of a docstring.
     """
     if cls.__doc__ is None:
         return
@@ -28,7 +29,7 @@ def describe_inherited(cls: type) -> None:
 
 
 def _entries(docstring: str) -> dict[tuple[str, ...], str]:
-    """{names: lines} of the section "Attributes:" of a docstring without its margin."""
+    """Parses the section "Attributes:" of a docstring without indentation: {names: lines}."""
     _, found, section = docstring.partition("\nAttributes:\n")
     entries: dict[tuple[str, ...], str] = {}
     names: tuple[str, ...] = ()

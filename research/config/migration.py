@@ -1,6 +1,6 @@
-"""Where classes that older config.json files name have moved to.
+"""Where to find classes that older config.json files name by a former module.
 
-Renamed fields are declared by the class itself: `renamed_fields: ClassVar = {"old": "new"}`.
+A class declares its own renamed fields: `renamed_fields: ClassVar = {"old": "new"}`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 LAYOUT = 2
-"""Raised when a class moves or loses a field: hashes of records that were written before then differ from today's."""
+"""Incremented when a class moves or loses a field, since hashes of earlier records then differ from today's."""
 
 MOVED_MODULES = {
     "research.checkpoints": "research.training.checkpoints",
@@ -38,16 +38,16 @@ MOVED_MODULES = {
     "research.models.translation": "research.models.transformer",
     "research.parallel": "research.parallel.spec",
 }
-"""{module that a class was in: module that it is in now}."""
+"""{former module of a class: its module now}."""
 
 MOVED_CLASSES: dict[tuple[str, str], tuple[str, str]] = {
     ("research.data.sources.tables", "Boolean"): ("research.data.sources.table_columns", "Boolean"),
     ("research.data.sources.tables", "Category"): ("research.data.sources.table_columns", "Category"),
     ("research.data.sources.tables", "Number"): ("research.data.sources.table_columns", "Number"),
 }
-"""{(module, class): (module, class)} of classes that changed their name, or moved without the rest of their module.
+"""{(module, class): (module, class)} of classes that were renamed, or moved without the rest of their module.
 
-The old module is named as `MOVED_MODULES` leaves it.
+The first module is the one after applying `MOVED_MODULES`.
 """
 
 REMOVED_FIELDS: dict[tuple[str, str], dict[str, tuple[Any, ...]]] = {
@@ -58,13 +58,13 @@ REMOVED_FIELDS: dict[tuple[str, str], dict[str, tuple[Any, ...]]] = {
     ("research.models.resnet", "ResNet"): {"axis_name": (None,)},
     ("research.models.simple_cnn", "SimpleCNN"): {"axis_name": (None,)},
 }
-"""{(module, class): {field that it no longer has: the values that a record may have there}}.
+"""{(module, class): {removed field: the values that a record may have there}}.
 
-The direction of `checkpoints.best` is the task's to say; a recorded one is left out.
+`Checkpoints.mode` is ignored, since tasks now declare the direction of a metric.
 """
 
 
 def current_name(module: str, name: str) -> tuple[str, str]:
-    """The module and name that a class has now, from those that a record gives."""
+    """Returns the present module and name of a class, given those in a record."""
     moved = MOVED_MODULES.get(module, module), name
     return MOVED_CLASSES.get(moved, moved)

@@ -1,4 +1,4 @@
-"""The modules and files that experiments come from: importing them, and telling whether a file has changed."""
+"""Imports the modules and files of experiments, and detects changed files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import ModuleType
 from research.errors import RequestError, located
 
 FILE_PREFIX = "file:"
-"""Begins the name of a module that is a file of the user's: "file:/path/to/mine.py"."""
+"""The prefix of a module name for a user's file: "file:/path/to/mine.py"."""
 
 
 def file_hash(path: str) -> str:
@@ -24,7 +24,7 @@ def load_module(name: str) -> ModuleType:
     """Imports `package.module`, or executes `file:/path/to/mine.py` once per process.
 
     Raises:
-      RequestError: the file or the module is not there, or fails while it is imported.
+      RequestError: the file or module is missing, or its import fails.
     """
     if name in sys.modules:
         return sys.modules[name]
@@ -40,7 +40,7 @@ def load_module(name: str) -> ModuleType:
         raise RequestError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up while the class is made
+    sys.modules[name] = module  # dataclasses look up their module while a class is created
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,7 +1,8 @@
-"""Changing a value by dotted path: `override(experiment, {"model.widths": (64,), "optimizer.learning_rate": 3e-4})`.
+"""Changes a value by dotted path: `override(experiment, {"model.widths": (64,), "optimizer.learning_rate": 3e-4})`.
 
-Paths go through nested dataclasses, Linen modules, tuples (by number) and dicts (by key).  Values are held against the
-type of the field; text from a command line is parsed by it (`parse_assignment`, then `override(..., parse=True)`).
+Paths lead through nested dataclasses, Linen modules, tuples (by index) and dicts (by key).  New values are checked
+against the type of the field; text from a command line is parsed as that type (`parse_assignment`, then
+`override(..., parse=True)`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ T = TypeVar("T")
 
 
 def override(value: T, changes: Mapping[str, Any], *, parse: bool = False) -> T:
-    """`value` with the fields at the dotted paths of `changes` replaced; `value` itself stays as it is.
+    """Returns a copy of `value` with the fields at the dotted paths of `changes` replaced.
 
-    A whole part and fields of it may be changed together ({"optimizer": SGD(), "optimizer.momentum": 0.9}): shorter
-    paths go first.  With `parse`, the new values are texts, read by the type of their field.
+    A part and its fields may be changed together ({"optimizer": SGD(), "optimizer.momentum": 0.9}); shorter paths are
+    applied first.  With `parse`, new values are texts, parsed as the type of their field.
 
     Raises:
-      RequestError: unknown path or wrong type; the line names the nearest right one.
+      RequestError: unknown path or wrong type; the message names the nearest path.
     """
     for path in sorted(changes, key=lambda p: p.count(".")):
         value = _replaced(value, Any, path.split("."), changes[path], path, parse, value)
@@ -38,10 +39,11 @@ def override(value: T, changes: Mapping[str, Any], *, parse: bool = False) -> T:
 
 
 def conformed(value: T) -> T:
-    """`value`, every field of it held against its type: Python does not, and a file may say steps="600".
+    """Returns `value` after checking every field against its type, which Python does not do; a file may say
+    steps="600".
 
     Raises:
-      RequestError: a field is not of its type, or a number is not finite.
+      RequestError: a field does not have its type, or a number is not finite.
     """
     leaves = dict(leaf_paths(value))
     for path, leaf in leaves.items():
@@ -51,7 +53,7 @@ def conformed(value: T) -> T:
 
 
 def parse_assignment(text: str) -> tuple[str, str]:
-    """'PATH=VALUE' as (path, value)."""
+    """Splits 'PATH=VALUE' into (path, value)."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise RequestError(f"--set {text}: expected PATH=VALUE, such as optimizer.learning_rate=3e-4")
@@ -59,7 +61,7 @@ def parse_assignment(text: str) -> tuple[str, str]:
 
 
 def leaf_paths(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of every field that is not itself a dataclass, in order of declaration."""
+    """Yields (dotted path, value) of every field that is not itself a dataclass, in order of declaration."""
     for name, child in _children(value):
         if _children(child):
             yield from leaf_paths(child, f"{prefix}{name}.")
@@ -90,7 +92,7 @@ def _replaced(node: Any, hint: Any, keys: list[str], new: Any, path: str, parse:
         return dataclasses.replace(node, **{key: inner(getattr(node, key), hints[key])})
     if isinstance(node, tuple) and node:
         if not (key.isdecimal() and int(key) < len(node)):
-            raise RequestError(f"{path}: {key!r} is no index into the {len(node)} entries; 0 to {len(node) - 1}")
+            raise RequestError(f"{path}: {key!r} is not an index; expected 0 to {len(node) - 1}")
         i = int(key)
         return (*node[:i], inner(node[i], _element_type(hint, i)), *node[i + 1 :])
     if isinstance(node, Mapping):
@@ -118,7 +120,7 @@ def _element_type(hint: Any, index: int) -> Any:
 
 
 def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
-    """`text` read as a `hint`; a field of no stated type keeps the type of its old value."""
+    """Parses `text` as type `hint`; a field without a declared type keeps the type of its old value."""
     if hint is Any and old is not None:
         hint = type(old)
     for arm in arms(hint):
@@ -172,7 +174,7 @@ def _read(text: str, arm: Any, path: str) -> Any:
 
 
 def _whole(number: float) -> int:
-    """1e4 is a whole number; 1.5 is not."""
+    """Converts numbers such as 1e4, but not 1.5, to an int."""
     if not number.is_integer():
         raise ValueError
     return int(number)
@@ -199,7 +201,7 @@ def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
 
 
 def _import_beside(base: type) -> None:
-    """Imports the library's modules beside and below that of `base`: a name is known whatever has been imported."""
+    """Imports the library's modules next to and below the module of `base`, so that class names are found."""
     package = base.__module__.rpartition(".")[0]
     if package.startswith("research."):
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
@@ -207,7 +209,7 @@ def _import_beside(base: type) -> None:
 
 
 def _default_of(name: str, base: type, path: str) -> Any:
-    """A value of the class of that name among `base` and what derives from it, its fields at their defaults."""
+    """Returns an instance with default fields of the named class, which is `base` or derives from it."""
     found = next((cls for cls in _subclasses(base) if cls.__name__ == name), None)
     if found is None:
         _import_beside(base)

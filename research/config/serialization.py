@@ -1,8 +1,9 @@
-"""A value to JSON and back: dataclasses and Linen modules only, no pickle, no eval.
+"""Converts values to JSON and back: dataclasses and Linen modules only, without pickle or eval.
 
-Every dataclass is an object with `"_type": "module:Class"`.  A class from a file that is no module of a package has
-`"_type": "file:/path/to/mine.py:Class"` and carries the file's hash, so that a changed file is noticed.
-Records written before a class moved or a field was renamed still load (research/config/migration.py).
+A dataclass becomes an object with `"_type": "module:Class"`.  For a class from a file outside any package, this is
+`"_type": "file:/path/to/mine.py:Class"` together with the file's hash, so that changes to the file are detected.
+
+Records from before a class moved or a field was renamed still load (research/config/migration.py).
 """
 
 from __future__ import annotations
@@ -23,23 +24,26 @@ from research.errors import RequestError, nearest
 
 
 def value_fields(cls: type) -> list[dataclasses.Field]:
-    """The fields that make up a value: those of `__init__`, without Linen's own `parent` and `name`."""
+    """The fields that make up a value: those of `__init__` without Linen's own `parent` and `name`."""
     hidden = {"parent", "name"} if issubclass(cls, nn.Module) else set()
     return [f for f in dataclasses.fields(cls) if f.init and f.name not in hidden]
 
 
 def to_json(value: Any) -> Any:
-    """`value` as JSON-able Python: dict, list, str, int, float, bool, None.
+    """Converts `value` to JSON-compatible Python: dict, list, str, int, float, bool, None.
+
+    >>> to_json(optimizers.SGD(learning_rate=0.5))["learning_rate"]
+    0.5
 
     Raises:
-      RequestError: for anything else (a function, an array), naming its type.
+      RequestError: any other type (such as a function or an array); the message names it.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
         record = {"_type": f"{cls.__module__}:{cls.__qualname__}"}
         if cls.__module__.startswith(FILE_PREFIX):
             record["_sha256"] = file_hash(cls.__module__.removeprefix(FILE_PREFIX))
-        if hasattr(value, "describe"):  # a value that only its maker can rebuild, such as arrays in memory
+        if hasattr(value, "describe"):  # a value that JSON cannot hold, such as arrays in memory
             return record | {"_description": value.describe()}
         return record | {f.name: to_json(getattr(value, f.name)) for f in value_fields(cls)}
     if isinstance(value, Mapping):
@@ -49,7 +53,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, np.generic):
         return to_json(value.item())
     if isinstance(value, float) and not math.isfinite(value):
-        raise RequestError(f"{value} is not a finite number, and a configuration holds only finite ones")
+        raise RequestError(f"{value}: a configuration holds only finite numbers")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise RequestError(
@@ -58,10 +62,10 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(record: Any) -> Any:
-    """The value that `to_json` wrote.
+    """Rebuilds the value that `to_json` wrote.
 
     Raises:
-      RequestError: an unknown class or field, a changed file, or a value that lived in memory only.
+      RequestError: an unknown class or field, a changed file, or a value that existed only in memory.
     """
     if isinstance(record, list):
         return tuple(from_json(child) for child in record)
@@ -72,7 +76,7 @@ def from_json(record: Any) -> Any:
     cls = _find_class(record["_type"], record.get("_sha256"))
     if "_description" in record:
         raise RequestError(
-            f"{cls.__name__}({record['_description']}) lived in memory only: build the experiment again in Python"
+            f"{cls.__name__}({record['_description']}) existed only in memory: build the experiment again in Python"
         )
     renamed = getattr(cls, "renamed_fields", {})
     removed = REMOVED_FIELDS.get((cls.__module__, cls.__qualname__), {})
@@ -92,12 +96,12 @@ def from_json(record: Any) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """One line of JSON that is the same for equal values."""
+    """One line of JSON, the same for equal values."""
     return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def stable_hash(value: Any) -> str:
-    """12 hexadecimal digits that depend on the value alone: not on the process, the machine or the field order."""
+    """12 hexadecimal digits that depend only on the value, not on the process, the machine or the field order."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
 
 

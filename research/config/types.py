@@ -1,4 +1,4 @@
-"""Values held against the types of fields: strictly, and in words where they are not of them."""
+"""Checks values strictly against the types of fields, and describes types in words."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from research.errors import RequestError
 
 @functools.cache
 def field_types(cls: type) -> dict[str, Any]:
-    """{field name: its type}, annotations resolved."""
+    """Returns {field name: its type}, with annotations resolved."""
     hints = typing.get_type_hints(cls)
     return {f.name: hints.get(f.name, Any) for f in value_fields(cls)}
 
 
 def arms(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a type, the narrower before the wider: 5 is an int before it is a float."""
+    """The alternatives of a type, narrower ones first: 5 is an int before it is a float."""
     if typing.get_origin(hint) not in (Union, types.UnionType):
         return (hint,)
     return tuple(sorted(typing.get_args(hint), key=lambda arm: {float: 1, str: 2}.get(arm, 0)))
 
 
 def describe(hint: Any) -> str:
-    """A type in words: "a whole number", "one of relu, gelu or none"."""
+    """Describes a type in words: "a whole number", "one of relu, gelu or none"."""
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
     if len(arms(hint)) > 1:
         return " or ".join(describe(arm) for arm in arms(hint))
@@ -44,10 +44,10 @@ def describe(hint: Any) -> str:
 
 
 def conform(value: Any, hint: Any, path: str) -> Any:
-    """`value` if it is of type `hint` (an int is a float, a list a tuple).
+    """Returns `value` if it has type `hint`; an int may be a float, a list a tuple.
 
     Raises:
-      RequestError: it is not; the line begins with `path`.
+      RequestError: it does not; the message starts with `path`.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -60,11 +60,11 @@ def conform(value: Any, hint: Any, path: str) -> Any:
 
 
 class Mismatch(Exception):
-    """A value is not of a type; another alternative of the type may still be right."""
+    """A value does not have a type; another alternative of the type may still fit."""
 
 
 def conform_arm(value: Any, arm: Any, path: str) -> Any:
-    """`conform` to one alternative of a type; raises `Mismatch`."""
+    """Like `conform` for one alternative of a type; raises `Mismatch`."""
     origin = typing.get_origin(arm)
     if arm is Any:
         return value
@@ -94,7 +94,7 @@ def conform_arm(value: Any, arm: Any, path: str) -> Any:
 
 
 def spelling(value: Any, hint: Any) -> str:
-    """A tail for an error line: which of the type's literals may have been meant."""
+    """Ends an error message with the type's literal that is closest in spelling."""
     options = [str(x) for arm in arms(hint) if typing.get_origin(arm) is Literal for x in typing.get_args(arm)]
     close = difflib.get_close_matches(value.lower(), options, 1, 0.5) if isinstance(value, str) else []
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Tasks: losses, metrics, and how a batch becomes the arguments of a model."""
+"""Tasks: the losses and metrics of a problem, and the mapping from a batch to a model's arguments."""
 
 from research.faces import face
 

@@ -1,4 +1,4 @@
-"""One label per example: cross-entropy or focal loss; accuracy, top-k accuracy, calibration error."""
+"""Classification, one label per example: cross-entropy or focal loss; accuracy, top-k accuracy, calibration error."""
 
 from __future__ import annotations
 
@@ -22,27 +22,41 @@ from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_co
 from research.tasks.views import views
 
 CONFUSED = 1000
-"""Classes up to which an evaluation counts which were taken for which: the matrix grows with their square."""
+"""The maximum number of classes for a confusion matrix, whose size grows with their square."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """Classification of one input array into `classes`.
+    """Assigns one of `classes` to each example.
+
+        Classification(classes=10)
+        Classification(classes=1000, label_smoothing=0.1, top_k=(5,))
+
+    >>> task = Classification(classes=10, top_k=(5,))
+    >>> outputs = {"loss": np.ones(4), "rank": np.array([0, 0, 3, 7]), "confidence": np.full(4, 0.5)}
+    >>> task.finalize(outputs)
+    {'loss': 1.0, 'accuracy': 0.5, 'calibration_error': 0.0, 'top_5_accuracy': 0.75}
+
+    Training terms: "loss" and "accuracy".  Metrics: "loss" (mean cross-entropy in nats, without label smoothing or
+    focal weights), "accuracy", "calibration_error" and "top_k_accuracy" for every k in `top_k`, all of them fractions.
 
     Attributes:
-      classes: number of classes; the model gives logits [batch, classes].
-      input, label: the batch's columns; labels are int32 [batch], 0 to classes - 1, or probabilities [batch, classes].
-      length: the column that says how many steps of a sequence are not padding, int [batch], where the model takes
-        them as `mask` [batch, steps]; None where examples are of one length.
-      token: of a language model, which gives logits [batch, length, classes], the token whose logits are the answer (-1
-        is the last); None where the model gives a row of logits an example.
-      label_smoothing: share of the target spread evenly over all classes (Szegedy et al., 2016).
+      classes: the number of classes; the model returns logits [batch, classes].
+      input: the input column.
+      label: the label column: int32 [batch] in 0 to classes - 1, or probabilities [batch, classes].
+      length: the column with the number of steps of each sequence that are not padding, int [batch]; the model gets
+        them as `mask` [batch, steps].  None if all examples have the same length.
+      token: for a language model with logits [batch, length, classes], the index of the token whose logits classify the
+        example (-1 is the last); None if the model returns one row of logits per example.
+      label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al., 2016).
       objective: "cross_entropy", or "focal": cross-entropy times (1 - p of the label)^focal_gamma (Lin et al., 2017).
+      focal_gamma: the exponent of the focal loss.
       mirrored: evaluations and predictions average the logits of an image and of its mirror image.
-      moved: they average, half and half, those of the image in place and of it moved by as many pixels up, down, left
-        and right, at five times the cost; 0 for none.  Preprocessing should leave the background 0.
-      top_k: further accuracies to report, such as (5,).
-      calibration_bins: equal bins of confidence for the expected calibration error (Guo et al., 2017).
+      moved: evaluations and predictions average the logits of the image (half the weight) and of its copies shifted by
+        this many pixels up, down, left and right, at five times the cost; 0 turns it off.  Preprocessing should map the
+        background to 0.
+      top_k: the values of k for top-k accuracies to report, such as (5,).
+      calibration_bins: the number of equal confidence bins of the expected calibration error (Guo et al., 2017).
     """
 
     better: ClassVar[Mapping[str, Direction]] = {
@@ -88,7 +102,7 @@ class Classification(Task):
             raise RequestError(
                 f"{split} split: {self.label} is {labels.dtype} {list(labels.shape[1:])} per example; expected one"
                 + (" (drop the last axis)" if labels.shape[1:] == (1,) else "")
-                + (" (for classes one-hot, floats, or the argmax)" if labels.shape[1:] == (self.classes,) else "")
+                + (" (one-hot classes: give floats, or the argmax)" if labels.shape[1:] == (self.classes,) else "")
             )
         outside = np.flatnonzero((labels < 0) | (labels >= self.classes))
         if outside.size:
@@ -113,13 +127,14 @@ class Classification(Task):
             )
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns {"x": inputs}, and with `length` also {"mask": bool [batch, steps]}."""
         if self.length is None:
             return {"x": batch[self.input]}
         mask = batch[self.length][:, None] > jnp.arange(batch[self.input].shape[1])
         return {"x": batch[self.input], "mask": mask}
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
-        """[batch, classes], in float32 or wider."""
+        """Returns logits [batch, classes], in at least float32."""
         logits = apply(**self.inputs(batch), **kwargs)
         if self.token is not None:
             if logits.ndim != 3 or not -logits.shape[1] <= self.token < logits.shape[1]:
@@ -135,7 +150,7 @@ class Classification(Task):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _eval_logits(self, apply: Apply, batch: Batch) -> jax.Array:
-        """[batch, classes], without dropout and the like: the average over the views of an image."""
+        """Returns logits [batch, classes] in evaluation mode, averaged over the views of an image."""
         if not self.mirrored and not self.moved:
             return self._logits(apply, batch, train=False)
         images = batch[self.input]
@@ -149,24 +164,25 @@ class Classification(Task):
         )
 
     def loss(self, apply: Apply, batch: Batch) -> Terms:
+        """Returns the terms "loss" and "accuracy"."""
         logits = self._logits(apply, batch, train=True)
         labels = probabilities(batch[self.label], self.classes).astype(logits.dtype)
-        # Of a mixed label, the share that the guess has in it.
+        # With mixed labels, the share of the predicted class.
         correct = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
         weight = batch["weight"]
         return {"loss": weighted(self._losses(logits, labels), weight), "accuracy": weighted(correct, weight)}
 
     def _losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-        """The objective of each example, [batch], from probabilities [batch, classes]."""
+        """Returns the objective per example, [batch], for target probabilities [batch, classes]."""
         losses = optax.softmax_cross_entropy(logits, optax.smooth_labels(labels, self.label_smoothing))
         if self.objective == "focal":
             losses *= (1 - (jax.nn.softmax(logits) * labels).sum(-1)) ** self.focal_gamma
         return losses
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """Loss, rank of the label, confidence, label and predicted class of each example, all [batch].
+        """Returns {"loss", "rank" of the label, "confidence", "label", "predicted" class}, each [batch].
 
-        The likeliest class of a soft label counts as the label.
+        For soft labels, the label is the most probable class.
         """
         logits = self._eval_logits(apply, batch)
         labels = batch[self.label]
@@ -184,6 +200,7 @@ class Classification(Task):
         }
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns "loss", "accuracy", "calibration_error" and the top-k accuracies; see the class."""
         correct = outputs["rank"] == 0
         metrics = {
             "loss": float(np.mean(outputs["loss"], dtype=np.float64)),
@@ -193,7 +210,7 @@ class Classification(Task):
         return metrics | {f"top_{k}_accuracy": float((outputs["rank"] < k).mean()) for k in self.top_k}
 
     def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Exhibit]:
-        """{"reliability": Reliability, "confusion": ConfusionMatrix, up to `CONFUSED` classes}."""
+        """Returns {"reliability": Reliability}, and {"confusion": ConfusionMatrix} with up to `CONFUSED` classes."""
         bins = reliability(outputs["confidence"], outputs["rank"] == 0, self.calibration_bins)
         found: dict[str, Exhibit] = {"reliability": Reliability(*bins)}
         if self.classes <= CONFUSED:
@@ -201,6 +218,6 @@ class Classification(Task):
         return found
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """{"label": int32 [batch], "probability": [batch, classes]}."""
+        """Returns {"label": int32 [batch], "probability": [batch, classes]}."""
         logits = self._eval_logits(apply, batch)
         return {"label": jnp.argmax(logits, -1), "probability": jax.nn.softmax(logits)}

@@ -1,4 +1,4 @@
-"""The next token of every place: cross-entropy; perplexity and bits per character and byte over the whole split."""
+"""Language modeling: cross-entropy of the next token; perplexity, bits per character and per byte over the split."""
 
 from __future__ import annotations
 
@@ -21,13 +21,21 @@ from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_co
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LanguageModeling(Task):
-    """Prediction of `targets` [batch, length], what follows each of `tokens` [batch, length].
+    """Predicts `targets` [batch, length], the next token for each of `tokens` [batch, length].
 
-    Where the batch has `length` [batch] or `segments` [batch, length] (`research/data/sources/text.py`), padding does
-    not count; segments are given to the model, which sees each by itself.
+    If the batch has `length` [batch] or `segments` [batch, length] (`research/data/sources/text.py`), padding does not
+    count.  The model gets the segments and treats each one separately.
+
+    >>> task = LanguageModeling(vocab_size=256)
+    >>> outputs = {"nats": np.array([2.0, 4.0]), "correct": np.array([1, 2]), "predicted": np.array([4, 4])}
+    >>> task.finalize(outputs)["loss"]
+    0.75
+
+    Training term: "loss", nats per token.  Metrics: "loss" (nats per token), "perplexity", "accuracy" (a fraction), and
+    "bits_per_character" and "bits_per_byte" if the batch has the columns `characters` and `bytes`.
 
     Attributes:
-      vocab_size: of the model; at least the tokenizer's.
+      vocab_size: the model's vocabulary size, at least the tokenizer's.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {
@@ -37,10 +45,10 @@ class LanguageModeling(Task):
     vocab_size: int
 
     input = "tokens"
-    """The column of what the model sees."""
+    """The column of the model's input."""
 
     target = "targets"
-    """The column of what it is to predict."""
+    """The column of the tokens to predict."""
 
     def check(self) -> None:
         if self.vocab_size < 1:
@@ -59,11 +67,12 @@ class LanguageModeling(Task):
                     )
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns {"tokens": int32 [batch, length]}, and {"segments": int32 [batch, length]} if the batch has them."""
         given = {"tokens": batch[self.input].astype(jnp.int32)}
         return given | {"segments": batch["segments"]} if "segments" in batch else given
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
-        """[batch, length, vocab_size] of what follows each token, in float32 or wider."""
+        """Returns logits [batch, length, vocab_size] of the token after each token, in at least float32."""
         logits = apply(**self.inputs(batch), **kwargs)
         if logits.shape[-1] != self.vocab_size:
             raise RequestError(
@@ -72,18 +81,21 @@ class LanguageModeling(Task):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _nats(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The cross-entropy of each target, 0 where it does not count, and a mask of those that do: [batch, length]."""
+        """Returns the cross-entropy of each target (0 on padding) and a mask of counted targets, [batch, length]."""
         counted = jnp.asarray(predicted(batch), logits.dtype)
         targets = batch[self.target].astype(jnp.int32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets) * counted, counted
 
     def loss(self, apply: Apply, batch: Batch) -> Terms:
+        """Returns the term "loss", in nats per token."""
         nats, counted = self._nats(self._logits(apply, batch, train=True), batch)
         weight = batch["weight"][:, None]
         return {"loss": ((nats * weight).sum(), (counted * weight).sum())}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """Sums over the targets of each row, [batch]."""
+        """Returns sums over the targets of each row, [batch]: "nats", "correct", "predicted" (the number of targets),
+        and the row's "characters" and "bytes" if the batch has them.
+        """
         logits = self._logits(apply, batch, train=False)
         nats, counted = self._nats(logits, batch)
         correct = is_first(logits, batch[self.target]) * counted
@@ -91,8 +103,11 @@ class LanguageModeling(Task):
         return sums | {name: batch[name] for name in ("characters", "bytes") if name in batch}
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """loss (nats per token), perplexity, accuracy, and bits_per_character and bits_per_byte where the rows say what
-        their tokens spell: all over the split's sums, so that none depends on the length of a row."""
+        """Returns "loss", "perplexity", "accuracy", and "bits_per_character" and "bits_per_byte" if known; see the
+        class.
+
+        Each is a ratio of sums over the split, so none depends on the length of a row.
+        """
         total = {name: float(np.sum(x, dtype=np.float64)) for name, x in outputs.items()}
         loss = total["nats"] / total["predicted"] if total["predicted"] else math.nan
         metrics = {
@@ -106,11 +121,11 @@ class LanguageModeling(Task):
         return metrics
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """The next token of each text `tokens` [batch, length], and the likelihood of the text.
+        """Predicts the next token of each text `tokens` [batch, length], and scores the text.
 
         Returns:
-          `token` [batch], the likeliest next one; `log_probability` [batch, vocab_size] of every next one;
-          `log_likelihood` [batch] of the text, in nats: the sum over its tokens after the first.
+          `token` int32 [batch], the most probable next token; `log_probability` [batch, vocab_size] of every next
+          token; `log_likelihood` [batch] of the text in nats, the sum over its tokens after the first.
         """
         tokens = batch[self.input].astype(jnp.int32)
         log_probs = jax.nn.log_softmax(self._logits(apply, batch, train=False))

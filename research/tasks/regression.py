@@ -1,4 +1,4 @@
-"""Numbers per example: squared, absolute or Huber error on standardised targets; metrics in the target's own units."""
+"""Regression: squared, absolute or Huber error on standardised targets; metrics in the target's own units."""
 
 from __future__ import annotations
 
@@ -19,14 +19,25 @@ from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_co
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regression(Task):
-    """Regression of one target from one input array.
+    """Predicts one or more numbers per example.
 
-    The model learns (target - shift) / scale.  `shift` and `scale` left None are the mean and standard deviation of the
-    training targets; predictions and metrics are in the target's own units.
+    The model learns (target - shift) / scale.  Predictions and metrics are in the target's own units.
+
+    >>> task = Regression(shift=10.0, scale=2.0)
+    >>> outputs = {"predicted": np.array([[9.0], [13.0]]), "target": np.array([[10.0], [12.0]])}
+    >>> task.finalize(outputs)
+    {'mse': 1.0, 'rmse': 1.0, 'mae': 1.0, 'r2': 0.0}
+
+    Training term: "loss", the objective on standardised targets.  Metrics: "mse" in squared units of the target, "rmse"
+    and "mae" in its units, and "r2", the fraction of variance explained.
 
     Attributes:
-      input, target: the batch's columns; targets are float32 [batch] or [batch, outputs].
+      input: the input column.
+      target: the target column, float32 [batch] or [batch, outputs].
       objective: "mse", "mae", or "huber": quadratic up to `huber_delta` standard deviations, linear beyond.
+      huber_delta: where the Huber loss becomes linear.
+      shift: subtracted from targets; None takes the mean of the training targets.
+      scale: divides targets; None takes the standard deviation of the training targets.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {
@@ -44,13 +55,13 @@ class Regression(Task):
         if not self.huber_delta > 0:
             raise RequestError(f"huber_delta={self.huber_delta}: expected a number above 0")
         if self.scale is not None and not self.scale > 0:
-            raise RequestError(f"scale={self.scale}: expected a number above 0, or none for the training targets' own")
+            raise RequestError(f"scale={self.scale}: expected a number above 0, or none to use the training targets")
 
     def check_examples(self, source: Source, split: str) -> None:
         require_columns(source, split, input=self.input, target=self.target)
 
     def fit(self, train: Source) -> Self:
-        """Takes `shift` and `scale` from the training targets where they are None."""
+        """Sets `shift` and `scale` from the training targets where they are None."""
         targets = whole_column(train, self.target).astype(np.float64)
         return dataclasses.replace(
             self,
@@ -59,6 +70,7 @@ class Regression(Task):
         )
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns {"x": inputs}."""
         return {"x": batch[self.input]}
 
     def _scaled(self, batch: Batch, like: jax.Array) -> jax.Array:
@@ -66,6 +78,7 @@ class Regression(Task):
         return (target - self.shift) / self.scale
 
     def loss(self, apply: Apply, batch: Batch) -> Terms:
+        """Returns the term "loss"."""
         outputs = apply(**self.inputs(batch), train=True)
         outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         error = outputs - self._scaled(batch, outputs)
@@ -78,11 +91,12 @@ class Regression(Task):
         return {"loss": weighted(losses.reshape(len(weight), -1).mean(-1), weight)}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """Returns {"predicted", "target"}, each [batch, outputs] in the target's own units."""
         predicted = self.predict(apply, batch)["target"]
         return {"predicted": predicted, "target": batch[self.target].reshape(predicted.shape)}
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """mse, rmse, mae in the target's units (squared for mse), and r2, the share of variance explained."""
+        """Returns "mse", "rmse", "mae" and "r2"; see the class."""
         predicted, target = (np.asarray(outputs[key], np.float64) for key in ("predicted", "target"))
         mse = float(np.mean((predicted - target) ** 2))
         variance = float(np.mean((target - target.mean(0)) ** 2))
@@ -94,7 +108,7 @@ class Regression(Task):
         }
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """{"target": [batch, outputs]} in the target's own units."""
+        """Returns {"target": [batch, outputs]} in the target's own units."""
         outputs = apply(**self.inputs(batch), train=False)
         outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         return {"target": outputs * self.scale + self.shift}

@@ -1,6 +1,6 @@
-"""One sequence written from another: teacher forcing with label smoothing; decoding, greedy or by beam search.
+"""Sequence-to-sequence tasks: teacher forcing with label smoothing; greedy decoding or beam search.
 
-What is written, and how it is compared with the reference, is for `translation.py` and `transcription.py` to say.
+`translation.py` and `transcription.py` add the metrics that compare texts with their references.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ from research.metrics.ranking import is_first
 from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns, weighted
 
 SHOWN = 16
-"""Texts that an evaluation shows beside their references."""
+"""The number of texts that an evaluation shows next to their references."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Texts(Task, abc.ABC):
-    """The base of tasks that write a text [batch, length] and compare it with `target`.
+    """The base class of tasks that write a text [batch, length] and compare it with `target`.
 
-    `decoded` [batch] bool, where a batch has it (a validation split, of which only some is decoded), says of which
-    examples a text is wanted.
+    If the batch has `decoded`, bool [batch], only those examples are decoded (a part of the validation split).  The
+    class attribute `verb` names the function of `research.inference` that writes texts.
 
     Attributes:
-      input, target: the batch's columns; beside each there is its mask, "source_mask" bool [batch, length].
-      tokenizer: of the target; None is that of the training data.
-
-    `verb` is what a `Predictor` calls it to write texts.
+      input: the input column; its mask is the column "source_mask" (the name with "_mask"), bool [batch, length].
+      target: the target column, with a mask in the same way.
+      tokenizer: of the target; None takes the one of the training data.
     """
 
     verb: ClassVar[str]
@@ -64,20 +63,20 @@ class Texts(Task, abc.ABC):
 
     @abc.abstractmethod
     def text_metrics(self, hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        """How alike texts and their references are, over all of them."""
+        """Compares texts with their references, over the whole split."""
 
     @abc.abstractmethod
     def written(self, apply: Apply, batch: Batch) -> jax.Array:
-        """The model's own text for every example: tokens [batch, length], padding where there are none."""
+        """Decodes the model's own text for every example: tokens [batch, length], padded."""
 
     def _input(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         return batch[self.input], batch[f"{self.input}_mask"]
 
     def _texts(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """The outputs that the metrics of text are made of."""
+        """Returns {"hypothesis", "reference": [batch, length], "not_decoded": [batch]} for the metrics of text."""
         wanted = batch.get("decoded", jnp.ones(len(batch["weight"]), bool))
         shape = jax.eval_shape(lambda: self.written(apply, batch))
-        # Decoding takes long: a batch of which nothing is wanted goes without.
+        # Decoding is slow, so a batch without wanted examples skips it.
         hypothesis = jax.lax.cond(
             wanted.any(), lambda: self.written(apply, batch), lambda: jnp.zeros(shape.shape, shape.dtype)
         )
@@ -91,7 +90,7 @@ class Texts(Task, abc.ABC):
         return self.text_metrics(*texts)
 
     def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Exhibit]:
-        """{"texts": TextPairs}: the first texts that were decoded, beside their references."""
+        """Returns {"texts": TextPairs}, the first decoded texts next to their references."""
         wanted = np.flatnonzero(~outputs["not_decoded"].astype(bool))[:SHOWN]
         if not len(wanted):
             return {}
@@ -101,7 +100,7 @@ class Texts(Task, abc.ABC):
         return {"texts": TextPairs(reference=reference, written=written)}
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
-        """{"tokens": int32 [batch, length]}: `decode` of the tokenizer makes texts of them."""
+        """Returns {"tokens": int32 [batch, length]}; the tokenizer's `decode` turns them into texts."""
         return {"tokens": self.written(apply, batch)}
 
     def _vocabulary(self, logits: jax.Array) -> None:
@@ -111,18 +110,21 @@ class Texts(Task, abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceToSequence(Texts):
-    """Prediction of every target token from the source and the target tokens before it.
+    """Predicts every target token from the source and the target tokens before it.
 
-    The loss is per target token, the end included.  Evaluation reports it without smoothing, with its perplexity, the
-    accuracy of the likeliest token, and the metrics of text.
+    Training terms: "loss" (nats per target token, including the end token) and "token_accuracy".  Metrics: "loss"
+    (without smoothing), "perplexity", "token_accuracy" (a fraction), and those of `text_metrics`.
 
     Attributes:
-      label_smoothing: share of the target spread evenly over the vocabulary (Szegedy et al., 2016).
-      beams: of the search by which evaluation and prediction decode; 1 takes the likeliest token, always.
-      length_penalty: of that search: finished texts are ranked by log-probability / length ** length_penalty.
-      early_stopping: when that search stops: "full", "likely" or "never", as `research.decoding.Beam` says.
-      max_new_tokens: how long a decoded text may be, its end included; below the model's `context_length`, if it has
-        one, which holds the start too.
+      input: the input column; its mask is the column "source_mask" (the name with "_mask"), bool [batch, length].
+      target: the target column, with a mask in the same way.
+      tokenizer: of the target; None takes the one of the training data.
+      label_smoothing: the share of the target that is spread evenly over the vocabulary (Szegedy et al., 2016).
+      beams: the beam size of evaluation and prediction; 1 is greedy decoding.
+      length_penalty: of beam search: finished texts are ranked by log-probability / length ** length_penalty.
+      early_stopping: when beam search stops: "full", "likely" or "never"; see `research.decoding.Beam`.
+      max_new_tokens: the maximum length of a decoded text, including the end token; must be below the model's
+        `context_length`, if it has one, which also holds the start token.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {"loss": "min", "perplexity": "min", "token_accuracy": "max"}
@@ -145,8 +147,9 @@ class SequenceToSequence(Texts):
         return Beam(self.beams, self.length_penalty, self.early_stopping)
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
-        """The input with its mask, `target` shifted right (what the model has seen when it predicts each token), and,
-        where pairs share a row, the number of each token's pair."""
+        """Returns the input with its mask, `target` shifted right (the model's input when it predicts each token), and,
+        with packed pairs, the index of each token's pair.
+        """
         target = batch[self.target].astype(jnp.int32)
         start = jnp.full((len(target), 1), self._token(BOS), jnp.int32)
         before = jnp.concatenate([start, target[:, :-1]], axis=1)
@@ -157,12 +160,12 @@ class SequenceToSequence(Texts):
         return {self.input: source, f"{self.input}_mask": mask, "target": before, **segments}
 
     def _segments(self, batch: Batch) -> dict[str, jax.Array]:
-        """The model's segments, where pairs share a row: for each token, the number of its pair."""
+        """Returns the model's segments if several pairs are packed in a row: the index of each token's pair."""
         names = {f"{self.input}_segments": f"{self.input}_segments", "segments": f"{self.target}_segments"}
         return {ours: batch[column] for ours, column in names.items() if column in batch}
 
     def _token(self, special: str) -> int:
-        """A special token's number; before there is a tokenizer, for shapes only, its place among them."""
+        """The number of a special token; without a tokenizer (to infer shapes), its index among the special tokens."""
         return (PAD, BOS, EOS).index(special) if self.tokenizer is None else self.tokenizer.token_id(special)
 
     def _logits(self, apply: Apply, batch: Batch, **kwargs: Any) -> jax.Array:
@@ -171,10 +174,11 @@ class SequenceToSequence(Texts):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def loss(self, apply: Apply, batch: Batch) -> Terms:
+        """Returns the terms "loss", in nats per token, and "token_accuracy"."""
         logits = self._logits(apply, batch, train=True)
         target = batch[self.target].astype(jnp.int32)
         counted = batch[f"{self.target}_mask"] * batch["weight"][:, None]
-        # Cross-entropy with the smoothed target, without the table [batch, length, vocab_size] of its probabilities.
+        # Cross-entropy with smoothed targets, without an array [batch, length, vocab_size] of their probabilities.
         of_target = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
         expected = (1 - self.label_smoothing) * of_target + self.label_smoothing * logits.mean(axis=-1)
         losses = jax.nn.logsumexp(logits, axis=-1) - expected
@@ -182,6 +186,7 @@ class SequenceToSequence(Texts):
         return {"loss": weighted(losses, counted), "token_accuracy": weighted(correct, counted)}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """Returns {"loss" (nats), "correct", "tokens"}, sums over each target, [batch], and the decoded texts."""
         logits = self._logits(apply, batch, train=False)
         target, mask = batch[self.target].astype(jnp.int32), batch[f"{self.target}_mask"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, target)
@@ -194,6 +199,7 @@ class SequenceToSequence(Texts):
         }
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns "loss", "perplexity", "token_accuracy" and the metrics of text; see the class."""
         tokens = max(1, int(outputs["tokens"].sum()))
         loss = float(outputs["loss"].sum(dtype=np.float64)) / tokens
         return {
@@ -209,7 +215,7 @@ class SequenceToSequence(Texts):
         require(
             context is None or self.max_new_tokens < context,
             f"task.max_new_tokens={self.max_new_tokens}: expected below model.context_length={context}, "
-            "which holds the token that starts a text too",
+            "which also holds the start token",
         )
         source, mask = self._input(batch)
         spelled = model.vocab_size if self.tokenizer is None else self.tokenizer.vocab_size

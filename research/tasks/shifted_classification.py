@@ -1,4 +1,4 @@
-"""Classification that also asks how much the answer depends on where in the image the thing is."""
+"""Classification that is also evaluated on shifted images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ from research.tasks.views import four_ways
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShiftedClassification(Classification):
-    """Classification, evaluated on moved images too: "accuracy_shift_2" is that on images moved by 2 pixels, up, down,
-    left and right (the mean of the four).  Pixels that come in are 0, so preprocessing should leave the background 0.
+    """Classification, also evaluated on images that are shifted up, down, left and right.
+
+    The metric "accuracy_shift_2" is the mean accuracy over the four directions for shifts of 2 pixels.  New pixels are
+    0, so preprocessing should map the background to 0.
+
+    >>> ShiftedClassification(classes=10, shifts=(2, 4)).shifts
+    (2, 4)
 
     Attributes:
-      shifts: by how many pixels the images of an evaluation are moved; training sees them where they are.
+      shifts: the numbers of pixels to shift images by in evaluation; training images are not shifted.
+      classes, input, label and all others: as in `Classification`.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {**Classification.better, "accuracy_shift_*": "max"}
@@ -35,6 +41,7 @@ class ShiftedClassification(Classification):
         require(len(self.shifts) > 0 and min(self.shifts) >= 1, f"shifts={self.shifts}: expected pixels, at least 1")
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """Adds "correct_shift_…", float32 [batch]: the fraction of the four directions with a correct prediction."""
         outputs = super().eval_outputs(apply, batch)
         images, labels = batch[self.input], batch[self.label]
         for shift in self.shifts:
@@ -44,5 +51,6 @@ class ShiftedClassification(Classification):
         return outputs
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Adds "accuracy_shift_…", a fraction, for every shift."""
         shifted = {f"accuracy_shift_{s}": float(outputs[f"correct_shift_{s}"].mean()) for s in self.shifts}
         return super().finalize(outputs) | shifted

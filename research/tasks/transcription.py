@@ -1,6 +1,6 @@
-"""Speech to text: word and character error rates by jiwer; by an encoder-decoder, or by an encoder alone with CTC.
+"""Speech recognition with an encoder-decoder or with CTC; word and character error rates by jiwer.
 
-A recording is read whole: one that is longer than the model's `audio_length` is refused, not cut into pieces.
+The model reads a recording as a whole; a recording longer than its `audio_length` is refused, not split.
 """
 
 from __future__ import annotations
@@ -23,7 +23,19 @@ from research.tasks.task import Apply, Batch, Direction, Terms
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transcription(SequenceToSequence):
-    """The text of `features`, token by token (Whisper).  Metrics of text: `wer` and `cer`, shares of the reference."""
+    """Writes the text of `features` token by token (Whisper).
+
+    >>> Transcription(beams=5, max_new_tokens=200).input
+    'features'
+
+    Metrics: those of `SequenceToSequence`, and "wer" and "cer", the word and character error rates: edits as a fraction
+    of the reference.
+
+    Attributes:
+      input: the input column, features [batch, frames, mels]; "features_mask" is its mask.
+      target, tokenizer, label_smoothing, beams, length_penalty, early_stopping, max_new_tokens: as in
+        `SequenceToSequence`.
+    """
 
     better: ClassVar[Mapping[str, Direction]] = {**SequenceToSequence.better, "wer": "min", "cer": "min"}
 
@@ -41,13 +53,19 @@ class Transcription(SequenceToSequence):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CTCTranscription(Texts):
-    """The text of `features`, as the sum over its alignments with them (Graves et al., 2006).
+    """Writes the text of `features` with CTC, which sums over the alignments of the text (Graves et al., 2006).
 
-    The loss is per token of the text.  A text that is too long for its features counts neither in the loss nor in its
-    weight; evaluation gives the share of them as `too_long`.  The blank is token 0, "<pad>".
+    >>> CTCTranscription(beams=8).beams
+    8
+
+    Training term: "loss", nats per token of the text; a text that is too long for its features is left out.  Metrics:
+    "loss", "wer" and "cer" (error rates, as fractions), and "too_long", the fraction of texts that are too long.  The
+    blank is token 0, "<pad>".
 
     Attributes:
-      beams: 1 reads off the likeliest alignment; more search for the likeliest text.
+      input: the input column, features [batch, frames, mels]; "features_mask" is its mask.
+      beams: 1 decodes the most probable alignment; more search for the most probable text.
+      target, tokenizer: as in `Texts`.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {"loss": "min", "wer": "min", "cer": "min", "too_long": "min"}
@@ -66,28 +84,32 @@ class CTCTranscription(Texts):
         return error_rates(hypotheses, references)
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns {"features": [batch, frames, mels], "features_mask": bool [batch, frames]}."""
         features, mask = self._input(batch)
         return {self.input: features, f"{self.input}_mask": mask}
 
     def _losses(self, apply: Apply, batch: Batch, **kwargs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The loss of each example, the tokens of its text, and whether the text fits its features: each [batch]."""
+        """Returns the loss, the number of text tokens, and whether the text fits its features, each [batch]."""
         logits, mask = apply(**self.inputs(batch), **kwargs)
         self._vocabulary(logits)
         target, target_mask = batch[self.target].astype(jnp.int32), batch[f"{self.target}_mask"]
-        labels_mask = jnp.pad(target_mask[:, 1:], ((0, 0), (0, 1)))  # all but the end, which the blanks tell
+        labels_mask = jnp.pad(target_mask[:, 1:], ((0, 0), (0, 1)))  # without the end token, which CTC does not need
         fits = ctc.fits(mask, target, labels_mask)
         return ctc.ctc_loss(logits, mask, target, labels_mask), labels_mask.sum(axis=1), fits
 
     def loss(self, apply: Apply, batch: Batch) -> Terms:
+        """Returns the term "loss", in nats per token."""
         losses, tokens, fits = self._losses(apply, batch, train=True)
         counted = batch["weight"] * fits
         return {"loss": ((losses * counted).sum(), (tokens * counted).sum())}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
+        """Returns {"loss" (nats), "tokens", "too_long"}, each [batch], and decoded texts as in `SequenceToSequence`."""
         losses, tokens, fits = self._losses(apply, batch, train=False)
         return {"loss": losses, "tokens": tokens * fits, "too_long": ~fits, **self._texts(apply, batch)}
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns "loss", "too_long", "wer" and "cer"; see the class."""
         loss = float(outputs["loss"].sum(dtype=np.float64)) / max(1, int(outputs["tokens"].sum()))
         return {"loss": loss, "too_long": float(outputs["too_long"].mean()), **self._finalized(outputs)}
 
@@ -100,7 +122,7 @@ class CTCTranscription(Texts):
 
 
 def error_rates(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Word and character error rate: edits from the references, over all of them, for each word or character there."""
+    """Computes word and character error rates: edits, divided by the words or characters of all references."""
     jiwer = _jiwer()
     return {
         "wer": float(jiwer.wer(list(references), list(hypotheses))),

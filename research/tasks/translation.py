@@ -1,4 +1,4 @@
-"""Translation: BLEU and chrF of whole texts, by sacrebleu, against the references as they are written."""
+"""Translation: BLEU and chrF of detokenised texts against the original references, by sacrebleu."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from research.tasks.task import Direction, require_columns
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Translation(SequenceToSequence):
-    """Translation of `source` into `target`.
+    """Translates `source` into `target`.
 
-    Texts are compared detokenised: tokens of all tokenizers here spell their text back exactly, so the reference is
-    the line of the file.  Metrics: `bleu` (cased), `bleu_lowercase`, `chrf`, each 0 to 100; `scoring` gives signatures.
+    >>> Translation(beams=4, length_penalty=0.6).verb
+    'translate'
+
+    Metrics: those of `SequenceToSequence`, and "bleu" (cased), "bleu_lowercase" and "chrf", each 0 to 100; `scoring`
+    returns sacrebleu's signatures.  Texts are compared detokenised: all tokenizers here decode a text back exactly, so
+    the reference is the line of the file.
+
+    Attributes:
+      input, target, tokenizer, label_smoothing, beams, length_penalty, early_stopping, max_new_tokens: as in
+        `SequenceToSequence`.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {
@@ -40,13 +48,17 @@ class Translation(SequenceToSequence):
     def scoring(self) -> dict[str, str]:
         signatures = {}
         for name, metric in _metrics().items():
-            metric.corpus_score(["a"], [["a"]])  # a signature counts the references it has seen
+            metric.corpus_score(["a"], [["a"]])  # a signature includes the number of references, so score once first
             signatures[name] = f"sacrebleu {metric.get_signature()}"
         return signatures
 
 
 def scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """BLEU, cased and lower-cased, and chrF of texts; `references` are one or more lists of as many texts."""
+    """Computes BLEU, cased and lower-cased, and chrF.
+
+    Args:
+      references: one or more lists, each with one reference per hypothesis.
+    """
     return {name: metric.corpus_score(hypotheses, references).score for name, metric in _metrics().items()}
 
 

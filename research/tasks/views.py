@@ -1,4 +1,4 @@
-"""Views of an image, mirrored and moved: an evaluation averages over them, or asks how they differ."""
+"""Mirrored and shifted views of an image, to average logits over or to compare."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 
 def views(images: jax.Array, *, mirrored: bool, moved: int) -> list[tuple[float, jax.Array]]:
-    """Views of images [batch, height, width, channels], each with its share of an average; the shares sum to 1.
+    """Returns views of images [batch, height, width, channels], each with its weight; weights sum to 1.
 
     Args:
-      mirrored: whether half of the average are mirror images, left to right.
-      moved: by how many pixels the images of a further half are moved, a quarter of it each way; 0 for none.
+      mirrored: give half of the weight to mirror images, left to right.
+      moved: give half of the weight to views shifted by this many pixels, an equal part for each direction; 0 for none.
     """
     found = [(1.0, images)]
     if mirrored:
@@ -23,12 +23,12 @@ def views(images: jax.Array, *, mirrored: bool, moved: int) -> list[tuple[float,
 
 
 def four_ways(images: jax.Array, pixels: int) -> list[jax.Array]:
-    """Images [batch, height, width, channels] moved up, down, left and right; the pixels that come in are 0."""
+    """Shifts images [batch, height, width, channels] up, down, left and right; new pixels are 0."""
     return [moved_by(images, *by) for by in ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))]
 
 
 def moved_by(images: jax.Array, down: int, right: int) -> jax.Array:
-    """Images [batch, height, width, channels] with every pixel that many rows and columns further on; 0 comes in."""
+    """Shifts images [batch, height, width, channels] by rows and columns; new pixels are 0."""
     height, width = images.shape[1:3]
     padding = ((0, 0), *((max(by, 0), max(-by, 0)) for by in (down, right)), (0, 0))
     top, left = max(-down, 0), max(-right, 0)

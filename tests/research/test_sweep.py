@@ -102,7 +102,7 @@ def test_log_uniform_is_even_in_the_logarithm():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: zipped(LR, WIDTHS), "as many of each"),
+        (lambda: zipped(LR, WIDTHS), "expected equal numbers"),
         (lambda: product(LR, LR), "set twice"),
         (lambda: log_uniform(0, 1), "above 0"),
         (lambda: uniform(2, 1), "the lower one"),

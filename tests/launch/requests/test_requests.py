@@ -70,7 +70,7 @@ COMMANDS = {
     ),
     "pruning by what has no direction": (
         "run $W/fine.py --sweep rates --seeds 2 --prune validation/losses",
-        "Classification does not say which way losses is better; did you mean 'loss'?",
+        "Classification does not declare whether a lower or higher losses is better; did you mean 'loss'?",
     ),
     "pruning trials of different length": (
         "run $W/fine.py --sweep lengths --prune validation/loss:min",

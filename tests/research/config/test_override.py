@@ -106,7 +106,7 @@ def _flat(value, prefix=""):
         ("model.activation", "rellu", "did you mean 'relu'?"),
         ("model.widths", 5, "expected a tuple, each entry a whole number"),
         ("model.widths", (5, "a"), "expected a whole number"),
-        ("parts.7.momentum", 1.0, "'7' is no index into the 2 entries"),
+        ("parts.7.momentum", 1.0, "'7' is not an index; expected 0 to 1"),
         ("steps.x", 1, "has no fields"),
         ("table.b", 1.0, "one of: a"),
         ("model.parent", None, "has no field 'parent'"),

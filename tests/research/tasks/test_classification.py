@@ -186,7 +186,7 @@ def test_a_language_model_answers_at_one_token():
     ("labels", "said"),
     [
         (np.zeros((4, 1), np.int32), r"label is int32 \[1\] per example; expected one \(drop the last axis\)"),
-        (np.eye(3, dtype=np.int32), r"label is int32 \[3\] per example; expected one \(for classes one-hot, floats"),
+        (np.eye(3, dtype=np.int32), r"label is int32 \[3\] per example; expected one \(one-hot classes: give floats"),
     ],
 )
 def test_integer_labels_of_two_axes_are_told(labels, said):

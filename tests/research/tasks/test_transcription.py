@@ -141,9 +141,7 @@ def untrained(recordings, model, task) -> Predictor:
 def test_texts_that_may_be_longer_than_the_context_are_refused_before_anything_is_compiled(recordings):
     model = Whisper(5, context_length=16, decoder_depth=1, **ENCODER)
     task = Transcription(max_new_tokens=30)
-    line = (
-        "^task.max_new_tokens=30: expected below model.context_length=16, which holds the token that starts a text too"
-    )
+    line = "^task.max_new_tokens=30: expected below model.context_length=16, which also holds the start token"
     own = experiment(recordings, model=model, task=task)
     splits = own.data.load()
     with pytest.raises(RequestError, match=line):

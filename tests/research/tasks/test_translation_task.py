@@ -94,9 +94,7 @@ def test_a_sentence_as_long_as_the_context_is_not_padded_over_it():
 
 def test_texts_that_may_be_longer_than_the_context_are_refused():
     asked = predictor(max_new_tokens=16)
-    line = (
-        "^task.max_new_tokens=16: expected below model.context_length=16, which holds the token that starts a text too"
-    )
+    line = "^task.max_new_tokens=16: expected below model.context_length=16, which also holds the start token"
     with pytest.raises(RequestError, match=line):
         asked.translate("Hund")
     assert predictor(max_new_tokens=15).translate("Hund")
