@@ -105,7 +105,7 @@ def test_log_uniform_is_even_in_the_logarithm():
         (lambda: zipped(LR, WIDTHS), "expected equal numbers"),
         (lambda: product(LR, LR), "set twice"),
         (lambda: log_uniform(0, 1), "above 0"),
-        (lambda: uniform(2, 1), "the lower one"),
+        (lambda: uniform(2, 1), "lower bound first"),
         (lambda: choice(), "at least one"),
         (lambda: trials(experiment(), grid("model.width", 3, 4)), "width=3: model.width"),
         (lambda: trials(experiment(), grid("batch_size", 0, 1)), "batch_size=0: batch_size=0: expected at least 1"),
