@@ -1,10 +1,11 @@
-"""Tables and pictures from the folders of a run.
+"""Tables and figures from the folders of runs.
 
     from research.report import report
+
     report(["runs/digits_mlp/activation"]).html
 
-Reads only what the trials left behind, but for pictures of the inside of models, which need their data and JAX too;
-writes only into the report's own folder.  Matplotlib is imported when a figure is drawn, not before.
+Reads only files that trials wrote, except for figures of the inside of models, which also need their data and JAX.
+Writes only to the report's own folder.  Matplotlib is imported when a figure is drawn.
 """
 
 from research.faces import face

@@ -1,4 +1,4 @@
-"""Learning curves: a line per variant over its seeds, a band for their range, a mark where a trial diverged."""
+"""Learning curves: one line per variant, averaged over seeds, a band for their range, and marks for diverged trials."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LETTER = 0.062  # mean width in inches of a letter of a line's name
-POINTS = 300  # a curve with more is averaged over neighbours: print has no more room
+LETTER = 0.062  # mean width in inches of a letter in a line's name
+POINTS = 300  # longer curves are averaged over neighbouring points; print cannot resolve more
 
-# How a trial that is not in the mean ends, by status.
+# Markers at the end of trials outside the mean, by status.
 _ENDS = {
     "diverged": ("x", 5.0),
     "pruned": ("|", 6.0),
@@ -32,7 +32,7 @@ _ENDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One variant on the figure: its name and label, its trials, its colour; grey ones are drawn behind, unlabelled."""
+    """A variant in the figure: name, label, trials and colour; grey lines are in the background and have no label."""
 
     name: str
     label: str
@@ -42,9 +42,9 @@ class Line:
 
 
 def over_seeds(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Curves of several seeds on common steps: `(steps [points], values [seeds, points])`.
+    """Interpolates curves of several seeds to common steps: `(steps [points], values [seeds, points])`.
 
-    A seed is interpolated between the steps it logged, and NaN before its first and after its last.
+    Values are NaN before a seed's first logged step and after its last.
     """
     curves = [curve for curve in curves if curve.steps.size]
     steps = np.unique(np.concatenate([curve.steps for curve in curves])) if curves else np.zeros(0)
@@ -53,7 +53,7 @@ def over_seeds(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def thinned(curve: Curve, points: int = POINTS) -> Curve:
-    """The curve averaged over as many neighbouring points as bring it to at most `points`."""
+    """Averages neighbouring points until the curve has at most `points`."""
     width = -(-curve.steps.size // points)
     if width <= 1:
         return curve
@@ -63,7 +63,7 @@ def thinned(curve: Curve, points: int = POINTS) -> Curve:
 
 
 def draw(lines: Sequence[Line], split: str, metric: str, way: Direction | None = None) -> Figure | None:
-    """The figure of one metric on one split, or None if no trial logged it.  `way` is the metric's direction."""
+    """The figure of one metric on one split, or None if no trial logged it; `way` is the metric's direction."""
     from matplotlib.ticker import MaxNLocator
 
     key = (split, metric)
@@ -97,7 +97,7 @@ def draw(lines: Sequence[Line], split: str, metric: str, way: Direction | None =
 
 
 def _settled(lines: Sequence[Line], logged: Mapping[str, Mapping[str, Curve]]) -> list[Curve]:
-    """The curves that decide the axis: those of trials that finished or were pruned, or all if none did."""
+    """The curves that determine the axis limits: those of finished or pruned trials, or all if there are none."""
     curves = [(trial, logged[line.name].get(trial.name)) for line in lines for trial in line.trials]
     curves = [(trial, curve) for trial, curve in curves if curve is not None]
     return [curve for trial, curve in curves if trial.status in ("finished", "pruned")] or [
@@ -106,7 +106,7 @@ def _settled(lines: Sequence[Line], logged: Mapping[str, Mapping[str, Curve]]) -
 
 
 def _scale(axes: Axes, curves: Sequence[Curve], way: Direction | None) -> None:
-    """Limits that a diverged trial cannot ruin; a logarithmic axis for errors that fall by more than a factor of 10."""
+    """Sets axis limits that ignore outliers; errors that fall by more than a factor of 10 get a logarithmic axis."""
     values = np.concatenate([curve.values for curve in curves])
     values = values[np.isfinite(values)]
     if values.size == 0:
@@ -119,7 +119,7 @@ def _scale(axes: Axes, curves: Sequence[Curve], way: Direction | None) -> None:
         axes.set_ylim(low / margin, high * margin)
         style.log_ticks(axes.yaxis, low, high)
         return
-    if way == "min":  # the first steps may be far above all the others
+    if way == "min":  # the first steps may be far above the others
         high = min(high, float(usual[1] + 1.0 * (usual[1] - usual[0])) or high)
     if way == "max":
         low = max(low, float(usual[0] - 1.0 * (usual[1] - usual[0])))
@@ -128,7 +128,7 @@ def _scale(axes: Axes, curves: Sequence[Curve], way: Direction | None) -> None:
 
 
 def _draw_line(axes: Axes, line: Line, curves: Mapping[str, Curve]) -> tuple[float, float] | None:
-    """Draws one variant; returns where its name belongs."""
+    """Draws a variant; returns the position for its name."""
     finished = [curves[trial.name] for trial in counted(line.trials) if trial.name in curves]
     strong = {"color": line.color, "linewidth": 0.7 if line.grey else 1.4, "zorder": 2 if line.grey else 4}
     thin = {"color": line.color, "linewidth": 0.5 if line.grey else 0.8, "zorder": 2 if line.grey else 3}
@@ -145,7 +145,7 @@ def _draw_line(axes: Axes, line: Line, curves: Mapping[str, Curve]) -> tuple[flo
         if shared.any():
             last = int(np.flatnonzero(shared)[-1])
             end = (float(steps[last]), float(mean[last]))
-            for row in values:  # seeds that went on after the first of them had stopped
+            for row in values:  # seeds that continued after the first one stopped
                 rest = np.where(np.arange(steps.size) >= last, row, np.nan)
                 if np.isfinite(rest).sum() > 1:
                     axes.plot(steps, rest, **thin, alpha=0.6)
@@ -181,12 +181,12 @@ def _thousands():
 
 
 def caption(lines: Sequence[Line], split: str, metric: str) -> str:
-    """The caption of the figure that `draw` makes, with a word on what is left out."""
+    """The caption of the figure that `draw` makes, including what it omits."""
     key = (split, metric)
     trials = [trial for line in lines for trial in line.trials if key in trial.curves]
     counts = sorted({len([t for t in counted(line.trials) if key in t.curves]) for line in lines} - {0})
     if not counts:
-        said = [f"{split} {metric}: no trial has finished, each stands for itself"]
+        said = [f"{split} {metric}: one line per trial, since none has finished"]
     else:
         n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
         said = [f"{split} {metric}: mean over the finished trials of each variant ({n})"]
@@ -194,10 +194,10 @@ def caption(lines: Sequence[Line], split: str, metric: str) -> str:
     ends = {"diverged": "× (diverged)", "pruned": "| (pruned)", "failed": "○ (failed)", "missing": "• (not finished)"}
     others = [mark for status, mark in ends.items() if any(trial.status == status for trial in trials)]
     if others:
-        said.append(f"A trial that is in no mean is dashed and ends in {' or '.join(others)}")
+        said.append(f"Dashed lines are trials outside the mean; they end in {' or '.join(others)}")
     longest = max((trial.curves[key].steps.size for trial in trials), default=0)
     if longest > POINTS:
         said.append(f"Averaged over {-(-longest // POINTS)} neighbouring log steps")
     if grey := [line for line in lines if line.grey]:
-        said.append(f"{len(grey)} of {len(lines)} variants are grey, the first by validation score are named")
+        said.append(f"{len(grey)} of {len(lines)} variants are grey; those with the best validation scores are named")
     return ". ".join(said) + "."

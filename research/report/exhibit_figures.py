@@ -1,4 +1,4 @@
-"""Exhibits as figures, by their kind; text pairs are no figure but a table (research/report/exhibits.py)."""
+"""Draws exhibits as figures, by kind; text pairs become a table instead (research/report/exhibits.py)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = 64  # images of one figure
-WIDE = 8  # images in a row of it
-PAGE = 6.4  # inches
-GAP = 0.06  # between images, as a share of their side
-DOTS = 1600  # of a row of images: print shows no more
-FOOT = 0.02  # room for a caption, as a share of the width of all
-NUMBERED = 12  # classes up to which a confusion matrix has its numbers in it
-NAMED = 40  # and up to which it has their names beside it
-BOXED = 6  # images with boxes
+SHOWN = 64  # maximum number of images in a figure
+WIDE = 8  # images per row
+PAGE = 6.4  # width in inches
+GAP = 0.06  # between images, as a fraction of their side
+DOTS = 1600  # maximum pixels in a row of images; print cannot resolve more
+FOOT = 0.02  # height of a caption, as a fraction of the figure's width
+NUMBERED = 12  # maximum number of classes for numbers in the cells of a confusion matrix
+NAMED = 40  # maximum number of classes for class names next to it
+BOXED = 6  # maximum number of images with boxes
 
 Drawn = tuple["Figure", str]
-"""A figure, and what its caption says of it."""
+"""A figure, and a text for its caption."""
 
 
 def draw(exhibit: Exhibit) -> Drawn | None:
@@ -53,7 +53,7 @@ def draw(exhibit: Exhibit) -> Drawn | None:
 
 
 def over_steps(exhibits: Mapping[int, Exhibit]) -> Drawn | None:
-    """The same images at several steps, a row each; None for what is not made of images."""
+    """Draws the same images at several steps, one row per step; None for exhibits without images."""
     rows = {step: images for step, exhibit in exhibits.items() if (images := _made(exhibit)) is not None}
     if len(rows) < 2 or len({images.shape[1:] for images in rows.values()}) > 1:
         return None
@@ -65,7 +65,7 @@ def over_steps(exhibits: Mapping[int, Exhibit]) -> Drawn | None:
 
 
 def _made(exhibit: Exhibit) -> np.ndarray | None:
-    """The images of an exhibit that change with training, [example, height, width, channels]."""
+    """The images of an exhibit that change during training, [example, height, width, channels]."""
     if isinstance(exhibit, ImageGrid):
         return exhibit.images.reshape(-1, *exhibit.images.shape[2:])
     return exhibit.images if isinstance(exhibit, Images) else exhibit.right if isinstance(exhibit, ImagePairs) else None
@@ -107,9 +107,9 @@ def _mosaic(
     columns: Sequence[str] | None = None,
     captions: Sequence[str] = (),
 ) -> Figure:
-    """One picture of images [row, column, height, width, 3] with gaps between them.
+    """Arranges images [row, column, height, width, 3] in one picture with gaps.
 
-    `rows` and `columns` are named at the left and above, `captions` stand below the images in reading order.
+    The names in `rows` and `columns` stand on the left and above, `captions` below the images in reading order.
     """
     stride = max(1, images.shape[1] * images.shape[3] // DOTS)
     images = images[:, :, ::stride, ::stride]
@@ -143,12 +143,12 @@ def _mosaic(
 
 
 def _colored(images: np.ndarray) -> np.ndarray:
-    """Images with three channels."""
+    """Converts images to three channels."""
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def _sized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Images [example, height, width, 3] of another size, by their nearest pixels."""
+    """Resizes images [example, height, width, 3] with nearest neighbours."""
     rows, columns = (np.arange(n) * m // n for n, m in zip(size, images.shape[1:3], strict=True))
     return images[:, rows][:, :, columns]
 
@@ -171,8 +171,8 @@ def _boxes(exhibit: Boxes) -> Drawn:
         scores = [None] * len(exhibit.boxes[i]) if exhibit.scores is None else exhibit.scores[i]
         for box, label, score in zip(exhibit.boxes[i], exhibit.labels[i], scores, strict=True):
             _box(axes, box, label, score, exhibit.class_names, true=False)
-    dashed = "; white and dashed: the true boxes" if exhibit.true_boxes is not None else ""
-    return figure, f"{_of(count, len(exhibit.images), 'images')} with the boxes that were detected{dashed}"
+    dashed = "; true boxes are white and dashed" if exhibit.true_boxes is not None else ""
+    return figure, f"{_of(count, len(exhibit.images), 'images')} with detected boxes{dashed}"
 
 
 def _box(axes: Axes, box: np.ndarray, label: int, score: float | None, names: np.ndarray | None, true: bool) -> None:
@@ -216,11 +216,11 @@ def _confusion(exhibit: ConfusionMatrix) -> Drawn:
     axes.set_xticks(list(ticks), labels, rotation=90 if long else 0, fontsize=7 if classes <= 20 else 5.5)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
-    return figure, f"colour: the share of each label's examples{_most_confused(share, names)}"
+    return figure, f"colour: fraction of the examples with each label{_most_confused(share, names)}"
 
 
 def _most_confused(share: np.ndarray, names: Sequence[str], most: int = 3) -> str:
-    """The largest shares off the diagonal, as a caption goes on."""
+    """Ends a caption with the largest fractions off the diagonal."""
     off = np.where(np.eye(len(share), dtype=bool), 0, share)
     order = np.argsort(-off, axis=None)[:most]
     pairs = [(i, j) for i, j in zip(*np.unravel_index(order, off.shape), strict=True) if off[i, j] > 0]
@@ -261,8 +261,8 @@ def _reliability(exhibit: Reliability) -> Drawn:
     lower.locator_params(axis="y", nbins=3)
     gap = np.sum(exhibit.count * np.abs(exhibit.confidence - exhibit.accuracy), where=filled)
     error = numbers.plain(float(gap / max(exhibit.count.sum(), 1)))
-    said = f"accuracy of the examples in each bin of confidence, below their share; calibration error {error}"
-    return figure, f"{said}. Below the dashed line the model is too sure"
+    said = f"accuracy (above) and fraction of examples (below) in each bin of confidence; calibration error {error}"
+    return figure, f"{said}. Below the dashed line, the model is overconfident"
 
 
 def _of(shown: int, count: int, what: str) -> str:

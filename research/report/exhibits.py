@@ -1,4 +1,4 @@
-"""The exhibits of a report: of the variants that matter most, at the newest step and a few earlier ones."""
+"""The exhibits in a report: those of the most important variants, at the newest step and a few earlier ones."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from research.report.runs import Trial
 from research.report.statistics import counted
 from research.report.table import Row, Table, ranked
 
-VARIANTS = 4  # of each run
-STEPS = 4  # of one exhibit: the newest, and earlier ones
-TEXTS = 8  # pairs of a table
+VARIANTS = 4  # per run
+STEPS = 4  # per exhibit, including the newest
+TEXTS = 8  # pairs per table
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """The exhibits of one variant.
+    """The exhibits of a variant.
 
     Attributes:
-      title: the variant, and the trial whose exhibits they are.
+      title: the variant, and the trial that the exhibits come from.
       pictures: figures of exhibits.
-      tables: HTML of text pairs.
-      remarks: files that cannot be read.
+      tables: text pairs as HTML.
+      remarks: notes on unreadable files.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Section:
 
 
 def draw(table: Table) -> list[Section]:
-    """A section for each variant with exhibits: the baselines, and the first by validation score."""
+    """Makes a section for each variant with exhibits: the baselines, and those with the best validation scores."""
     found = []
     with style.paper():
         for run in table.runs:
@@ -53,7 +53,7 @@ def draw(table: Table) -> list[Section]:
 
 
 def _numbered(sections: Sequence[Section]) -> list[Section]:
-    """The sections with a number behind the name of a picture that another one has: variants may differ in a slash."""
+    """Appends a number to names of pictures that occur twice, as for variants whose names differ only in a slash."""
     seen: Counter[str] = Counter()
 
     def own(picture: Picture) -> Picture:
@@ -98,7 +98,7 @@ def _section(row: Row) -> Section | None:
 
 
 def _first_with_exhibits(row: Row) -> tuple[Trial | None, list[Saved]]:
-    """The first trial of a variant that has exhibits, finished ones first."""
+    """The first trial of a variant that has exhibits; finished trials come first."""
     trials = row.run.of(row.variant)
     for trial in dict.fromkeys([*(t.name for t in counted(trials)), *(t.name for t in trials)]):
         saved = read_exhibits(epath.Path(row.run.folder) / "trials" / trial)
@@ -108,7 +108,7 @@ def _first_with_exhibits(row: Row) -> tuple[Trial | None, list[Saved]]:
 
 
 def _spread(steps: Sequence[Saved]) -> list[Saved]:
-    """The newest, and earlier ones spread so that the first steps, which change most, are seen."""
+    """The newest step and a few earlier ones, denser at the start of training, where changes are largest."""
     if len(steps) <= STEPS:
         return list(steps)
     places = np.unique(np.round(np.geomspace(1, len(steps), STEPS)).astype(int)) - 1
@@ -119,7 +119,7 @@ def _spread(steps: Sequence[Saved]) -> list[Saved]:
 
 
 def _texts(exhibits: dict[int, Exhibit], title: str) -> str:
-    """A table of text pairs: source, reference, and what was written at each step, newest first."""
+    """A table of text pairs: source, reference, and the text written at each step, newest first."""
     steps = sorted(exhibits, reverse=True)
     newest = exhibits[steps[0]]
     heads = (["source"] if newest.source is not None else []) + ["reference", f"written at step {steps[0]:,}"]
@@ -137,14 +137,14 @@ def _texts(exhibits: dict[int, Exhibit], title: str) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     body = "\n".join(lines)
     caption = (
-        f"{title}: {len(lines)} of {len(newest.written):,} texts; marked: words that the reference does not have there."
+        f"{title}: {len(lines)} of {len(newest.written):,} texts; words that differ from the reference are marked."
     )
     table = f'<table class="texts"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
     return f'<figure class="texts">{table}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _marked(written: str, reference: str) -> str:
-    """A text as HTML in which words that the reference does not have there are marked."""
+    """Converts a text to HTML and marks words that differ from the reference."""
     ours, theirs = written.split(), reference.split()
     parts = []
     for tag, start, end, _, _ in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():

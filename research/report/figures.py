@@ -1,4 +1,4 @@
-"""Which figures a report has: the scores, the landscape of the sweep, the learning curves."""
+"""The figures of a report: scores, the landscape of the sweep, and learning curves."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from research.report.table import Row, Table, ranked
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HIGHLIGHTED = 10  # variants that a reader can tell apart in one figure
+HIGHLIGHTED = 10  # maximum number of variants that a reader can tell apart in a figure
 VALIDATION_CURVES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A drawn figure: `name` is its file without the suffix, `caption` says what it shows and what it leaves out."""
+    """A drawn figure: `name` is its file name without suffix, `caption` describes it and what it omits."""
 
     name: str
     caption: str
@@ -33,7 +33,7 @@ class Picture:
         return self._bytes("png", metadata={"Software": None})
 
     def svg(self) -> str:
-        """The figure as SVG, sharp at any size."""
+        """The figure as SVG, which stays sharp at any size."""
         return self._bytes("svg", metadata={"Date": None, "Creator": None}).decode()
 
     def _bytes(self, kind: str, metadata: dict) -> bytes:
@@ -44,17 +44,17 @@ class Picture:
 
 
 def pictures(table: Table) -> list[Picture]:
-    """The figures of a report, in the order in which it shows them."""
+    """The figures of a report, in the order of the page."""
     with style.paper():
         lines = _lines(table)
         landscapes = [picture for run in table.runs for picture in _landscape_pictures(table, run)]
-        # A heat map says the same as the scores of its variants, unless there is a baseline to differ from.
+        # Without a baseline, a heat map already shows the scores of its variants.
         first = [] if landscapes and not table.compares(table.score) else _score_pictures(table, lines)
         return [*first, *landscapes, *_curve_pictures(table, lines)]
 
 
 def inside_pictures(table: Table) -> tuple[list[Picture], list[str]]:
-    """Pictures from inside the best model of each run, and a line for each run that has none."""
+    """Draws the inside of the best model of each run; also returns one line for each run without pictures."""
     from research.report import inside
 
     with style.paper():
@@ -63,7 +63,7 @@ def inside_pictures(table: Table) -> tuple[list[Picture], list[str]]:
 
 
 def _score_pictures(table: Table, lines: Sequence[curves.Line]) -> list[Picture]:
-    """One for all runs whose scores can be ranked together."""
+    """Draws one figure per group of runs whose scores can be ranked together."""
     by_name = {line.name: line for line in lines}
     found = []
     for group in table.groups:
@@ -76,7 +76,7 @@ def _score_pictures(table: Table, lines: Sequence[curves.Line]) -> list[Picture]
 
 
 def _landscape_pictures(table: Table, run: Run) -> list[Picture]:
-    """How the validation score that chooses moves over a sweep, and the score that is stated beside it."""
+    """Draws how the selecting validation score, and the stated score, vary over a sweep."""
     rows = table.of([run]).rows
     criterion = rows[0].criterion if rows else Criterion()
     chosen = [row.variant for row in rows if row.chosen]
@@ -110,7 +110,7 @@ def _curve_pictures(table: Table, lines: Sequence[curves.Line]) -> list[Picture]
 
 
 def _lines(table: Table) -> list[curves.Line]:
-    """A line per row: coloured if a reader can tell that many apart, else only the baselines and the best."""
+    """One line per row; only the baselines and the best are coloured if a reader cannot tell all of them apart."""
     shown = [row.name for row in _highlighted(table)]
     baselines = [row.name for row in table.rows if row.is_baseline]
     color = style.colors(shown, baselines)
@@ -130,13 +130,13 @@ def _lines(table: Table) -> list[curves.Line]:
 
 
 def _abbreviations(table: Table) -> str:
-    """The end of a caption: what the initials in the labels stand for."""
+    """Ends a caption with the meaning of abbreviations in the labels."""
     _, initials = names.shortened([row.name for row in table.rows])
     return f" {', '.join(f'{short}: {path}' for short, path in initials.items())}." if initials else ""
 
 
 def _ordered_colors(run: Run) -> dict[str, str]:
-    """Colours in order if the variants are: values of one number."""
+    """Ordered colours if the variants are ordered, as values of one number."""
     axes = settings.axes_of(run)
     if len(axes) != 1 or not axes[0].numeric or len(axes[0].values) != len(run.variants) or len(run.variants) < 3:
         return {}
@@ -145,7 +145,7 @@ def _ordered_colors(run: Run) -> dict[str, str]:
 
 
 def _highlighted(table: Table) -> list[Row]:
-    """The rows that a figure names: all if they are few, else the baselines, and of every group the first by rank."""
+    """The rows that a figure names: all if they are few, otherwise the baselines and the best rows of every group."""
     if len(table.rows) <= HIGHLIGHTED:
         return list(table.rows)
     orders = [ranked([row for row in table.of(group).rows if not row.is_baseline]) for group in table.groups]
@@ -155,11 +155,11 @@ def _highlighted(table: Table) -> list[Row]:
 
 
 def is_figure(name: str) -> bool:
-    """Whether a file is named as a figure of a report is."""
+    """True if a file has the name of a report's figure."""
     kinds = "scores|line|heatmap|scatter|parallel|curve|exhibit|inside"
     return re.fullmatch(rf"({kinds})(-[A-Za-z0-9._-]+)?\.png", name) is not None
 
 
 def file_name(*words: str) -> str:
-    """Words as a file name: letters, digits, dots and dashes."""
+    """Joins words into a file name of letters, digits, dots and dashes."""
     return "-".join(part for word in words if (part := re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-.")))

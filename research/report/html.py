@@ -1,4 +1,4 @@
-"""The report as one page: it opens without a network, prints well, and follows the reader's light or dark screen."""
+"""The report as one page that opens offline, prints well, and follows the reader's light or dark theme."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from research.report.figures import Picture
 from research.report.runs import Run, Trial
 from research.report.table import Row, Table
 
-PIXELS_PER_INCH = 108  # of a figure on the screen: its 8-point letters are 12 pixels high
+PIXELS_PER_INCH = 108  # of a figure on the screen; its 8-point letters are 12 pixels high
 
 _CSS = """
 :root {
@@ -119,9 +119,11 @@ def to_html(
     inside: Sequence[Picture] = (),
     remarks: Sequence[str] = (),
 ) -> str:
-    """The whole report as one file: no script, no font, picture or style from elsewhere.
+    """Renders the whole report as one file, without scripts, fonts, pictures or styles from elsewhere.
 
-    `inside` are pictures from inside the models, `remarks` says of which there are none.
+    Args:
+      inside: figures of the inside of models.
+      remarks: reasons why some runs have no such figures.
     """
     title = sentences.title(table.runs)
     several = len(table.runs) > 1
@@ -206,7 +208,7 @@ def _cell(row: Row, metric: str) -> str:
 
 
 def _figure(picture: Picture) -> str:
-    """Every figure at the same scale, so that letters are the same size in all of them."""
+    """Shows every figure at the same scale, so that letters have the same size everywhere."""
     svg = picture.svg()
     points = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
     width = f' style="width: {float(points[1]) / 72 * PIXELS_PER_INCH + 26:.0f}px"' if points else ""
@@ -225,13 +227,13 @@ def _exhibits(section: Section) -> str:
 
 
 def _configurations(run: Run) -> str:
-    """The overrides of each variant, without those that all of them share."""
+    """Lists the overrides of each variant, except those that all variants share."""
     paths = run.varied
     lines = []
     for variant in run.variants:
         overrides = run.of(variant)[0].overrides
         changes = [escape(f"{path} = {numbers.value(overrides[path])}") for path in paths if path in overrides]
-        nothing = _tag("span", "nothing: as the experiment stands", "small")
+        nothing = _tag("span", "nothing: the experiment as defined", "small")
         lines.append(_tag("tr", _tag("th", escape(variant)) + _tag("td", "<br>".join(changes) or nothing, "mono")))
     table = _table([_tag("th", "variant"), _tag("th", "overrides")], lines)
     if len(lines) <= 12 and not run.label:
@@ -276,7 +278,7 @@ def _trial(trial: Trial, metrics: Sequence[str], columns: int) -> str:
 
 
 def _breakable(text: str) -> str:
-    """`text` as HTML whose lines may end after a slash, a comma or an underscore."""
+    """`text` as HTML whose lines may break after a slash, a comma or an underscore."""
     return re.sub("([/,_])", r"\1<wbr>", escape(text))
 
 
@@ -293,7 +295,7 @@ def _provenance(run: Run) -> str:
 
 
 def _tag(name: str, inside: str, class_: str = "") -> str:
-    """An element; `inside` is HTML already."""
+    """An HTML element; `inside` must be HTML."""
     return f'<{name} class="{class_}">{inside}</{name}>' if class_ else f"<{name}>{inside}</{name}>"
 
 

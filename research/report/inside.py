@@ -1,6 +1,6 @@
-"""Pictures from inside a run's model: its first filters, its feature maps, what its decisions depend on.
+"""Figures of the inside of a run's model: its first filters, its feature maps, and what its decisions depend on.
 
-The rest of a report reads files; this loads the model and some examples of its data set, and computes.
+The rest of a report only reads files; this module loads the model and some examples of its data, and computes.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-EXAMPLES = 6  # images in a figure
+EXAMPLES = 6  # images per figure
 FILTERS = 64
-CHANNELS = 8  # of a feature map
-DEPTHS = 6  # feature maps
+CHANNELS = 8  # per feature map
+DEPTHS = 6  # number of feature maps
 HEADS = 6
-SMOOTH = 16  # noisy images that a saliency is averaged over
-SIDE = 0.62  # inches of a small picture
-LABEL = 1.15  # inches of the names to the left of a row
+SMOOTH = 16  # noisy copies of an image, for SmoothGrad
+SIDE = 0.62  # of a small picture, in inches
+LABEL = 1.15  # width of the names to the left of a row, in inches
 
 Drawn = tuple[str, str, "Figure"]
 """A figure's name, its caption, and the figure."""
 
 
 def draw(table: Table) -> tuple[list[Drawn], list[str]]:
-    """The figures of each run's best variant, and a line for each run of which there are none.
+    """Draws the best variant of each run; also returns one line for each run without figures.
 
-    Of a variant the first trial is taken; figures are named after what they show and the run.
+    Uses the first trial of a variant; a figure's name consists of its kind and its run.
     """
     drawn: list[Drawn] = []
     notes: list[str] = []
@@ -46,7 +46,7 @@ def draw(table: Table) -> tuple[list[Drawn], list[str]]:
             trial = _chosen(run, table)
             found = _of_trial(run, trial)
         except RequestError as error:
-            notes.append(f"{run.label or run.experiment}: nothing to see inside: {error}")
+            notes.append(f"{run.label or run.experiment}: no figures of the inside of its model: {error}")
             continue
         where = f"{run.label}/{trial.name}" if run.label else trial.name
         drawn += [("-".join(filter(None, (name, run.label))), f"{where}: {said}", fig) for name, said, fig in found]
@@ -54,7 +54,7 @@ def draw(table: Table) -> tuple[list[Drawn], list[str]]:
 
 
 def _chosen(run: Run, table: Table) -> Trial:
-    """The first finished trial of the variant with the best validation score; of the first that finished, without."""
+    """The first finished trial of the variant with the best validation score, or else of the first finished variant."""
     rows = [row for row in ranked(table.of([run]).rows) if counted(run.of(row.variant))]
     require(bool(rows), "no trial has finished")
     return counted(run.of(rows[0].variant))[0]
@@ -68,12 +68,12 @@ def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
     batch, images, split = _examples(predictor.experiment)
     inputs = predictor.inputs_of(batch)
     seen = next(iter(inputs.values()))
-    require(seen.ndim == 4, "its model sees no images")
+    require(seen.ndim == 4, "its model takes no images")
     inside = (predictor.model, predictor.variables, inputs)
     labels = np.asarray(predictor.model.apply(predictor.variables, **inputs)).argmax(-1)
     names = _class_names(predictor.experiment.data, labels)
 
-    if seen.shape[1:3] != images.shape[1:3]:  # cropped or resized on the way: what the model saw
+    if seen.shape[1:3] != images.shape[1:3]:  # cropped or resized: show the model's own input
         images = _stretched(np.asarray(seen))
 
     drawn: list[Drawn] = []
@@ -92,8 +92,7 @@ def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
 
 
 def _examples(experiment: Any) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
-    """Some examples of the validation split (or of test, where there is none), of as many classes as there are; the
-    images among them; the split's name."""
+    """Returns some examples of different classes, their images, and their split: validation, or else test."""
     from research.data.source import column, like, read
 
     field, label = getattr(experiment.task, "input", ""), getattr(experiment.task, "label", "")
@@ -110,7 +109,7 @@ def _examples(experiment: Any) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
 
 
 def _stretched(images: np.ndarray) -> np.ndarray:
-    """Normalised images, each stretched to bytes."""
+    """Stretches each normalised image to the range of bytes."""
     low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
     return np.uint8(255 * (images - low) / np.maximum(high - low, 1e-6))
 
@@ -126,7 +125,7 @@ def _class_names(data: Any, labels: np.ndarray) -> list[str]:
 
 
 def _filters(path: str, kernels: np.ndarray) -> Drawn:
-    """kernels: [filters, height, width, channels], 1 or 3 channels."""
+    """Draws kernels [filters, height, width, channels] with 1 or 3 channels."""
     strength = np.sqrt(np.square(kernels).sum((1, 2, 3)))
     shown = kernels[np.argsort(-strength)][:FILTERS]
     columns = min(len(shown), 16)
@@ -143,12 +142,12 @@ def _filters(path: str, kernels: np.ndarray) -> Drawn:
     size = f"{kernels.shape[1]}×{kernels.shape[2]}"
     some = f"the {len(shown)} strongest of {len(kernels)}" if len(shown) < len(kernels) else f"all {len(kernels)}"
     what = "grey is 0" if kernels.shape[-1] == 3 else "white is 0, red is positive, blue negative"
-    caption = f"first filters ({path}, {size} pixels), {some}, the strongest first, each to its own scale; {what}."
+    caption = f"first filters ({path}, {size} pixels), {some}, strongest first, each scaled separately; {what}."
     return "inside-filters", caption, figure
 
 
 def _feature_maps(image: np.ndarray, maps: Mapping[str, np.ndarray], split: str) -> Drawn:
-    """image: [height, width, channels]; maps: {path: [height, width, channels]}, in the order of computation."""
+    """Draws maps {path: [height, width, channels]} of an image [height, width, channels], in order of computation."""
     chosen = _by_depth(maps)
     figure = style.new_figure(LABEL + (CHANNELS + 1) * SIDE, len(chosen) * SIDE)
     left = LABEL / figure.get_figwidth()
@@ -163,26 +162,26 @@ def _feature_maps(image: np.ndarray, maps: Mapping[str, np.ndarray], split: str)
             axes = _cell(figure, row, column + 1, len(chosen), CHANNELS + 1, left)
             _heat(axes, x[..., channel], "viridis")
     caption = (
-        f"feature maps of the {split} image at the top left, from the first layers down to the last; "
-        f"of each the {CHANNELS} channels that vary most, each to its own scale."
+        f"feature maps of the {split} image at the top left, from the first layers to the last; "
+        f"the {CHANNELS} channels of each that vary most, each scaled separately."
     )
     return "inside-features", caption, figure
 
 
 def _by_depth(maps: Mapping[str, np.ndarray]) -> list[str]:
-    """The maps to show: of modules at the top, without norms and without one that says the same as another."""
+    """The maps to show: those of top-level modules, without norms and duplicates."""
     tops: list[str] = []
     for path, x in maps.items():
         seen = any(maps[other].shape == x.shape and np.array_equal(maps[other], x) for other in tops)
         if "/" not in path and "norm" not in path and min(x.shape[:2]) > 1 and not seen:
             tops.append(path)
-    tops = [path for path in tops if f"{path}_out" not in tops]  # before its activation
+    tops = [path for path in tops if f"{path}_out" not in tops]  # drops maps before their activation
     picked = np.unique(np.linspace(0, len(tops) - 1, min(len(tops), DEPTHS)).round().astype(int))
     return [tops[i] for i in picked]
 
 
 def _saliency(images: np.ndarray, heat: np.ndarray, names: Sequence[str], split: str) -> Drawn:
-    """images: [example, height, width, channels]; heat: [example, height, width]."""
+    """Draws images [example, height, width, channels] with their saliency [example, height, width]."""
     side = 1.6 * SIDE
     figure = style.new_figure(len(images) * side, 2 * side + 0.2)
     top = 1 - 0.2 / figure.get_figheight()
@@ -192,14 +191,14 @@ def _saliency(images: np.ndarray, heat: np.ndarray, names: Sequence[str], split:
         axes.set_title(style.text(name, 14), fontsize=7.5, fontweight="normal", loc="center", pad=3)
         _heat(_cell(figure, 1, i, 2, len(images), top=top), own, "magma", 0, np.quantile(own, 0.995) or 1)
     caption = (
-        f"saliency of {len(images)} {split} images: how much each pixel moves the logit of the class above it, the one "
-        f"predicted (SmoothGrad over {SMOOTH} noisy copies); light is much."
+        f"saliency of {len(images)} {split} images: the effect of each pixel on the logit of the predicted class "
+        f"(SmoothGrad over {SMOOTH} noisy copies), whose name stands above; lighter means more."
     )
     return "inside-saliency", caption, figure
 
 
 def _attention(images: np.ndarray, weights: Any, patch_size: int, split: str) -> Drawn:
-    """images: [example, height, width, channels]; weights: [layer, example, head, query, key]."""
+    """Draws attention weights [layer, example, head, query, key] of images [example, height, width, channels]."""
     from research.evaluation.interpretability import attention_rollout
 
     rollout, last = np.asarray(attention_rollout(weights)), np.asarray(weights[-1])
@@ -207,7 +206,7 @@ def _attention(images: np.ndarray, weights: Any, patch_size: int, split: str) ->
     prefix = rollout.shape[-1] - math.prod(grid)
 
     def map_of(attention: np.ndarray) -> np.ndarray:
-        """[query, key] to [rows, columns]: of the class token, or of the mean token where there is none."""
+        """Maps [query, key] to [rows, columns] for the class token, or for the mean over tokens without one."""
         seen = attention[0] if prefix else attention.mean(0)
         return seen[prefix:].reshape(grid)
 
@@ -228,8 +227,8 @@ def _attention(images: np.ndarray, weights: Any, patch_size: int, split: str) ->
                 axes.set_title(title, fontsize=7.5, fontweight="normal", loc="center", pad=3)
     who = "the class token" if prefix else "the mean token"
     caption = (
-        f"where {who} looks in {len(images)} {split} images: attention rolled out over all layers (Abnar & Zuidema, "
-        f"2020), and that of {heads} heads of the last layer; light is much."
+        f"attention of {who} in {len(images)} {split} images: rolled out over all layers (Abnar & Zuidema, 2020), and "
+        f"for {heads} heads of the last layer; lighter means more."
     )
     return "inside-attention", caption, figure
 
@@ -238,7 +237,7 @@ def _attention(images: np.ndarray, weights: Any, patch_size: int, split: str) ->
 
 
 def _cell(figure: Figure, row: int, column: int, rows: int, columns: int, left: float = 0.0, top: float = 1.0) -> Axes:
-    """The axes of one small picture in a grid that fills the figure right of `left` and below `top`."""
+    """The axes of a small picture in a grid that fills the figure right of `left` and below `top`."""
     width, height = (1 - left) / columns, top / rows
     gap_x, gap_y = 0.03 / figure.get_figwidth(), 0.03 / figure.get_figheight()
     place = (left + column * width + gap_x, top - (row + 1) * height + gap_y, width - 2 * gap_x, height - 2 * gap_y)
@@ -255,7 +254,7 @@ def _row_label(figure: Figure, row: int, rows: int, name: str, size: str) -> Non
 
 
 def _image(axes: Axes, image: np.ndarray) -> None:
-    """An image of bytes, or of numbers that are stretched to the whole range."""
+    """Shows an image of bytes, or of numbers, which are stretched to the whole range."""
     x = image.astype(np.float32)
     low, high = (0.0, 255.0) if image.dtype == np.uint8 else (min(0.0, float(x.min())), max(1.0, float(x.max())))
     x = np.clip((x - low) / (high - low), 0, 1)

@@ -1,4 +1,4 @@
-"""How the score moves with what a sweep varies: a line for one setting, a heat map for two, parallel axes for more."""
+"""Scores over the settings of a sweep: a line for one setting, a heat map for two, parallel axes for more."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def draw(run: Run, metric: str, chosen: Collection[str] = ()) -> tuple[str, Figure, str] | None:
-    """(name, figure, caption) of the picture that suits the sweep; None if none does or nothing has a score.
+    """Returns (name, figure, caption) of the figure that suits the sweep; None if there is none or nothing has a score.
 
-    `chosen` variants are marked.
+    The `chosen` variants are marked.
     """
     axes = axes_of(run)
     points = points_of(run, axes, metric)
@@ -59,4 +59,4 @@ def _line(shown: Landscape) -> tuple[Figure, str]:
     plot.set_xlabel(style.text(axis.path, 60))
     plot.set_title(style.text(metric))
     said = f"{metric} against {axis.path}: mean ± standard deviation over seeds, a faint dot per trial"
-    return figure, said + shown.mark("circled") + ("; × : no trial finished." if lost else ".")
+    return figure, said + shown.mark("circled") + ("; × : no finished trial." if lost else ".")

@@ -12,9 +12,9 @@ from research.report.table import Table, texts
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table to `\\input`; needs `\\usepackage{booktabs}` only.
+    r"""A booktabs table to `\input`; needs only `\usepackage{booktabs}`.
 
-    Differences stand in a smaller line under the means: in columns of their own they would be wider than a page.
+    Differences stand in a smaller line below the means, since separate columns would be wider than a page.
     """
     headers, lines = texts(table)
     under = [i for i, header in enumerate(headers) if header.startswith("Δ ")]
@@ -73,7 +73,7 @@ _LATEX = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "*": r"$^{*}$",
-    "[": "{[}",  # a bracket after \\ would be read as its argument
+    "[": "{[}",  # LaTeX would read a bracket after \\ as its argument
     "]": "{]}",
 } | {character: f"\\{character}" for character in "{}$&#_%"}
 
@@ -81,7 +81,7 @@ _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"
 
 
 def escape_latex(text: str) -> str:
-    """`text` as it stands, in LaTeX's text mode."""
+    """Escapes `text` for LaTeX's text mode."""
     escaped = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
     plain = str.maketrans(_SUPERSCRIPTS, "0123456789-")
     return re.sub(f"[{_SUPERSCRIPTS}]+", lambda match: f"$^{{{match[0].translate(plain)}}}$", escaped)

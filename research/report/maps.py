@@ -1,4 +1,4 @@
-"""Scores over two settings: a heat map where they form a grid, a scatter where they do not."""
+"""Scores over two settings: a heat map if they form a grid, otherwise a scatter plot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def heatmap(shown: Landscape) -> tuple[Figure, str]:
         means[cell] = np.nan if point.score.mean is None else point.score.mean
     texts = {cell: numbers.plain(point.score.mean) for cell, point in cells.items() if point.score.n}
     width = max(0.46, 0.075 * max(map(len, texts.values())) + 0.12)
-    # Rows and columns up to a page; beyond, cells shrink and lose their text.
+    # Cells have a fixed size up to a page; beyond that they shrink and lose their text.
     width, height = min(width, 8.5 / len(columns.values)), min(0.36, 7.0 / len(rows.values))
     figure = style.new_figure(width * len(columns.values) + 1.6, height * len(rows.values) + 0.9)
     w, h = figure.get_size_inches()
@@ -77,7 +77,7 @@ def heatmap(shown: Landscape) -> tuple[Figure, str]:
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     said = [f"{metric} by {columns.path} and {rows.path}: mean over seeds ({n}){shown.mark('framed')}"]
     if any(0 < point.score.n < point.trials for point in cells.values()):
-        said.append("“2 of 3”: trials that finished")
+        said.append("“2 of 3”: finished trials")
     if any(not point.score.n for point in cells.values()):
         marks = {"diverged": "× diverged", "missing": "· not run", "pruned": "p pruned", "failed": "f failed"}
         marks["unreadable"] = "u unreadable"
@@ -127,5 +127,5 @@ def scatter(shown: Landscape) -> tuple[Figure, str]:
     shades.colorbar(figure, image, figure.add_axes((0.97, 0.0, 0.028, 0.88)), clipped, shown.direction)
     said = f"{shown.metric} by {shown.axes[0].path} and {shown.axes[1].path}: a point per variant, mean over seeds"
     said += shown.mark("circled")
-    said += "; × : no trial finished" if lost else ""
+    said += "; × : no finished trial" if lost else ""
     return figure, said + ("; scores beyond the colour bar have the colour of its end." if clipped else ".")

@@ -1,4 +1,4 @@
-"""The table as Markdown: a pipe table, what its numbers are, and where they come from."""
+"""The table as Markdown: a pipe table, notes on its numbers, and their sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from research.report.table import Table, texts
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table, what its numbers are, and where they come from."""
+    """Renders a pipe table, notes on its numbers, and their sources."""
     headers, lines = texts(table)
     align = [":--"] + ["--:"] * (len(headers) - 2) + [":--"]
     rows = [
@@ -30,7 +30,7 @@ def to_markdown(table: Table) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """`text` as it stands, in a table cell of GitHub's or CommonMark's Markdown."""
+    """Escapes `text` for a table cell of GitHub's or CommonMark's Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>|~$&#])", r"\\\1", " ".join(text.split()))
 
 

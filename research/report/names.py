@@ -1,4 +1,4 @@
-"""Names of variants where there is little room: `learning_rate=3e-3,weight_decay=0.1` as `lr=3e-3,wd=0.1`."""
+"""Short labels of variants: `learning_rate=3e-3,weight_decay=0.1` becomes `lr=3e-3,wd=0.1`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SETTING = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*)(?==)")
 
 
 def shortened(names: Sequence[str], limit: int = LIMIT) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels by name, and what was abbreviated in them: ({name: label}, {abbreviation: setting}).
+    """Returns labels and the abbreviations in them: ({name: label}, {abbreviation: setting}).
 
-    If some name is longer than `limit`, settings of several words become their initials where that is unambiguous; what
-    is still too long is cut in the middle, unless two names would then look alike.
+    If a name is longer than `limit`, settings of several words are replaced by their initials where these are
+    unambiguous. Labels that are still too long are cut in the middle, unless two of them would become equal.
 
     >>> shortened(["learning_rate=0.003,weight_decay=0.1", "depth=4"])[0]["learning_rate=0.003,weight_decay=0.1"]
     'lr=0.003,wd=0.1'

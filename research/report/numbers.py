@@ -1,4 +1,4 @@
-"""How numbers are written: a spread to one or two significant digits, a mean to the same decimal, always with its n."""
+"""Number formats: one or two significant digits for a spread, the same decimals for its mean, always with n."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from research.report.statistics import Difference, Summary
 NONE = "–"
 MINUS = "−"
 STAR = "*"
-TINY = 1e-300  # what is smaller is zero: below, numbers lose their digits
+TINY = 1e-300  # smaller numbers count as zero, since floats lose digits below
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def measure(x: Summary) -> str:
-    """`0.972 ± 0.004 (5)`: mean ± standard deviation (n); `0.972 (1)` of one value.
+    """Formats `0.972 ± 0.004 (5)`: mean ± standard deviation (n); `0.972 (1)` for a single value.
 
     >>> measure(Summary(0.97214, 0.00381, 5)), measure(Summary(0.97214, None, 1)), measure(Summary(None, None, 0))
     ('0.972 ± 0.004 (5)', '0.9721 (1)', '– (0)')
@@ -33,7 +33,7 @@ def measure(x: Summary) -> str:
 
 
 def difference(x: Difference) -> str:
-    """`−0.034 [−0.040, −0.028] (5)*`: mean difference, its interval, the number of pairs, * if it excludes zero."""
+    """Formats `−0.034 [−0.040, −0.028] (5)*`: mean difference, interval, number of pairs, and * if it excludes zero."""
     if x.mean is None:
         return NONE
     if x.low is None or x.high is None:
@@ -47,7 +47,7 @@ def difference(x: Difference) -> str:
 
 
 def plain(x: float | None, digits: int = 3) -> str:
-    """A number on its own to `digits` significant digits; whole numbers keep all of theirs.
+    """Formats a single number to `digits` significant digits; whole numbers keep all digits.
 
     >>> plain(0.123456), plain(1234.56), plain(3e-05), plain(None)
     ('0.123', '1,235', '3×10⁻⁵', '–')
@@ -63,7 +63,7 @@ def plain(x: float | None, digits: int = 3) -> str:
 
 
 def value(x: Any, scientific: float = 1e-2) -> str:
-    """A value of a setting, short: `3e-3`, `0.5`, `relu`, `(128, 128)`, `none`; with an exponent below `scientific`.
+    """Formats the value of a setting: `3e-3`, `0.5`, `relu`, `(128, 128)`, `none`; with an exponent below `scientific`.
 
     >>> value(0.003), value(64), value(True), value([128, 64]), value(None)
     ('3e-3', '64', 'true', '(128, 64)', 'none')
@@ -88,12 +88,13 @@ def value(x: Any, scientific: float = 1e-2) -> str:
 
 
 def _decimals(mean: float, spread: float | None, digits: int = 4) -> int:
-    """Decimals at which the spread shows one significant digit, two if it starts with 1 or 2; at most 7 of the mean's.
+    """The decimals that show one significant digit of the spread, two if it starts with 1 or 2; at most 7 digits of the
+    mean.
 
-    Without a spread: `digits` significant digits of the mean.
+    Without a spread, they show `digits` significant digits of the mean.
     """
     order = math.floor(math.log10(abs(mean))) if abs(mean) > TINY else None
-    if not spread or spread < max(1e-9 * abs(mean), TINY):  # all the same, but for rounding
+    if not spread or spread < max(1e-9 * abs(mean), TINY):  # equal up to rounding
         return max(digits - 1 - order, 0) if order is not None else 0
     place = math.floor(math.log10(spread))
     decimals = -place + (1 if spread / 10.0**place < 2.95 else 0)
@@ -101,7 +102,7 @@ def _decimals(mean: float, spread: float | None, digits: int = 4) -> int:
 
 
 def _exponent(mean: float, spread: float) -> int:
-    """The power of ten to take out of both: 0 for numbers that are read easily as they are."""
+    """The power of ten to factor out of both numbers; 0 if they are easy to read without."""
     size = max(abs(mean), abs(spread))
     return 0 if size < TINY or 1e-3 <= size < 1e6 else math.floor(math.log10(size))
 

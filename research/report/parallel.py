@@ -1,4 +1,4 @@
-"""Scores over three and more settings: an axis for each of them, a line for each variant."""
+"""Scores over three or more settings: one axis per setting, one line per variant."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def draw(shown: Landscape) -> tuple[Figure, str]:
     if len(scored) < len(shown.points):
         said.append(f"Grey and dashed: {len(shown.points) - len(scored)} without a finished trial")
     if clipped:
-        said.append("The colour ends before the worst scores")
+        said.append("The worst scores have the colour at the end of the bar")
     return figure, ". ".join(said) + "."
 
 
 def _height(axis: Axis, value: Any) -> float:
-    """Where a value stands on its axis, from 0 to 1."""
+    """The position of a value on its axis, from 0 to 1."""
     value = native(value)
     if not axis.numeric:
         return 0.5 if len(axis.values) < 2 else axis.index(value) / (len(axis.values) - 1)
@@ -61,7 +61,7 @@ def _height(axis: Axis, value: Any) -> float:
 
 
 def _smooth(heights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """A curve through the axes that is level at each one, so that lines can be told apart where they cross."""
+    """A curve through the axes that is level at each of them, so that crossing lines can be told apart."""
     t = np.linspace(0, 1, 33)
     ease = t * t * (3 - 2 * t)
     x = np.concatenate([i + t for i in range(len(heights) - 1)])
@@ -84,7 +84,7 @@ def _draw_axis(plot, x: int, axis: Axis, rounded: bool) -> None:
 
 
 def _ticks(axis: Axis, rounded: bool) -> list[tuple[Any, str]]:
-    """Where an axis is labelled: at its values if they are few, else (or if `rounded`) at round numbers."""
+    """The labels of an axis: its values if they are few, otherwise (or if `rounded`) round numbers."""
     whole = all(isinstance(x, int) for x in axis.values)
     few = 10 if whole and not axis.logarithmic else 6
     if not axis.numeric or (len(axis.values) <= few and not rounded):

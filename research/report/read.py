@@ -1,4 +1,4 @@
-"""Reads a run's folder: what was asked, and how each trial ended.  Writes nothing there."""
+"""Reads a run's folder: the request, and the outcome of each trial.  Writes nothing there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from research.report.runs import Curve, Run, Trial, lookup
 
 
 def read_runs(folders: Sequence[Any]) -> tuple[Run, ...]:
-    """The runs in `folders`, labelled so that they can stand in one table.
+    """Reads the runs in `folders` and labels them for a common table.
 
     Raises:
       RequestError: no folder was given, or one of them is not a run.
@@ -38,7 +38,11 @@ def read_runs(folders: Sequence[Any]) -> tuple[Run, ...]:
 
 
 def read_run(folder: Any) -> Run:
-    """The run in `folder`.  Raises `RequestError` if it is not one; a damaged trial is `unreadable`, not an error."""
+    """Reads the run in `folder`; a damaged trial gets the status `unreadable`.
+
+    Raises:
+      RequestError: the folder is not a run.
+    """
     from etils import epath
 
     folder = epath.Path(folder)
@@ -65,22 +69,22 @@ def _read_sweep(folder) -> dict:
     path = folder / "sweep.json"
     if not path.exists():
         if not folder.exists():
-            raise RequestError(f"{folder}: there is no such folder; expected one that `python -m launch run` wrote")
+            raise RequestError(f"{folder}: no such folder; expected one that `python -m launch run` wrote")
         inside = sorted(str(child) for child in _children(folder) if (child / "sweep.json").exists())
         hint = f"did you mean {' '.join(inside)}?" if inside else "expected a folder that `python -m launch run` wrote"
-        raise RequestError(f"{folder}: not a run, it holds no sweep.json; {hint}")
+        raise RequestError(f"{folder}: not a run, since it holds no sweep.json; {hint}")
     try:
         sweep = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: not readable as JSON ({_line(error)}); expected what `launch run` wrote") from None
+        raise RequestError(f"{path}: not readable as JSON ({_line(error)}); expected a file of `launch run`") from None
     trials = sweep.get("trials") if isinstance(sweep, dict) else None
     if not isinstance(trials, list) or not all(isinstance(trial, dict) and "name" in trial for trial in trials):
-        raise RequestError(f"{path}: no list of named trials in it; expected what `python -m launch run` wrote")
+        raise RequestError(f"{path}: holds no list of named trials; expected a file that `python -m launch run` wrote")
     return sweep
 
 
 def _read_trial(run, asked: Mapping[str, Any]) -> Trial:
-    """One entry of sweep.json's trials, joined with what its folder holds."""
+    """Joins one entry of sweep.json's trials with the content of its folder."""
     folder = run / "trials" / str(asked["name"])
     overrides = _mapping(asked.get("overrides"))
     seed = asked.get("seed", overrides.get("seed"))
@@ -107,7 +111,7 @@ def _read_trial(run, asked: Mapping[str, Any]) -> Trial:
 
 
 def _result(result: Any) -> dict[str, Any]:
-    """The fields of `Trial` that result.json gives.  Raises ValueError if it is not a result."""
+    """Reads the fields of `Trial` from result.json.  Raises ValueError if it is not a result."""
     if not isinstance(result, dict):
         raise ValueError(f"expected an object, got {type(result).__name__}")
     status = result.get("status")
@@ -134,7 +138,7 @@ def _result(result: Any) -> dict[str, Any]:
 
 
 def _at_best_step(trial: Trial) -> Trial:
-    """The trial with the validation metrics of the checkpoint that was tested, where that is not the last one."""
+    """Replaces the validation metrics by those of the tested checkpoint, if that is not the last one."""
     metrics = dict(trial.metrics)
     for (split, name), curve in trial.curves.items():
         if trial.best_step is not None and split == "validation":
@@ -145,8 +149,7 @@ def _at_best_step(trial: Trial) -> Trial:
 
 
 def _better(config: Mapping[str, Any]) -> Mapping[str, Direction]:
-    """Which way each metric is better: what config.json says; in runs written before it did, what the task's class
-    declares, if that is one of the library's."""
+    """The direction of each metric from config.json, or for older runs from the task's class if the library has it."""
     said = config.get("better")
     if not isinstance(said, dict):
         task = lookup(config, "task._type")
@@ -156,7 +159,7 @@ def _better(config: Mapping[str, Any]) -> Mapping[str, Direction]:
 
 @functools.cache
 def _declared(task: str) -> Mapping[str, Direction]:
-    """The directions that a class of the library declares, from its name in a record, "module:Class"; {} for others."""
+    """The directions declared by a class of the library, given "module:Class" from a record; {} for other classes."""
     module, _, name = task.rpartition(":")
     module, name = current_name(module, name)
     if not module.startswith("research.tasks."):
@@ -176,9 +179,9 @@ def _read_config(path) -> Mapping[str, Any]:
 
 
 def _read_curves(folder) -> tuple[dict[tuple[str, str], Curve], int]:
-    """Every logged number by (split, metric), and how many lines were not whole.
+    """Reads every logged number by (split, metric), and the number of incomplete lines.
 
-    A trial that was resumed logs some steps twice: the later line holds.  A line cut off mid-write is skipped.
+    A resumed trial logs some steps twice; the later line counts.  A line that was cut off while writing is skipped.
     """
     points: dict[tuple[str, str], dict[int, float]] = {}
     cut = 0
@@ -204,7 +207,7 @@ def _read_curves(folder) -> tuple[dict[tuple[str, str], Curve], int]:
 
 
 def _parts(folder) -> list:
-    """metrics.jsonl, then metrics.00001.jsonl and so on: the order in which they were written."""
+    """metrics.jsonl, then metrics.00001.jsonl and so on, in the order of writing."""
     parts = []
     for path in _children(folder):
         if match := re.fullmatch(r"metrics(?:\.(\d+))?\.jsonl", path.name):
@@ -213,7 +216,7 @@ def _parts(folder) -> list:
 
 
 def _children(folder) -> list:
-    """The entries of a folder; not by a pattern, since names may hold brackets and stars."""
+    """The entries of a folder; avoids glob patterns, since names may contain brackets and stars."""
     try:
         return list(folder.iterdir())
     except OSError:
@@ -226,14 +229,14 @@ def _curve(values: Mapping[int, float]) -> Curve:
 
 
 def _kept_by(trials: Sequence[Trial]) -> str:
-    """The metric by which every trial kept its best checkpoint; empty where they kept none, or by several."""
+    """The metric by which every trial kept its best checkpoint; empty if none or several metrics did."""
     metrics = {lookup(trial.config, "checkpoints.best") for trial in trials if trial.config}
     (metric,) = metrics if len(metrics) == 1 else ("",)
     return metric if isinstance(metric, str) else ""
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The shortest kind of name that tells all the runs apart."""
+    """The shortest kind of name that distinguishes all runs."""
     kinds = (
         lambda run: run.sweep,
         lambda run: run.short_name,
@@ -249,7 +252,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _command(run: Run, typed: str, settings: Mapping[str, Any]) -> str:
-    """The command without its --out; where none is recorded, a command that asks for the same run."""
+    """The recorded command without --out, or else a command that makes the same request."""
     if typed.startswith("python -m launch run "):
         return re.sub(r" --out[ =]('[^']*'|\S+)", "", typed)
     words = ["python", "-m", "launch", "run", run.experiment]
@@ -263,7 +266,7 @@ def _command(run: Run, typed: str, settings: Mapping[str, Any]) -> str:
 
 
 def _date(folder, trials: Sequence[Trial]) -> str:
-    """The day (UTC) of the newest result, or of sweep.json if there is none."""
+    """The date (UTC) of the newest result, or of sweep.json if there is none."""
     paths = [folder / "trials" / trial.name / "result.json" for trial in trials if trial.status != "missing"]
     times = []
     for path in paths or [folder / "sweep.json"]:
@@ -276,7 +279,7 @@ def _date(folder, trials: Sequence[Trial]) -> str:
 
 
 def _module(name: str) -> str:
-    """A module's name, or that of a file without its folder: where it lies on this machine is nobody's business."""
+    """A module's name, or a file's name without its folder, which depends on the machine."""
     return name.removeprefix("file:").rsplit("/", 1)[-1] if name.startswith("file:") else name
 
 
@@ -285,12 +288,12 @@ def _mapping(x: Any) -> Mapping[str, Any]:
 
 
 def _float(x: Any) -> float | None:
-    """`x` as a float if it is a number (not a bool), NaN and infinities included."""
+    """Converts a number (not a bool) to float, including NaN and infinities; None for other values."""
     return float(x) if isinstance(x, int | float) and not isinstance(x, bool) else None
 
 
 def _number(x: Any) -> float | None:
-    """`x` as a float if it is a finite number."""
+    """Converts a finite number to float; None for other values."""
     number = _float(x)
     return number if number is not None and math.isfinite(number) else None
 
@@ -301,5 +304,5 @@ def _integer(x: Any) -> int | None:
 
 
 def _line(x: Any) -> str:
-    """`x` as text on one line."""
+    """Converts `x` to text on one line."""
     return " ".join(str(x).split())

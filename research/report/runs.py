@@ -1,4 +1,4 @@
-"""Runs as values: what was asked of each trial, and what its folder holds."""
+"""Runs as values: the request for each trial, and the content of its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATUSES: tuple[Status, ...] = ("finished", "pruned", "diverged", "failed", "mis
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One metric of one trial on one split: `values[i]` was logged at `steps[i]`; both `[points]`, steps ascending."""
+    """One metric of a trial on one split: `values[i]` was logged at `steps[i]`; both `[points]`, by ascending step."""
 
     steps: np.ndarray
     values: np.ndarray
@@ -26,17 +26,17 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training: what was asked of it and what its folder holds.
+    """One training: its request and the content of its folder.
 
     Attributes:
-      status: `result.json`'s, except that a finished trial which the sweep stopped early is `pruned`, one without
-        `result.json` is `missing`, and one whose `result.json` cannot be understood is `unreadable`.
-      metrics: finite numbers only, as `"test/accuracy"`; a NaN is left out, so that n shows it.  Where a best
-        checkpoint was kept, the validation metrics are those at its step.
-      better: which way each metric is better, by name or pattern, as the task declares it.
+      status: from `result.json`, except that a finished trial that the sweep stopped early is `pruned`, a trial without
+        `result.json` is `missing`, and a trial with an invalid `result.json` is `unreadable`.
+      metrics: finite numbers by name, such as `"test/accuracy"`; NaN is left out, so that n shows it.  If a best
+        checkpoint was kept, validation metrics are those at its step.
+      better: the direction of each metric, by name or pattern, as declared by the task.
       curves: by `(split, metric)`.
       starved_seconds: the part of `seconds` in which the device waited for a batch.
-      cut_lines: lines of metrics.jsonl that were skipped because they are not whole.
+      cut_lines: the number of incomplete lines of metrics.jsonl, which are skipped.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """A folder that `launch run` wrote: sweep.json and the trials, in the order in which they were asked for.
+    """A folder written by `launch run`: sweep.json and the trials, in the order of the request.
 
     Attributes:
-      metric: the one that the run itself chose by, trials or checkpoints, if it did.
-      command: asks for the same run again.
-      date: day on which it was asked for.
-      label: tells this run from the others in the same report; empty if it is alone.
+      metric: the metric by which the run itself selected trials or checkpoints, if it did.
+      command: a command that makes the same request.
+      date: the date of the run.
+      label: distinguishes the runs of a report; empty for a single run.
     """
 
     folder: str
@@ -104,17 +104,17 @@ class Run:
 
     @property
     def compares(self) -> bool:
-        """Whether the variants are compared with a baseline, rather than chosen from."""
+        """True if variants are compared with a baseline, instead of choosing the best one."""
         return self.baseline in self.by_variant and len(self.by_variant) > 1
 
     @property
     def short_name(self) -> str:
-        """The experiment's last word."""
+        """The last word of the experiment's name."""
         return self.experiment.removesuffix(".py").replace("/", ".").split(".")[-1]
 
     @property
     def short_commit(self) -> str:
-        """Twelve digits of the commit, and whether the working tree differed from it."""
+        """Twelve digits of the commit, and a mark if the working tree differed from it."""
         commit, plus, changes = self.commit.partition("+")
         return commit[:12] + plus + changes
 
@@ -123,7 +123,7 @@ class Run:
         return self.by_variant.get(variant, ())
 
     def direction(self, metric: str) -> Direction | None:
-        """Which way a metric is better; None where no task declares it, or two of them differ."""
+        """The direction of a metric; None if no task declares it, or if declarations differ."""
         if metric not in self._directions:
             found = {direction(better, metric) for better in self._declarations} - {None}
             self._directions[metric] = found.pop() if len(found) == 1 else None
@@ -131,7 +131,7 @@ class Run:
 
     @functools.cached_property
     def crossed(self) -> tuple[str, ...]:
-        """The paths that every variant is repeated over: `seed`, and those with several values within one variant."""
+        """The paths over which every variant is repeated: `seed`, and those with several values within a variant."""
         paths = {"seed": None}
         for trials in self.by_variant.values():
             for path in dict.fromkeys(path for trial in trials for path in trial.overrides):
@@ -141,12 +141,12 @@ class Run:
 
     @functools.cached_property
     def varied(self) -> tuple[str, ...]:
-        """The dotted paths in which variants differ, apart from what all of them are repeated over."""
+        """The dotted paths in which variants differ, apart from repeats."""
         paths = dict.fromkeys(path for trial in self.trials for path in trial.overrides if path not in self.crossed)
         return tuple(path for path in paths if len({repr(self.value(v, path)) for v in self.by_variant}) > 1)
 
     def value(self, variant: str, path: str) -> Any:
-        """The value of `path` in a variant: what it overrides, else what its resolved config says, else None."""
+        """The value at `path` for a variant: its override, or else from its resolved config, or else None."""
         for trial in self.of(variant):
             if path in trial.overrides:
                 return trial.overrides[path]
@@ -154,7 +154,7 @@ class Run:
 
     @functools.cached_property
     def _declarations(self) -> tuple[Mapping[str, Direction], ...]:
-        """The different declarations among the trials: one, as a rule."""
+        """The different declarations among the trials; usually one."""
         return tuple({repr(sorted(trial.better.items())): trial.better for trial in self.trials}.values())
 
     @functools.cached_property
@@ -179,5 +179,5 @@ def lookup(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality of JSON values that keeps 1 and True apart."""
+    """Compares JSON values; 1 and True differ."""
     return type(a) is type(b) and a == b if isinstance(a, bool) or isinstance(b, bool) else a == b

@@ -1,4 +1,4 @@
-"""The table as a picture: every seed of every variant, and the paired differences with their intervals."""
+"""The scores as a figure: every seed of every variant, and paired differences with their intervals."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from research.report.table import Row, Table, ranked
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROWS = 24  # more would be a page; the table has them all
-GAP = 0.45  # inches between the panels: a tick's number reaches half its width into it from either side
-BOLD = 0.085  # inches of a title's letter, on average
+ROWS = 24  # maximum; more would fill a page, and the table shows all
+GAP = 0.45  # inches between the panels; tick labels extend into it by half their width from both sides
+BOLD = 0.085  # average width of a title's letter, in inches
 
 
 def shown_rows(table: Table) -> list[Row]:
-    """The rows to draw, in the table's order: all with the stated score, or the baselines and the first by rank."""
+    """The rows to draw, in the table's order: all with the stated score, or the baselines and the best ones."""
     rows = [row for row in table.rows if row.mean(table.score) is not None]
     if len(rows) <= ROWS:
         return rows
@@ -29,10 +29,10 @@ def shown_rows(table: Table) -> list[Row]:
 
 
 def draw(table: Table, lines: Mapping[str, Line]) -> Figure | None:
-    """Seeds as dots and their mean as a bar, of comparable runs; None with fewer than two variants.
+    """Draws seeds as dots and means as bars, for comparable runs; None with fewer than two variants.
 
-    Beside the stated score stand the paired differences to the baseline or, where variants are chosen from, the
-    validation score that chooses.  `lines` gives the label and colour of every row by its name.
+    A second panel shows paired differences to the baseline or, without one, the validation score used for selection.
+    `lines` gives the label and colour of every row by its name.
     """
     rows = shown_rows(table)
     if len(rows) < 2:
@@ -63,7 +63,7 @@ def draw(table: Table, lines: Mapping[str, Line]) -> Figure | None:
 
 
 def _metrics(table: Table, rows: Sequence[Row]) -> list[str]:
-    """The metric that chooses among the rows, if one does, and the one that is stated."""
+    """The metric that selects among the rows, if any, and the stated one."""
     return list(dict.fromkeys([*(row.criterion.chooser for row in rows if row.chosen), table.score]))
 
 
@@ -105,7 +105,7 @@ def caption(table: Table) -> str:
     if len(scored) > len(rows):
         criterion = rows[0].criterion
         first = f"The best by {criterion.chooser}" if criterion.chooses else "The first"
-        said.append(f"{first} of {len(scored)} variants; the table has all")
+        said.append(f"{first} of {len(scored)} variants; the table shows all")
     if len(table.rows) > len(scored):
         said.append(f"{len(table.rows) - len(scored)} without a finished trial are not drawn")
     return ". ".join(said) + "."

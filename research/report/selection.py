@@ -1,7 +1,7 @@
-"""Which metrics a table shows, and which of them may choose.
+"""Selects the metrics of a table, and those that may choose the best variant.
 
-A validation score chooses; the test score is shown beside it.  A sweep with a baseline compares its variants and
-chooses none.  Runs whose examples differ are never ranked together.
+A validation score chooses; the test score is shown next to it.  A sweep with a baseline compares its variants and
+chooses none.  Runs with different examples are never ranked together.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from research.report.statistics import counted
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """The metrics by which the variants of a run are judged.
+    """The metrics that judge the variants of a run.
 
     Attributes:
-      score: the metric that is stated, of the test split where one was scored; empty if nothing was scored.
+      score: the stated metric, on the test split if it was scored; empty if nothing was scored.
       chooser: the validation metric that ranks variants; None if there is none.
-      direction: which way `chooser` is better; None chooses nothing.
+      direction: the direction of `chooser`; without one, nothing is chosen.
     """
 
     score: str = ""
@@ -37,7 +37,7 @@ class Criterion:
 
 
 def criterion(run: Run) -> Criterion:
-    """The metric that the run itself chose by, else a score, else an error, else the loss; and its validation twin."""
+    """The metric that the run itself selected by, or else a score, an error or the loss; with its validation metric."""
     shown = _stated(run)
     if not shown:
         return Criterion()
@@ -52,7 +52,7 @@ def criterion(run: Run) -> Criterion:
 
 
 def columns(run: Run, several: bool) -> tuple[str, ...]:
-    """The metrics of a run's table: what is stated, the metric that ranks first where there are `several` rows."""
+    """The metrics of a run's table: the stated ones; the ranking metric comes first if there are `several` rows."""
     found = criterion(run)
     ranks = [found.chooser] if several and found.chooser is not None else []
     first = [found.score, *ranks] if run.compares else [*ranks, found.score]
@@ -64,7 +64,7 @@ def _names(run: Run) -> list[str]:
 
 
 def _stated(run: Run) -> list[str]:
-    """The metrics of the test split and of other evaluations, test first; those of validation without them."""
+    """The metrics of the test split and of other evaluations, test first; or else those of validation."""
     names = _names(run)
     stated = [name for name in names if _evaluation(name) not in ("train", "validation", "")]
     return sorted(stated, key=lambda name: _evaluation(name) != "test") or [
@@ -77,12 +77,12 @@ def _evaluation(metric: str) -> str:
 
 
 def _main(run: Run, names: Sequence[str]) -> str:
-    """The first score among `names`, else the first error, else the loss: of those that every scored variant has."""
+    """The first score among `names`, or else the first error, or else the loss, if every scored variant has it."""
     variants = [[trial.metrics for trial in counted(run.of(variant))] for variant in run.variants]
     shared = [name for name in names if all(any(name in found for found in own) for own in variants if any(own))]
 
     def rank(name: str) -> int:
-        objective = name.endswith("/loss")  # what every task trains on: the last thing to judge it by
+        objective = name.endswith("/loss")  # the training objective, the last resort to judge a task by
         return {"max": 0, "min": 2 if objective else 1, None: 3}[run.direction(name)]
 
     return min(shared or names, key=rank)
@@ -91,13 +91,13 @@ def _main(run: Run, names: Sequence[str]) -> str:
 # Runs side by side --------------------------------------------------------------------------------
 
 _SAME_EXAMPLES = frozenset({"storage", "workers", "train_examples", "class_names"})
-"""Fields of data that leave the examples of validation and test as they are."""
+"""Fields of data specs that do not change the examples of validation and test."""
 
 
 def comparable(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs in groups whose scores can be ranked: of the same validation and test examples, by the same metric.
+    """Groups the runs whose scores can be ranked together: the same validation and test examples, and the same metric.
 
-    Of a run whose config.json does not tell its data, the experiment's name stands for them.
+    If a run's config.json does not describe its data, the experiment's name is compared instead.
     """
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -107,7 +107,7 @@ def comparable(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def differing_data(runs: Iterable[Run]) -> str:
-    """How the data of runs differ: `data.name: digits, wine`; empty if they do not, or nothing tells."""
+    """Describes how the data of runs differ: `data.name: digits, wine`; empty if equal or unknown."""
     found = {}
     for run in runs:
         data = next((lookup(trial.config, "data") for trial in run.trials if trial.config), None)
@@ -124,7 +124,7 @@ def differing_data(runs: Iterable[Run]) -> str:
 
 
 def _examples(run: Run) -> str:
-    """Canonical JSON of what tells the evaluated examples of a run: a line per data that its trials name."""
+    """Canonical JSON that identifies the evaluated examples of a run: one line for each data spec of its trials."""
     data = (lookup(trial.config, "data") for trial in run.trials)
     lines = {json.dumps(_evaluated(x), sort_keys=True) for x in data if isinstance(x, Mapping)}
     return "\n".join(sorted(lines))

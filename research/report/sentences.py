@@ -1,4 +1,4 @@
-"""The sentences of a report: its title, its summary, the notes under the table, its sources."""
+"""The sentences of a report: its title, summary, notes below the table, and sources."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from research.report.statistics import CONFIDENCE
 from research.report.table import Row, Table
 
 STARVING = 0.1
-"""The share of a trial's seconds that it may wait for batches before the report says so."""
+"""The report warns if a trial spends more than this fraction of its seconds waiting for batches."""
 
 NAMED = 3
-"""Variants that a sentence names before it counts the others."""
+"""The number of variants that a sentence names before it counts the others."""
 
 SENTENCES = 6
-"""Runs side by side that the summary speaks of."""
+"""The maximum number of sentences in the summary."""
 
 
 def title(runs: Sequence[Run]) -> str:
@@ -29,7 +29,7 @@ def title(runs: Sequence[Run]) -> str:
 
 
 def summary(table: Table) -> str:
-    """The main result: the choice by a validation score, or how variants differ from their baseline."""
+    """The main result: the choice by a validation score, or the differences between variants and their baseline."""
     if not table.score or not table.finished:
         return "No trial has finished yet."
     said = [_side_by_side(table)] if len(table.groups) > 1 else []
@@ -45,8 +45,8 @@ def summary(table: Table) -> str:
 def _side_by_side(table: Table) -> str:
     differing = selection.differing_data(table.runs)
     if differing:
-        return f"Runs of different data ({differing}) are not ranked against one another."
-    return "Runs that are not judged by the same metric on the same data are not ranked against one another."
+        return f"Runs with different data ({differing}) are not ranked against each other."
+    return "Runs with different metrics or data are not ranked against each other."
 
 
 def _choice(rows: Sequence[Row]) -> str:
@@ -64,7 +64,9 @@ def _choice(rows: Sequence[Row]) -> str:
     if chooser is None:
         return f"{label}{len(stated)} variants by {score}; without a validation score, none is chosen."
     if rows[0].criterion.direction is None:
-        return f"{label}{len(stated)} variants by {chooser}; the task does not say which way it is better."
+        return (
+            f"{label}{len(stated)} variants by {chooser}; none is chosen, since the task declares no direction for it."
+        )
     chosen = [row for row in rows if row.chosen]
     if not chosen:
         return f"{label}Fewer than two variants have {chooser}: none is chosen."
@@ -77,7 +79,7 @@ def _choice(rows: Sequence[Row]) -> str:
 
 
 def _comparison(rows: Sequence[Row]) -> str:
-    """How the variants of one run differ from its baseline; none is called the best by its test score."""
+    """Describes how the variants of a run differ from its baseline; calls none the best by its test score."""
     score = rows[0].criterion.score
     baseline = next(row for row in rows if row.is_baseline)
     name = "the baseline" if baseline.variant == "baseline" else f"the baseline, {baseline.variant}"
@@ -86,7 +88,7 @@ def _comparison(rows: Sequence[Row]) -> str:
     label = _label(rows)
     if baseline.mean(score) is None or not gaps:
         scored = [row for row in rows if score and row.mean(score) is not None]
-        lost = "no finished trial" if baseline.mean(score) is None else "no counterpart that has finished"
+        lost = "no finished trial" if baseline.mean(score) is None else "no finished counterpart"
         known = "; ".join(f"{row.variant}: {_stated(row)}" for row in scored[:NAMED])
         return f"{label}{known}{'; ' if known else ''}{name} has {lost}."
     clear = sorted((x for x in gaps if x[1].excludes_zero), key=lambda x: -abs(x[1].mean))
@@ -131,31 +133,31 @@ def notes(table: Table) -> list[str]:
         lines = ["No trial has finished: there is nothing to average yet."]
     else:
         arrows = any(table.direction(metric) for metric in table.metrics)
-        ways = "; ↑ and ↓ say which way is better" if arrows else ""
+        ways = "; ↑ higher is better, ↓ lower is better" if arrows else ""
         lines = [f"Mean ± sample standard deviation (n) over finished trials{ways}.", *_marks(table)]
     if any(table.compares(metric) for metric in table.metrics):
         paired = " and ".join(dict.fromkeys(path for run in table.runs for path in run.crossed))
         lines.append(
             f"Δ: mean difference to the baseline [{CONFIDENCE:.0%} t interval] (pairs), paired by {paired}; "
-            f"{numbers.STAR} the interval excludes zero. One comparison at a time, not corrected for many."
+            f"{numbers.STAR} the interval excludes zero. Not corrected for multiple comparisons."
         )
     gaps = [cell.difference for row in table.rows for cell in row.cells.values() if cell.difference is not None]
     if any(gap.n and gap.low is None for gap in gaps):
-        lines.append(f"[{numbers.NONE}]: no interval, from one pair or from pairs that all differ by the same.")
+        lines.append(f"[{numbers.NONE}]: no interval, because of a single pair or identical differences.")
     if len(table.groups) > 1:
         lines.append(_side_by_side(table))
     if table.score.startswith("validation/"):
-        lines.append("Nothing was scored on a test split: these are validation scores.")
+        lines.append("No test split was scored; these are validation scores.")
     if any(trial.status == "pruned" for trial in trials):
-        lines.append("Pruned trials were stopped before the end and are in no mean.")
+        lines.append("Pruned trials were stopped early and are not averaged.")
     if any((trial.stacked or 1) > 1 for trial in trials) and any(trial.seconds is not None for trial in trials):
-        lines.append("Trials that trained together in one program share its seconds.")
+        lines.append("Trials that trained together in one program share the seconds of that program.")
     shares = {t.name: t.starved_seconds / t.seconds for t in trials if t.starved_seconds and t.seconds}
     hungriest = max(shares, key=shares.__getitem__, default=None)
     if hungriest is not None and shares[hungriest] >= STARVING:
         lines.append(
-            f"The input starves the training: {hungriest} waited for batches in {shares[hungriest]:.0%} of its "
-            "seconds; data.workers says how many processes read them, data.storage where they are kept."
+            f"Training waits for its input: {hungriest} waited for batches in {shares[hungriest]:.0%} of its seconds; "
+            "try more data.workers, which read batches, or another data.storage."
         )
     return lines
 
@@ -166,17 +168,17 @@ def _marks(table: Table) -> list[str]:
     choosers = dict.fromkeys(row.criterion.chooser for row in table.rows if row.chosen)
     if choosers:
         beside = any(row.criterion.score != row.criterion.chooser for row in table.rows if row.chosen)
-        tested = "; test scores choose nothing" if beside else ""
-        lines.append(f"Bold: what {' and '.join(choosers)} chooses{', and its score' if beside else ''}{tested}.")
+        tested = "; test scores never choose" if beside else ""
+        lines.append(f"Bold: the choice by {' and '.join(choosers)}{', and its score' if beside else ''}{tested}.")
     elif any(cell.best for row in table.rows for cell in row.cells.values()):
-        lines.append("Bold: the best mean on validation.")
+        lines.append("Bold: the best validation mean.")
     if any(run.compares for run in table.runs):
         lines.append("Variants are compared with the baseline; no test score chooses among them.")
     return lines
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
-    """Where the numbers come from, as (label, value); labels whose value is unknown are left out."""
+    """The sources of the numbers as (label, value); unknown values are left out."""
     counts = Counter(trial.status for trial in run.trials)
     ended = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     seeds = ", ".join(map(str, run.seeds))

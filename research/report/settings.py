@@ -1,4 +1,4 @@
-"""The settings that a sweep varies, as axes; its variants as points on them; and the picture that suits them."""
+"""The varied settings of a sweep as axes, its variants as points, and the kind of figure that suits them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from research.report.statistics import Summary, counted, summarize
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """One varied setting: its path and the values it takes, numbers ascending, others in order of appearance."""
+    """A varied setting: its path and its values, numbers in ascending order, others in order of appearance."""
 
     path: str
     values: tuple[Any, ...]
@@ -30,7 +30,7 @@ class Axis:
         return [self.label(x) for x in self.values]
 
     def label(self, value: Any) -> str:
-        """`value` as the axis writes it: 1e-2 beside 1e-4, else 0.01."""
+        """Formats `value` for the axis: 1e-2 next to 1e-4, otherwise 0.01."""
         tiny = self.logarithmic and self.values[0] < 1e-3
         return style.text(numbers.value(float(value) if tiny else value, 0.1 if tiny else 1e-2), 24)
 
@@ -44,7 +44,7 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One variant: its value on every axis, its score over seeds, and how its trials ended where there is no score."""
+    """A variant: its value on every axis, its score over seeds, and the outcome of its trials if it has no score."""
 
     variant: str
     at: tuple[Any, ...]
@@ -56,11 +56,12 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Landscape:
-    """The scores of a sweep over what it varies.
+    """The scores of a sweep over its varied settings.
 
     Attributes:
-      metric, direction: what `points` are scored by, and which way that is better, if it is known.
-      chosen: variants that a validation score chooses; they are marked.
+      metric: the metric of the points' scores.
+      direction: the direction of `metric`; None if unknown.
+      chosen: the variants chosen by a validation score, which are marked.
     """
 
     axes: tuple[Axis, ...]
@@ -71,7 +72,7 @@ class Landscape:
 
     @property
     def scored(self) -> list[Point]:
-        """The points with a score, the best last, so that it is drawn over the others."""
+        """The points with a score; the best comes last, so that it is drawn on top."""
         found = [point for point in self.points if point.score.n]
         return sorted(found, key=lambda point: point.score.mean, reverse=self.direction == "min")
 
@@ -80,7 +81,7 @@ class Landscape:
         return [point for point in self.points if point.variant in self.chosen and point.score.n]
 
     def mark(self, word: str) -> str:
-        """The end of a caption that explains marked points, `; circled: the best`; empty where there are none."""
+        """Ends a caption with the meaning of the marks, `; circled: the best`; empty if there are none."""
         validation = self.metric.startswith("validation/")
         return f"; {word}: {'the best' if validation else 'the best by its validation score'}" if self.marked else ""
 
@@ -97,7 +98,7 @@ def _axis(path: str, values: Sequence[Any]) -> Axis:
 
 
 def native(x: Any) -> Any:
-    """Whole floats as integers, so that 1 and 1.0 are one value of an axis."""
+    """Converts whole floats to integers, so that 1 and 1.0 are one value of an axis."""
     return int(x) if isinstance(x, float) and x.is_integer() and abs(x) < 1e15 else x
 
 
@@ -115,7 +116,7 @@ def points_of(run: Run, axes: Sequence[Axis], metric: str) -> tuple[Point, ...]:
 
 
 def kind(run: Run, axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
-    """Which picture suits: "line", "heatmap", "scatter" (two numbers off a grid), "parallel", or None (an ablation)."""
+    """The suitable figure: "line", "heatmap", "scatter" (two numbers, no grid), "parallel", or None (an ablation)."""
     if len(axes) == 1:
         return "line" if axes[0].numeric and len(axes[0].values) > 1 else None
     if len(axes) == 2:
@@ -128,9 +129,9 @@ def kind(run: Run, axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
 
 
 def _one_at_a_time(run: Run) -> bool:
-    """Whether all variants change one setting at most of what one of them asks for: an ablation, nothing is crossed.
+    """True if every variant changes at most one setting of some variant, as in an ablation without crossed settings.
 
-    What they ask for, and not what it resolves to: a variant of `model.pool` has another `model`, too.
+    Compares requested overrides, not resolved settings: a variant of `model.pool` also has another `model`.
     """
     asked = [
         {(path, repr(x)) for path, x in run.of(variant)[0].overrides.items() if path not in run.crossed}

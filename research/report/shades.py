@@ -1,4 +1,4 @@
-"""Colours of scores: pale to deep blue, better scores deeper, so that the eye goes to what is dark on white."""
+"""Colours of scores, from pale to deep blue; better scores are deeper, since dark colours stand out on white."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def colormap(way: Direction | None, palest: int = 0):
-    """The shades of scores; `palest` of them are left out.  Without a direction, larger is deeper."""
+    """The shades for scores, without the `palest` ones.  Without a direction, larger scores are deeper."""
     from matplotlib.colors import LinearSegmentedColormap
 
     shades = ["#e6ebf2", "#b3cbe1", "#6fa1cb", "#3572ad", "#174a85", "#0a2a57"]
@@ -22,7 +22,7 @@ def colormap(way: Direction | None, palest: int = 0):
 
 
 def norm(scores: np.ndarray, way: Direction | None):
-    """(norm, whether it was cut): colours over the scores; a few very bad ones do not take them from the others."""
+    """Returns (norm, True if clipped); a few very bad scores do not compress the colours of the others."""
     from matplotlib.colors import LogNorm, Normalize
 
     low, high = float(scores.min()), float(scores.max())
@@ -41,7 +41,7 @@ def norm(scores: np.ndarray, way: Direction | None):
 
 
 def colorbar(figure: Figure, image, axes, clipped: bool, way: Direction | None) -> None:
-    if image.norm.vmin == image.norm.vmax:  # one score only: nothing for a scale to say
+    if image.norm.vmin == image.norm.vmax:  # with a single score, a scale shows nothing
         axes.remove()
         return
     extend = "neither" if not clipped else "max" if way == "min" else "min"

@@ -1,4 +1,4 @@
-"""The numbers of the table: mean and spread over seeds, paired differences."""
+"""Statistics of the table: mean and spread over seeds, and paired differences."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from research.report.runs import Trial
 
 CONFIDENCE = 0.95
-RESOLUTION = 1e-7  # of a float32, relative: two scores nearer than that are the same
+RESOLUTION = 1e-7  # relative, of a float32; closer scores count as equal
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Values of one metric over the trials of one variant.
+    """Summary of a metric over the trials of a variant.
 
     Attributes:
-      mean: None if there is no value.
-      std: sample standard deviation (n − 1 in the denominator); None below two values: one seed says nothing of spread.
-      n: how many values.
+      mean: None without values.
+      std: the sample standard deviation (n − 1 in the denominator); None with fewer than two values.
+      n: the number of values.
     """
 
     mean: float | None
@@ -31,12 +31,12 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Mean of paired differences (variant − baseline) and its t interval.
+    """Mean of paired differences (variant − baseline) with its t interval.
 
     Attributes:
-      low, high: None where there is no interval: below two pairs, or if all pairs differ by the same, as happens with
-        few pairs and a score of few levels (accuracy on 100 examples); no spread is not certainty.
-      n: how many pairs.
+      low, high: the ends of the interval.  None with fewer than two pairs, or if all differences are equal, as happens
+        with few pairs and coarse scores (accuracy on 100 examples); zero spread is not certainty.
+      n: the number of pairs.
     """
 
     mean: float | None
@@ -50,7 +50,11 @@ class Difference:
 
 
 def summarize(values: Iterable[float]) -> Summary:
-    """Mean, sample standard deviation and n of finite `values`."""
+    """Computes mean, sample standard deviation and n of finite `values`.
+
+    >>> summarize([1.0, 2.0, 3.0])
+    Summary(mean=2.0, std=1.0, n=3)
+    """
     x = np.asarray(list(values), np.float64)
     if x.size == 0:
         return Summary(None, None, 0)
@@ -60,10 +64,10 @@ def summarize(values: Iterable[float]) -> Summary:
 def paired_difference(
     variant: Mapping[Hashable, float], baseline: Mapping[Hashable, float], confidence: float = CONFIDENCE
 ) -> Difference:
-    """The difference over the keys (seed, and split if there are several) that both have.
+    """Computes the difference over the shared keys (seed, and split if there are several).
 
-    The interval is Student's for the mean of the differences d: mean(d) ± t(n − 1) · std(d) / √n.  It answers for one
-    comparison; it is not corrected for looking at many.
+    The interval is Student's for the mean of the differences d: mean(d) ± t(n − 1) · std(d) / √n.  It is not corrected
+    for multiple comparisons.
     """
     from scipy.special import stdtrit
 
@@ -90,13 +94,13 @@ def pairing_key(trial: Trial, crossed: Sequence[str]) -> Hashable:
 
 
 def by_pair(trials: Iterable[Trial], metric: str, crossed: Sequence[str]) -> dict[Hashable, float]:
-    """The metric of the trials that count, by pairing key."""
+    """The metric of the counted trials, by pairing key."""
     return {pairing_key(trial, crossed): trial.metrics[metric] for trial in counted(trials) if metric in trial.metrics}
 
 
 def counted(trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The trials that a mean is over: those that finished.
+    """The trials to average, which are the finished ones.
 
-    A diverged, failed, pruned, missing or unreadable one has no final score to average; the table counts it beside.
+    A diverged, failed, pruned, missing or unreadable trial has no final score; the table counts it separately.
     """
     return tuple(trial for trial in trials if trial.status == "finished")

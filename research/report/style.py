@@ -1,4 +1,4 @@
-"""How every figure looks: one font, thin spines, a light grid, colours that stay apart for colour-blind readers."""
+"""The style of all figures: one font, thin spines, a light grid, and colours for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAINT = "#c4c4c4"
 GRID = "#e9e9e9"
 BASELINE = "#222222"
 
-# Okabe and Ito's palette (Color Universal Design, 2008) without its yellow, which vanishes on white, then three of Paul
+# Okabe and Ito's palette (Color Universal Design, 2008) without yellow, which is invisible on white, then three of Paul
 # Tol's "muted" colours.
 PALETTE = (
     "#0072B2",
@@ -39,7 +39,7 @@ _SETTINGS = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # bundled with matplotlib, so equal on every machine
     "font.size": 8,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -72,13 +72,13 @@ _SETTINGS = {
     "lines.linewidth": 1.4,
     "lines.solid_capstyle": "round",
     "svg.fonttype": "path",
-    "svg.hashsalt": "espalier",  # the same figure is the same bytes
+    "svg.hashsalt": "espalier",  # equal figures have equal bytes
 }
 
 
 @contextlib.contextmanager
 def paper() -> Iterator[None]:
-    """Matplotlib's settings for the figures of a report; the caller's own are untouched."""
+    """Applies Matplotlib settings for a report's figures; the caller's settings stay unchanged."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS):
@@ -86,7 +86,7 @@ def paper() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of `width` by `height` inches, without pyplot: no window, no global state."""
+    """Makes a figure of `width` by `height` inches without pyplot, so without windows or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -96,7 +96,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def colors(names: Sequence[str], baselines: Sequence[str] = ()) -> dict[str, str]:
-    """A colour per name: ink for the baselines, the palette in turn for the others."""
+    """One colour per name: dark ink for baselines, the palette in turn for the others."""
     others = [name for name in names if name not in baselines]
     return {name: BASELINE for name in names if name in baselines} | {
         name: PALETTE[i % len(PALETTE)] for i, name in enumerate(others)
@@ -104,14 +104,14 @@ def colors(names: Sequence[str], baselines: Sequence[str] = ()) -> dict[str, str
 
 
 def text(words: str, limit: int = 30) -> str:
-    """`words` for a label: one line, at most `limit` characters, and no mathematics read into it."""
+    """Formats `words` as a label: one line of at most `limit` characters, without mathtext."""
     words = " ".join(words.split())
     words = words if len(words) <= limit else f"{words[: limit - 1]}…"
     return words.replace("$", r"\$")
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near `wanted`, in the same order, within [low, high], `gap` apart or as far as there is room."""
+    """Positions close to `wanted` in the same order, within [low, high], at least `gap` apart if there is room."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
     groups: list[list[int]] = []
@@ -130,7 +130,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def _start(group: Sequence[int], wanted: Sequence[float], gap: float, low: float, high: float) -> float:
-    """Where the lowest label of a touching group stands so that the group is centred on what it labels."""
+    """The position of the lowest label in a group of touching labels, such that the group is centred on its lines."""
     extent = gap * (len(group) - 1)
     centre = sum(wanted[i] for i in group) / len(group)
     return min(max(centre - extent / 2, low), high - extent)
@@ -153,7 +153,7 @@ def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
             color=color,
             linewidth=0.5,
             alpha=0.6,
-            linestyle="-" if x > 0.97 else (0, (1, 2.5)),  # a line that ends early does not look as if it went on
+            linestyle="-" if x > 0.97 else (0, (1, 2.5)),  # dotted, so that a line that ends early does not seem longer
             clip_on=False,
         )
         axes.text(
@@ -170,7 +170,7 @@ def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
 
 
 def sequence(n: int) -> list[str]:
-    """`n` colours from light to dark for ordered things; all of them dark enough to be seen on white."""
+    """`n` colours from light to dark for ordered things; all are dark enough on white."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -178,7 +178,7 @@ def sequence(n: int) -> list[str]:
 
 
 def log_ticks(axis, low: float, high: float) -> None:
-    """Ticks of a logarithmic axis, written as plain numbers: decades, and 2 and 5 between them if there are few."""
+    """Ticks of a logarithmic axis as plain numbers: decades, and also 2 and 5 between them if there are few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     decades = math.log10(high / low)
@@ -190,5 +190,5 @@ def log_ticks(axis, low: float, high: float) -> None:
 
 
 def spans(values: Sequence[float], factor: float = 10.0) -> bool:
-    """Whether positive `values` span more than `factor`, so that a logarithmic axis shows them better."""
+    """True if positive `values` span more than `factor`, so that a logarithmic axis suits them."""
     return bool(len(values)) and min(values) > 0 and max(values) / min(values) > factor

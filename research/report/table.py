@@ -1,4 +1,4 @@
-"""The table: a row per variant, its metrics over seeds, its differences to the baseline, and which one is chosen."""
+"""The table: one row per variant, with its metrics over seeds, differences to the baseline, and the chosen variant."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from research.report.statistics import Difference, Summary, by_pair, counted, pa
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One metric of one variant.
+    """A metric of a variant.
 
     Attributes:
-      difference: to the baseline; None on the baseline's own row, where there is none, and for the metric that chooses
-        beside the one that is stated.
-      best: a validation score that no comparable variant has better.
+      difference: to the baseline; None for the baseline itself, for runs without one, and for the selecting metric if
+        another one is stated.
+      best: True for a validation score that no comparable variant exceeds.
     """
 
     summary: Summary
@@ -33,11 +33,11 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """One variant: its numbers, and how many of its trials ended in which way.
+    """A variant: its numbers, and the number of its trials by status.
 
     Attributes:
-      criterion: what the variants of its run are judged by.
-      chosen: by its validation score, among the variants of its run and of comparable ones.
+      criterion: the metrics that judge the variants of its run.
+      chosen: True if its validation score is the best among the variants of its run and of comparable runs.
     """
 
     run: Run
@@ -65,17 +65,17 @@ class Row:
         return f"{self.counts.get('finished', 0)} of {total}" + (f"; {ended}" if ended else "")
 
     def mean(self, metric: str | None) -> float | None:
-        """The mean of a metric over the trials that finished, if the variant has it."""
+        """The mean of a metric over finished trials; None if the variant lacks it."""
         return self.cells[metric].summary.mean if metric in self.cells else None
 
     def bold(self, metric: str) -> bool:
-        """Whether a metric stands out: a best validation score, or the stated score of the variant that it chooses."""
+        """True for a best validation score, and for the stated score of the variant that it chooses."""
         return (metric in self.cells and self.cells[metric].best) or (self.chosen and metric == self.criterion.score)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of one or several runs under the same columns.
+    """The rows of one or several runs with common columns.
 
     Attributes:
       groups: the runs whose scores can be ranked together.
@@ -87,7 +87,7 @@ class Table:
     groups: tuple[tuple[Run, ...], ...] = ()
 
     def compares(self, metric: str) -> bool:
-        """Whether there are differences of a metric to a baseline."""
+        """True if the table has differences of a metric to a baseline."""
         return any(metric in row.cells and row.cells[metric].difference is not None for row in self.rows)
 
     @property
@@ -96,11 +96,11 @@ class Table:
 
     @property
     def score(self) -> str:
-        """The metric that is stated, of the first run that has one; empty if nothing was scored."""
+        """The stated metric of the first run that has one; empty if nothing was scored."""
         return next((row.criterion.score for row in self.rows if row.criterion.score), "")
 
     def direction(self, metric: str) -> Direction | None:
-        """Which way a metric is better; None where no run declares it, or two of them differ."""
+        """The direction of a metric; None if no run declares it, or if declarations differ."""
         found = {run.direction(metric) for run in self.runs} - {None}
         return found.pop() if len(found) == 1 else None
 
@@ -115,7 +115,7 @@ class Table:
 
 
 def build(runs: Sequence[Run]) -> Table:
-    """The table of `runs`."""
+    """Builds the table of `runs`."""
     several = sum(len(run.variants) for run in runs) > 1
     columns = {run: selection.columns(run, several) for run in runs}
     criteria = {run: selection.criterion(run) for run in runs}
@@ -153,7 +153,7 @@ def _row(run: Run, variant: str, metrics: Sequence[str], criterion: Criterion) -
 
 
 def best_rows(rows: Sequence[Row], metric: str | None, way: Direction | None) -> list[Row]:
-    """The rows with the best mean of a metric, several if they share it; none if fewer than two have one."""
+    """The rows with the best mean of a metric, several in case of ties; none if fewer than two have a mean."""
     scored = [row for row in rows if row.mean(metric) is not None]
     if way is None or len(scored) < 2:
         return []
@@ -162,7 +162,7 @@ def best_rows(rows: Sequence[Row], metric: str | None, way: Direction | None) ->
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
-    """Rows of comparable runs, the best validation score first; in their own order where no metric chooses."""
+    """Sorts rows of comparable runs by validation score, best first; keeps their order if no metric chooses."""
     criterion = rows[0].criterion if rows else Criterion()
     sign = -1 if criterion.direction == "max" else 1
 
@@ -174,7 +174,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def _with_best(rows: Sequence[Row]) -> list[Row]:
-    """Rows of comparable runs with their best validation scores marked."""
+    """Marks the best validation scores among rows of comparable runs."""
     metrics = dict.fromkeys(name for row in rows for name in row.cells)
     ranking = [name for name in metrics if name.startswith("validation/") or name == rows[0].criterion.chooser]
     best = {name: set(best_rows(rows, name, rows[0].run.direction(name))) for name in ranking}
@@ -186,7 +186,7 @@ def _with_best(rows: Sequence[Row]) -> list[Row]:
 
 
 def _with_choice(rows: Sequence[Row]) -> list[Row]:
-    """Rows of comparable runs with the chosen ones marked; variants with a baseline are not chosen from."""
+    """Marks the chosen rows among those of comparable runs; runs with a baseline have none."""
     choice = [row for row in rows if not row.run.compares]
     chosen = set(best_rows(choice, rows[0].criterion.chooser, rows[0].criterion.direction))
     return [dataclasses.replace(row, chosen=row in chosen) for row in rows]
@@ -196,14 +196,14 @@ def _with_choice(rows: Sequence[Row]) -> list[Row]:
 
 
 class CellText(NamedTuple):
-    """A cell of the table as it is written."""
+    """The text of a cell."""
 
     text: str
     bold: bool = False
 
 
 def texts(table: Table) -> tuple[list[str], list[list[CellText]]]:
-    """Headers, and the texts of every row under them: variant, metrics, parameters, seconds, trials."""
+    """Headers, and the texts of every row: variant, metrics, parameters, seconds, trials."""
     has_parameters = any(row.parameters is not None for row in table.rows)
     has_seconds = any(row.seconds is not None for row in table.rows)
     headers = ["variant"]
@@ -228,7 +228,7 @@ def texts(table: Table) -> tuple[list[str], list[list[CellText]]]:
 
 
 def to_csv(table: Table) -> str:
-    """Every number at full precision, one column each; empty where there is none."""
+    """Every number at full precision in its own column; empty if missing."""
     header = ["run", "experiment", "sweep", "variant", "chosen", "trials", *STATUSES]
     for name in table.metrics:
         header += [f"{name} {part}" for part in ("mean", "std", "n")]

@@ -1,4 +1,4 @@
-"""The table on the terminal, as wide as that is."""
+"""The table on the terminal, as wide as the terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from research.report.table import CellText, Table, texts
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would obey: escape codes in the name of a variant."""
+    """Removes characters that control a terminal, such as escape codes in the name of a variant."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def to_rich(table: Table, width: int = 80) -> rich.table.Table:
-    """The table for a terminal `width` characters wide: variant, main metric and trials, then what still fits."""
+    """The table for a terminal of `width` characters: variant, main metric and trials, then other columns that fit."""
     headers, lines = texts(table)
     labels, _ = names.shortened([line[0].text for line in lines], limit=32)
     lines = [[line[0]._replace(text=printable(labels[line[0].text])), *line[1:]] for line in lines]
@@ -36,7 +36,7 @@ def to_rich(table: Table, width: int = 80) -> rich.table.Table:
 
 
 def _fitting(headers: Sequence[str], lines: Sequence[Sequence[CellText]], width: int) -> list[int]:
-    """Which columns a terminal has room for, most wanted first: a difference follows its metric, seconds come last."""
+    """The columns that fit into `width`, in order of importance: a difference follows its metric, seconds come last."""
     last = len(headers) - 1
     later = {"parameters": 1, "seconds": 2}
     wanted = sorted(range(1, last), key=lambda i: (later.get(headers[i], 0), i))

@@ -1,4 +1,4 @@
-"""The report of one run, or of several side by side: as files, and as a table on the terminal."""
+"""Writes the report of one or several runs as files, and prints its table on the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from research.report.table import Table
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Where the parts of a report were written."""
+    """The paths of a written report."""
 
     table_md: epath.Path
     table_tex: epath.Path
@@ -29,22 +29,23 @@ class Report:
 
 
 def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False) -> Report:
-    """Writes table.md, table.tex, table.csv, report.html and the figures of one run, or of several side by side.
+    """Writes table.md, table.tex, table.csv, report.html and the figures of one or several runs.
 
     Args:
-      dirs: folders that `python -m launch run` wrote.
-      out: where to write; `RUN/report` if there is one run.  Figures of an earlier report there are replaced.
-      inside: also load the best models, and some examples of their data, and draw what is inside (images only).
+      dirs: folders written by `python -m launch run`.
+      out: the output folder; by default `RUN/report` for a single run.  Figures of an earlier report there are
+        replaced.
+      inside: also load the best models and some of their examples, and draw the inside of the models (images only).
 
     Raises:
-      RequestError: a folder is not a run, or there are several and no `out`.
+      RequestError: a folder is not a run, or there are several folders and no `out`.
       OSError: the report cannot be written.
     """
     return write_report(read_table(dirs), out, inside=inside)
 
 
 def read_table(dirs: Sequence[Any]) -> Table:
-    """The table of one run, or of several side by side.
+    """Reads the table of one or several runs.
 
     Raises:
       RequestError: a folder is not a run.
@@ -80,10 +81,10 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False) -
 
 
 def print_table(rows: Table, console: rich.console.Console | None = None) -> None:
-    """Prints a table on the terminal, and the sentence to take away."""
+    """Prints a table and its main result on the terminal."""
     if console is None:
         console = rich.console.Console()
-        if not console.is_terminal:  # a log or a pipe wraps nothing
+        if not console.is_terminal:  # logs and pipes do not wrap lines
             console.width = 160
     console.print(Padding(terminal.to_rich(rows, console.width), (1, 0, 1, 0)))
     console.print(Text(terminal.printable(sentences.summary(rows))))

@@ -78,6 +78,6 @@ def test_the_figures_of_a_model(trained, fields, names):
         shutil.move(run.parent / "images.npz", run.parent / "gone.npz")
         again = report([run], inside=True)
         assert not any(path.stem.startswith("inside") for path in again.figures)
-        assert "nothing to see inside: path=" in again.html.read_text()
+        assert "no figures of the inside of its model: path=" in again.html.read_text()
         assert not list((run / "report").glob("inside*"))
         assert "Inside the models" not in report([run]).html.read_text()

@@ -84,7 +84,7 @@ def test_without_a_validation_score_none_is_chosen(build):
 def test_a_metric_without_a_direction_chooses_nothing(build):
     table = build(variants=GRID, scores=lambda v, s: {"test/mAP": 0.1 * s, "test/score": 0.2}, baseline=None)
     assert chosen(table) == bold(table, "validation/mAP") == bold(table, "test/mAP") == []
-    assert "the task does not say which way it is better" in sentences.summary(table)
+    assert "the task declares no direction for it" in sentences.summary(table)
     assert "↑" not in to_markdown(table) and "↓" not in to_markdown(table)
 
 
@@ -237,7 +237,7 @@ def test_runs_of_other_data_are_not_ranked_together(make_run):
     assert len(table.groups) == 2
     assert chosen(table) == bold(table, "test/accuracy") == []
     said = sentences.summary(table)
-    assert said.startswith("Runs of different data (data.name: digits, wine) are not ranked against one another.")
+    assert said.startswith("Runs with different data (data.name: digits, wine) are not ranked against each other.")
     assert "best" not in said
     assert "run0/base: test/accuracy 0.9000" in said and "run1/base: test/accuracy 0.8000" in said
     assert sum("not ranked" in note for note in sentences.notes(table)) == 1

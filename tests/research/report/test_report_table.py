@@ -147,7 +147,7 @@ def test_one_seed_has_no_spread(build):
 def test_a_report_says_that_the_input_starves(build):
     def said(seconds):
         ends = {"gelu-s1": {"seconds": 20.0, "starved_seconds": seconds}, "gelu-s2": {"starved_seconds": None}}
-        return [note for note in sentences.notes(build(ends=ends)) if "starves" in note]
+        return [note for note in sentences.notes(build(ends=ends)) if "waits for its input" in note]
 
     assert said(1.0) == said(None) == []
     assert "gelu-s1 waited for batches in 95% of its seconds" in said(19.0)[0]
@@ -205,7 +205,7 @@ def test_the_sentence_of_a_comparison(build):
         "the baseline has no finished trial."
     )
     lost = {f"{variant}-s{seed}": "failed" for variant in ("gelu", "identity") for seed in range(5)}
-    assert say(ends=lost).endswith("the baseline has no counterpart that has finished.")
+    assert say(ends=lost).endswith("the baseline has no finished counterpart.")
 
 
 def test_the_sentence_counts_what_it_does_not_name(build):
