@@ -1,1 +1,1 @@
-"""The one launcher: `python -m launch --help`."""
+"""The launcher of all experiments: `python -m launch --help`."""

@@ -1,4 +1,4 @@
-"""`python -m launch`."""
+"""Runs `python -m launch`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: what is asked, read and handed on; every wrong request is one line and exit status 2."""
+"""The command line: parses the request and passes it on; a wrong request is one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ COMMANDS = ("list", "show", "plan", "run", "report", "eval", "compile")
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one line."""
+    """An argparse parser that reports errors in one line."""
 
     def error(self, message: str) -> None:
-        raise RequestError(f"{message} ({self.prog} --help tells more)")
+        raise RequestError(f"{message} (see {self.prog} --help)")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The parser of the whole command line."""
     root = _Parser(prog="python -m launch", description="One launcher for every experiment, from a laptop to a pod.")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    commands.add_parser("list", help="every experiment and its sweeps; scripts that look at finished runs; timings")
+    commands.add_parser("list", help="every experiment and its sweeps; scripts that analyse finished runs; timings")
 
     show = commands.add_parser("show", help="the resolved configuration, the parameters, FLOPs per step")
     _experiment(show)
 
-    plan = commands.add_parser("plan", help="trials, programs, memory, estimated time; trains and writes nothing")
+    plan = commands.add_parser("plan", help="trials, programs, memory, estimated time, without training")
     _experiment(plan)
     _sweep(plan)
 
-    run = commands.add_parser("run", help="train, continue what is unfinished, report")
+    run = commands.add_parser("run", help="train, or continue unfinished trials, and report")
     _experiment(run)
     _sweep(run)
     run.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/EXPERIMENT/SWEEP)")
@@ -43,24 +43,26 @@ def parser() -> argparse.ArgumentParser:
         help="successive halving by a validation metric, such as validation/loss",
     )
     run.add_argument(
-        "--debug", action="store_true", help="take one batch without compiling, and name what first makes a NaN"
+        "--debug", action="store_true", help="run one step without compiling, and name the first operation with a NaN"
     )
 
     report = commands.add_parser("report", help="tables and pictures from the folders of runs")
     report.add_argument("dirs", nargs="+", metavar="DIR")
-    report.add_argument("--out", metavar="DIR", help="where to (default: report/ in the run; needed for several)")
-    report.add_argument("--inside", action="store_true", help="also draw what is inside image models (needs the data)")
+    report.add_argument(
+        "--out", metavar="DIR", help="the report's folder (default: report/ in the run; required for several runs)"
+    )
+    report.add_argument("--inside", action="store_true", help="also draw the inside of image models (needs the data)")
 
     evaluate = commands.add_parser("eval", help="score a finished run's checkpoints again")
     evaluate.add_argument("dir", metavar="DIR", help="a run's folder, or a trial's")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
     _settings(evaluate)
 
-    compiled = commands.add_parser("compile", help="compile the step for hardware you do not have: does it fit?")
+    compiled = commands.add_parser("compile", help="compile the step for other hardware, and see whether it fits")
     _experiment(compiled)
     where = compiled.add_mutually_exclusive_group()
     where.add_argument("--topology", metavar="SLICE", help="a TPU slice, such as v5e:4x4 (needs the extra [tpu])")
-    where.add_argument("--devices", metavar="N", help="so many virtual CPU devices (default: those of this machine)")
+    where.add_argument("--devices", metavar="N", help="N virtual CPU devices (default: the devices of this machine)")
     return root
 
 
@@ -76,13 +78,13 @@ def _settings(command: argparse.ArgumentParser) -> None:
 
 
 def _sweep(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--sweep", metavar="NAME", help="one of the experiment's sweeps (default: itself alone)")
+    command.add_argument("--sweep", metavar="NAME", help="one of the experiment's sweeps (default: no sweep)")
     command.add_argument("--seeds", metavar="N", help="train each variant with N seeds")
     command.add_argument(
         "--stack",
         default="auto",
         choices=["on", "off", "auto"],
-        help="trials of one program side by side, one after another, or what is faster here (default)",
+        help="train trials of one program together, one after another, or whichever is faster here (default)",
     )
 
 
@@ -93,7 +95,7 @@ def _count(text: str | None, option: str) -> int | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status: 0 all trials ended, 1 some failed, 2 the request was wrong."""
+    """Runs a command and returns the exit status: 0 all trials ended, 1 some failed, 2 the request was wrong."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; Python would say so once more
+        sys.stderr.close()  # the reader of our output has gone; Python would report it again
         return 1
 
 

@@ -1,6 +1,6 @@
-"""`launch compile`: the step that users run, compiled for devices that need not be there, from shapes alone.
+"""`launch compile`: compiles the step that users run for other devices, from shapes alone.
 
-JAX reads the environment as it is imported, so nothing here imports it before the environment is as it has to be.
+JAX reads the environment when it is imported, so this module sets the environment first.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 def compile_experiment(
     experiment: str, *, settings: Sequence[str] = (), topology: str | None = None, devices: int | None = None
 ) -> int:
-    """Compiles the train step of an experiment and prints what a device needs for it.
+    """Compiles the train step of an experiment and prints its requirements per device.
 
     Args:
       experiment, settings: as for `launch run`.
-      topology: of a TPU slice, "v5e:4x4".
-      devices: so many virtual ones of this CPU; without either, the devices of this machine.
+      topology: a TPU slice, "v5e:4x4".
+      devices: the number of virtual CPU devices; without either, the devices of this machine.
 
     Returns:
-      The exit status: 0 where it fits, 1 where the compiler says that it does not.
+      The exit status: 0 if it fits, 1 if the compiler reports that it does not.
 
     Raises:
       RequestError: the request is wrong, or no compiler for that topology is installed.
     """
     if topology is not None or devices is not None:
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what runs here at all, runs on the CPU
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # anything that runs here runs on the CPU
     found = _devices(topology, devices)
 
     from launch.request import read_request
@@ -55,7 +55,7 @@ def _devices(topology: str | None, number: int | None) -> list:
 
     if number is None:
         return jax.devices()
-    with contextlib.suppress(RuntimeError):  # this process has its devices already
+    with contextlib.suppress(RuntimeError):  # the devices of this process are already initialised
         jax.config.update("jax_num_cpu_devices", number)
     found = jax.devices("cpu")
     require(len(found) >= number, f"--devices {number}: this process has {len(found)} CPU devices already")
@@ -63,8 +63,8 @@ def _devices(topology: str | None, number: int | None) -> list:
 
 
 def _topology(name: str) -> list:
-    """The devices of a TPU slice such as v5e:4x4, as libtpu describes them; none need be attached."""
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor a cloud's metadata server be asked
+    """The devices of a TPU slice such as v5e:4x4, as described by libtpu; none needs to be attached."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not query a cloud's metadata server
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
     from jax.experimental import topologies
@@ -74,7 +74,7 @@ def _topology(name: str) -> list:
     from_extra("libtpu", "tpu", f"--topology {name}")
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
-    except Exception as error:  # whatever libtpu can raise of a name
+    except Exception as error:  # libtpu raises errors of many types
         said = f"--topology {name}: expected a TPU slice, such as v5e:4x4 or v4:2x2x1"
         raise RequestError(f"{said} ({one_line(error)})") from None
 
@@ -86,7 +86,7 @@ def _compile(experiment: Experiment, devices: list) -> int:
     from research.layers import kernels
     from research.training.programs import make_programs
 
-    require(experiment.parallel.strategy == "jit", "parallel.strategy=pmap: expected jit, whose mesh can be elsewhere")
+    require(experiment.parallel.strategy == "jit", "parallel.strategy=pmap: expected jit, to compile for other devices")
     experiment, batch, resident = _from_shapes(experiment)
     programs = make_programs(experiment, resident, devices=devices)
     placement = programs.placement
@@ -107,14 +107,14 @@ def _compile(experiment: Experiment, devices: list) -> int:
     lines = {
         "devices": f"{placement.mesh.size} x {devices[0].device_kind} (mesh: {mesh})",
         "parameters": f"{sum(sizes):,}",
-        "batch": f"{experiment.batch_size:,} examples, {experiment.batch_size / placement.shards:,.6g} a device",
-        "memory": f"{_gibibytes(kept + memory.temp_size_in_bytes)} a device: {_gibibytes(kept)} of state and batch, "
-        f"{_gibibytes(memory.temp_size_in_bytes)} in between",
-        "FLOPs": f"{cost.get('flops', float('nan')):.4g} a device and step",
+        "batch": f"{experiment.batch_size:,} examples, {experiment.batch_size / placement.shards:,.6g} per device",
+        "memory": f"{_gibibytes(kept + memory.temp_size_in_bytes)} per device: {_gibibytes(kept)} of state and batch, "
+        f"{_gibibytes(memory.temp_size_in_bytes)} of temporaries",
+        "FLOPs": f"{cost.get('flops', float('nan')):.4g} per device and step",
         "kernels": ", ".join(f"{name}: {kernel}" for name, kernel in programs.kernels.items()) or "none to choose",
         "compiled in": f"{time.perf_counter() - started:.1f} s",
     }
-    if devices[0].platform == "tpu":  # its compiler knows the memory, and refuses what exceeds it
+    if devices[0].platform == "tpu":  # its compiler knows the memory and rejects larger programs
         lines["fits"] = "yes"
     for name, said in lines.items():
         print(f"{name + ':':13}{said}")
@@ -122,7 +122,10 @@ def _compile(experiment: Experiment, devices: list) -> int:
 
 
 def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, Any], dict[str, Any]]:
-    """The experiment, and the shapes of a batch and of what is resident: from what its data say, or from the data."""
+    """Returns the experiment and the shapes of a batch and of resident data.
+
+    Takes the shapes from the data spec if it knows them, or else from the data.
+    """
     import jax
     import numpy as np
 
@@ -133,7 +136,7 @@ def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, Any], di
     if example is None:
         splits = experiment.data.load()
         experiment, example = experiment.fit(splits), like(splits.train) | {SHARED: shared(splits.train)}
-    one_step = dataclasses.replace(experiment.parallel, steps_per_call=1)  # the batches of a pod travel
+    one_step = dataclasses.replace(experiment.parallel, steps_per_call=1)  # a pod's batches are transferred
     batch = {"weight": np.float32(1)} | columns_of(example)
     shapes = {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), x.dtype) for name, x in batch.items()}
     common = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in example.get(SHARED, {}).items()}
@@ -142,7 +145,7 @@ def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, Any], di
 
 
 def _laid_out(experiment: Experiment, placement: Placement, batch: dict[str, Any]) -> Any:
-    """The shapes of the state, each with its place on the devices."""
+    """The shapes of the state with their placement on devices."""
     import jax
 
     from research.training.abstract import abstract_state

@@ -1,4 +1,4 @@
-"""`launch run … --debug`: one batch, operation by operation, to find where a NaN comes from."""
+"""`launch run … --debug`: runs one batch operation by operation, to find the origin of a NaN."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from research.training.step import make_init, make_train_step
 
 
 def debug(request: Request) -> int:
-    """Takes a step of the request's first trial without compiling it; names the first operation that makes a NaN.
+    """Runs one step of the request's first trial without compiling it, and names the first operation that produces a
+    NaN.
 
-    Returns the exit status: 0 where every number stayed finite, 1 where one did not.
+    Returns the exit status: 0 if every number is finite, 1 otherwise.
     """
     prepared = prepare(request)
     name, experiment = next(iter(prepared.experiments.items()))
@@ -38,12 +39,12 @@ def debug(request: Request) -> int:
     for key, x in metrics.items():
         print(f"{key}: {float(x):.6g}")
     finite = all(bool(jnp.isfinite(x)) for x in metrics.values())
-    print("no operation of the step makes a NaN" + ("" if finite else ", but there are infinite numbers"))
+    print("no operation of the step produces a NaN" + ("" if finite else ", but some numbers are infinite"))
     return 0 if finite else 1
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line of the traceback that is not a library's."""
+    """The innermost line of the traceback outside libraries."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
     frame = [f for f in frames if f.name != "debug" and not f.filename.startswith("<")][-1]
     return f"{pathlib.Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"

@@ -1,4 +1,4 @@
-"""`launch eval`: finished trials, scored again from their checkpoints, as they are or with other settings."""
+"""`launch eval`: scores finished trials again from their checkpoints, with the same or other settings."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from research.training.records import read_json
 
 
 def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = ()) -> int:
-    """Prints the metrics of every trial of a run, or of one trial, on a split, and of several trials their means.
+    """Prints the metrics of a trial, or of every trial of a run with their means, on a split.
 
     Args:
       path: a run's folder, or a trial's.
-      split: of the data.
-      settings: "PATH=VALUE" of what scoring is to do otherwise: a beam's size, how test images are moved.
+      split: a split of the data.
+      settings: "PATH=VALUE" for changes to scoring, such as the beam size or shifts of test images.
 
-    Returns the exit status: 1 where some trials cannot be scored, which a line each says.
+    Returns the exit status: 1 if some trials cannot be scored, with one line for each of them.
 
     Raises:
-      RequestError: no run, or no trial that can be scored: no checkpoint, no such split, settings that do not fit it.
+      RequestError: the folder is not a run, or no trial can be scored: no checkpoint, no such split, or unsuitable
+        settings.
     """
     folder = epath.Path(path)
     inside = folder / "trials"
@@ -60,7 +61,7 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
 
 
 class Scorer:
-    """Scores trials; what is alike between them (the data, the compiled program) is made once."""
+    """Scores trials; loads data and compiles programs that they share only once."""
 
     def __init__(self, split: str, settings: Mapping[str, str]):
         self.split, self.settings = split, settings
@@ -68,9 +69,9 @@ class Scorer:
         self._programs: dict[tuple, Programs] = {}
 
     def score(self, trial: epath.Path) -> dict[str, float]:
-        """The metrics of a trial's checkpoint (that which the test split was scored with)."""
+        """Returns the metrics of the checkpoint that the test split was scored with."""
         variables = read_variables(trial)
-        experiment = dataclasses.replace(read_experiment(trial), ema_decay=None)  # the average is the parameters now
+        experiment = dataclasses.replace(read_experiment(trial), ema_decay=None)  # parameters are averaged already
         experiment = conformed(override(experiment, self.settings, parse=True))
         with in_one_line():
             experiment.check()
@@ -80,7 +81,7 @@ class Scorer:
         feed = {"train": feeds.train, **feeds.evaluation}.get(self.split)
         if feed is None:
             known = nearest(self.split, ["train", *feeds.evaluation])
-            raise RequestError(f"{trial}: its data have no {self.split} split; {known}")
+            raise RequestError(f"{trial}: its data has no {self.split} split; {known}")
         programs, state = self._initial(experiment, feeds)
         params = variables.pop("params")
         _check_shapes(state.params, params)
@@ -88,7 +89,7 @@ class Scorer:
         return evaluate(programs, programs.placement.place(whole), feed, experiment)[0]
 
     def _initial(self, experiment: Experiment, feeds: Feeds):
-        """The programs of an experiment, and a state of theirs before training."""
+        """Returns the programs of an experiment, and their initial state."""
         key, resident = program_key(experiment, feeds, None), feeds.train.resident
         known = self._programs.get(key)
         programs = self._programs[key] = known.on(resident) if known else make_programs(experiment, resident)
@@ -99,12 +100,12 @@ class Scorer:
 
 
 def _check_shapes(expected, found) -> None:
-    """Raises RequestError where a setting has made another model of what was trained."""
+    """Raises RequestError if settings changed the shapes of the trained model."""
     shapes = [{jax.tree_util.keystr(k): x.shape for k, x in jax.tree.leaves_with_path(t)} for t in (expected, found)]
     wrong = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
     if wrong:
         raise RequestError(
-            f"the settings make another model: {wrong[0]} is {shapes[1].get(wrong[0], 'absent')} in the checkpoint and "
+            f"the settings change the model: {wrong[0]} is {shapes[1].get(wrong[0], 'absent')} in the checkpoint and "
             f"{shapes[0].get(wrong[0], 'absent')} in the model, {len(wrong)} in all; expected settings that leave it"
         )
 
@@ -114,12 +115,12 @@ def _line(name: str, split: str, values: Mapping[str, str]) -> str:
 
 
 def _variants(folder: epath.Path) -> dict[str, str]:
-    """The variant of every trial of a run, by the trial's name."""
+    """Maps the name of every trial of a run to its variant."""
     return {trial["name"]: trial["variant"] for trial in (read_json(folder / "sweep.json") or {}).get("trials", ())}
 
 
 def _print_means(split: str, scores: Mapping[str, Mapping[str, float]], variants: Mapping[str, str]) -> None:
-    """A line for every variant with several trials: mean ± standard deviation (n)."""
+    """Prints a line for every variant with several trials: mean ± standard deviation (n)."""
     grouped: dict[str, list[Mapping[str, float]]] = {}
     for name, metrics in scores.items():
         grouped.setdefault(variants.get(name, name), []).append(metrics)

@@ -1,4 +1,4 @@
-"""Successive halving: trials that are hopeless at a rung do not train on (Jamieson & Talwalkar, 2016)."""
+"""Successive halving: stops the worst trials at each rung (Jamieson & Talwalkar, 2016)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from research.training.trial import finished_status
 
 @dataclasses.dataclass(frozen=True)
 class Halving:
-    """At each rung the best 1 / `eta` of the trials by a validation metric train on, `eta` times as long.
+    """At each rung, only the best 1 / `eta` of the trials by a validation metric continue, for `eta` times as many
+    steps.
 
     Attributes:
-      metric: of the validation split, without "validation/".
-      direction: "max" where the largest value is best, "min" where the smallest is, as the task declares it.
-      rungs: steps at which trials are compared, rising.
+      metric: a validation metric, without "validation/".
+      direction: "max" if the largest value is best, "min" if the smallest is, as declared by the task.
+      rungs: the steps at which trials are compared, in ascending order.
+      eta: the reduction factor.
     """
 
     metric: str
@@ -30,21 +32,22 @@ class Halving:
 
     @staticmethod
     def parse(text: str, request: Request) -> Halving:
-        """ "validation/accuracy" as the rungs of a request; "validation/accuracy:max" repeats the task's direction.
+        """Makes the rungs of a request from "validation/accuracy"; "validation/accuracy:max" repeats the task's
+        direction.
 
         Raises:
-          RequestError: the text is none such, the task declares no or another direction, the trials differ in length,
-            or they are too few.
+          RequestError: the text is invalid, the task declares no direction or another one, trials differ in length, or
+            there are too few of them.
         """
         metric, _, mode = text.partition(":")
         if not metric.startswith("validation/"):
             raise RequestError(f"--prune {text}: expected a validation metric, such as validation/loss")
         declared = require_direction(f"--prune {metric}", request.experiment.task, metric)
         if mode not in ("", declared):
-            raise RequestError(f"--prune {text}: the task says that {declared} is best; expected --prune {metric}")
+            raise RequestError(f"--prune {text}: the task declares {declared} as best; expected --prune {metric}")
         steps = {trial.experiment.steps for trial in request.trials}
         if len(steps) > 1:
-            raise RequestError(f"--prune {text}: the trials have {sorted(steps)} steps; expected as many of each")
+            raise RequestError(f"--prune {text}: the trials have {sorted(steps)} steps; expected equal numbers")
         eta, count, (total,) = 3, 0, steps
         while eta ** (count + 1) < len(request.trials):
             count += 1
@@ -55,9 +58,10 @@ class Halving:
         return Halving(metric.removeprefix("validation/"), declared, rungs, eta)
 
     def prune(self, folder: RunFolder, rung: int, names: list[str]) -> None:
-        """Ends the trials that are not among the best at `rung`; their results say at which step and of how many.
+        """Ends the trials that are not among the best at `rung`; their results record the step and the rank.
 
-        All that came to the rung are ranked, those that have ended since too: a run that is continued prunes alike.
+        Ranks every trial that reached the rung, including trials that have ended since, so that a continued run prunes
+        in the same way.
         """
         scores = {}
         for name in names:
@@ -78,7 +82,7 @@ class Halving:
                 write_json(folder.trial(name) / "result.json", result)
 
     def _key(self, score: float | None) -> float:
-        """A key that sorts the best score first and scores that are not finite last."""
+        """A sort key that puts the best score first and scores that are not finite last."""
         if score is None:
             return math.inf
         return -score if self.direction == "max" else score

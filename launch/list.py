@@ -1,4 +1,4 @@
-"""`launch list`: experiments and scripts, read from their source: without importing them, and so without jax."""
+"""`launch list`: lists experiments and scripts from their source, without importing them or jax."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """A script of a folder in experiments/: its name, the first line of its docstring, the first command in it."""
+    """A script in a folder of experiments/: its name, the first line of its docstring, and its first command."""
 
     name: str
     summary: str
@@ -31,12 +31,12 @@ class Script:
 
 
 def list_all() -> int:
-    """Prints every experiment and its sweeps, then the scripts that look at finished runs, then the timings."""
+    """Prints every experiment with its sweeps, then scripts that analyse finished runs, then timings."""
     for entry in entries():
         print(f"{entry.name:24} {entry.summary}")
         if entry.sweeps:
             print(f"{'':24} --sweep {', '.join(entry.sweeps)}")
-    for title, folder in (("looking at finished runs", "analysis"), ("timings", "speed")):
+    for title, folder in (("analysis of finished runs", "analysis"), ("timings", "speed")):
         print(f"\n{title} (experiments/{folder}/):")
         for script in scripts(EXPERIMENTS / folder):
             print(f"{script.name:26} {script.summary}")
@@ -45,7 +45,7 @@ def list_all() -> int:
 
 
 def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
-    """The experiments of a folder: its modules that define `experiment()`, by name."""
+    """The experiments of a folder, sorted by name: its modules that define `experiment()`."""
     found = []
     for path in sorted(folder.glob("*.py")):
         tree = ast.parse(path.read_text())
@@ -57,7 +57,7 @@ def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
 
 
 def scripts(folder: pathlib.Path) -> list[Script]:
-    """The scripts of a folder: its modules whose docstring gives their command, by name."""
+    """The scripts of a folder, sorted by name: its modules whose docstring shows their command."""
     found = []
     for path in sorted(folder.glob("*.py")):
         lines = _docstring(ast.parse(path.read_text()))
@@ -72,7 +72,7 @@ def _docstring(tree: ast.Module) -> list[str]:
 
 
 def _literal_keys(function: ast.FunctionDef) -> tuple[str, ...]:
-    """The keys of the dict that the function returns, where they are literals."""
+    """The keys of the dict that the function returns, if they are literals."""
     for node in ast.walk(function):
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict):
             keys = [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
@@ -81,7 +81,8 @@ def _literal_keys(function: ast.FunctionDef) -> tuple[str, ...]:
 
 
 def module_name(experiment: str) -> str:
-    """The name for `load_module` of an experiment as typed: `digits_mlp`, `experiments.digits_mlp`, a path to a file.
+    """The module name, for `load_module`, of an experiment: `digits_mlp`, `experiments.digits_mlp`, or a path to a
+    file.
 
     Raises:
       RequestError: there is no such experiment or file.
@@ -96,12 +97,12 @@ def module_name(experiment: str) -> str:
     if short in names:
         return f"experiments.{short}"
     if "." in experiment and not experiment.startswith("experiments."):
-        return experiment  # a module of the user's own
+        return experiment  # a user's own module
     raise RequestError(f"no experiment {experiment!r}; {nearest(short, names)}")
 
 
 def short_name(module: str) -> str:
-    """The name of an experiment's folder under runs/: the last word of its module, or its file's stem."""
+    """The name of an experiment's folder in runs/: the last word of its module, or the stem of its file."""
     if module.startswith(FILE_PREFIX):
         return pathlib.Path(module.removeprefix(FILE_PREFIX)).stem
     return module.rpartition(".")[2]

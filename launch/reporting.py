@@ -1,4 +1,4 @@
-"""`launch report`, and the end of `launch run`: the report as files, then its table and its path on the terminal."""
+"""`launch report`, and the end of `launch run`: writes the report, then prints its table and path."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from research.report import print_table, read_table, write_report
 
 
 def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False) -> int:
-    """Writes the report of runs (arguments of `research.report.report`), prints its table, and last where it is.
+    """Writes the report of runs (arguments of `research.report.report`), and prints its table and then its path.
 
-    Returns the exit status: 1 where it cannot be written, which a line says.
+    Returns the exit status: 1 if the report cannot be written, with one line that says why.
 
     Raises:
-      RequestError: a folder is not a run, or there are several and no `out`.
+      RequestError: a folder is not a run, or there are several folders and no `out`.
     """
     table, problem = read_table(dirs), None
     try:

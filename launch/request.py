@@ -1,4 +1,4 @@
-"""The request on the command line as a value: the experiment, its sweep, its trials."""
+"""The request of a command line as a value: the experiment, its sweep, and its trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Request:
 
     Attributes:
       module: the experiment's module, or file:PATH.
-      settings: {dotted path: text} of --set.
+      sweep: the sweep's name; None without one.
+      settings: {dotted path: text} from --set.
+      seeds: the number of seeds from --seeds; None keeps the sweep's own.
+      baseline: the variant that others are compared with, if the sweep has one.
     """
 
     module: str
@@ -38,7 +41,7 @@ class Request:
         return f"runs/{short_name(self.module)}/{self.sweep or 'base'}"
 
     def record(self) -> dict[str, Any]:
-        """The request as sweep.json keeps it; a continued run must agree with it."""
+        """The request as written to sweep.json; a continued run must match it."""
         return {
             "experiment": self.module,
             "sweep": self.sweep,
@@ -62,12 +65,12 @@ class Request:
 def read_request(
     experiment: str, *, sweep: str | None = None, settings: Sequence[str] = (), seeds: int | None = None
 ) -> Request:
-    """Imports the experiment and resolves what was asked of it.
+    """Imports the experiment and resolves the request into trials.
 
-    A setting goes on top of the experiment and of what all variants of the sweep have alike, under what they compare.
+    A setting overrides the experiment and everything that the variants of the sweep share, but not what they compare.
 
     Raises:
-      RequestError: whatever is wrong with it, in a line.
+      RequestError: anything in the request is wrong; one line says what.
     """
     module = module_name(experiment)
     source = load_module(module)
@@ -76,7 +79,7 @@ def read_request(
     with in_one_line():
         base = source.experiment()
     if not isinstance(base, Experiment):
-        raise RequestError(f"{experiment}: experiment() gives a {type(base).__name__}, not an Experiment")
+        raise RequestError(f"{experiment}: experiment() returns a {type(base).__name__}, not an Experiment")
     texts = dict(parse_assignment(text) for text in settings)
     chosen = None if sweep is None else _sweep(source, experiment, sweep)
     if chosen is not None:
@@ -94,11 +97,11 @@ def read_request(
 
 
 def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
-    """The sweep of that name that a module defines."""
+    """The sweep of that name in a module."""
     with in_one_line():
         sweeps = source.sweeps() if hasattr(source, "sweeps") else {}
     if not isinstance(sweeps, Mapping):
-        raise RequestError(f"{experiment}: sweeps() gives a {type(sweeps).__name__}, not a dict of sweeps")
+        raise RequestError(f"{experiment}: sweeps() returns a {type(sweeps).__name__}, not a dict of sweeps")
     chosen = sweeping.require_sweep(sweeps, name)
     if not isinstance(chosen, sweeping.Sweep):
         kind = type(chosen).__name__
@@ -107,7 +110,7 @@ def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
 
 
 def _check_settings_matter(settings: Mapping[str, str], sweep: sweeping.Sweep, name: str) -> None:
-    """Raises RequestError for a --set that every variant of the sweep overrules, each in its own way."""
+    """Raises RequestError for a --set that every variant of the sweep overrides."""
     for path, text in settings.items():
         overruled = (any(f"{path}.".startswith(f"{own}.") for own in variant.overrides) for variant in sweep)
         if len(sweep) and all(overruled):

@@ -1,4 +1,4 @@
-"""`launch run`: a request, planned, trained and reported."""
+"""`launch run`: plans, trains and reports a request."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from research.training.trial import Trial, finished_status, record_failure, stan
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The trials of a request with their data at hand: resolved, and known to fit together."""
+    """The trials of a request with their data, resolved and checked."""
 
     experiments: dict[str, Experiment]
     feeds: dict[str, Feeds]
 
     def of(self, names: Iterable[str]) -> Feeds:
-        """The data of a group's trials, which share it."""
+        """The data that the trials of a group share."""
         return self.feeds[next(iter(names))]
 
 
 def prepare(request: Request, prune: str | None = None) -> Prepared:
-    """Loads the data, resolves every trial's experiment and holds model, task, data and optimizer against each other.
+    """Loads the data, resolves every trial's experiment, and checks that model, task, data and optimizer fit together.
 
-    `prune` is a metric of the validation split that there has to be.
+    `prune` is a metric that requires a validation split.
 
     Raises:
       RequestError: something does not fit; nothing has been compiled or written.
@@ -67,13 +67,13 @@ def prepare(request: Request, prune: str | None = None) -> Prepared:
 
 
 def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | None = None) -> int:
-    """Trains what is not finished yet and reports; the exit status of the command.
+    """Trains unfinished trials and reports; returns the exit status of the command.
 
     Args:
-      request: what to train.
-      out: the run's folder; None is runs/EXPERIMENT/SWEEP.
+      request: the trials to train.
+      out: the run's folder; None means runs/EXPERIMENT/SWEEP.
       stack: "on", "off" or "auto".
-      prune: a validation metric to drop hopeless trials by (`launch/halving.py`), or None.
+      prune: a validation metric for successive halving (`launch/halving.py`), or None.
 
     Raises:
       RequestError: the request is wrong; nothing has been trained.
@@ -104,9 +104,9 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
 
 
 def _quieten_orbax() -> None:
-    """Silences Orbax, which logs pages about a failed save; the loop says it in a line."""
+    """Silences Orbax, which logs pages about a failed save; the loop reports it in one line."""
     absl.logging.set_verbosity(absl.logging.FATAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # on the other writes of a save that failed
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # logs the other writes of a failed save
     sys.unraisablehook = _all_but_closed_loops
 
 
@@ -154,7 +154,7 @@ def _train_all(
 def _train_group(
     group: Group, cache: plan.ProgramCache, folder: RunFolder, prepared: Prepared, stop: Callable[[], bool]
 ) -> None:
-    """Trains those of a group that have not come as far yet."""
+    """Trains those trials of a group that have not reached its step yet."""
     trials = [Trial(name, prepared.experiments[name], folder.trial(name)) for name in group.trials]
     names = [trial.name for trial in trials if standing(trial, group.until) is None]
     if not names:
@@ -167,7 +167,7 @@ def _train_group(
 
 @contextlib.contextmanager
 def _failing(folder: RunFolder, names: Iterable[str]) -> Iterator[None]:
-    """Errors inside (of a compiler, a device) fail these trials and leave the others alone."""
+    """An error inside, of a compiler or a device, fails these trials without affecting others."""
     try:
         yield
     except Interrupted:
@@ -175,7 +175,7 @@ def _failing(folder: RunFolder, names: Iterable[str]) -> Iterator[None]:
     except Exception as error:
         for name in names:
             print(f"{name}: failed: {one_line(error)}", file=sys.stderr)
-            with contextlib.suppress(OSError):  # a full disk: the missing result says it
+            with contextlib.suppress(OSError):  # with a full disk, the missing result shows the failure
                 record_failure(folder.trial(name), error)
 
 
@@ -184,7 +184,7 @@ def _where(prepared: Prepared) -> str:
 
 
 def _report(folder: RunFolder) -> int:
-    """Writes the report and prints its table; 0 if every trial ended, 1 if some failed or it cannot be written."""
+    """Writes the report and prints its table; returns 0 if every trial ended, 1 if some failed or writing fails."""
     from launch.reporting import report
 
     ended = report([folder.path]) == 0

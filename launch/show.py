@@ -1,4 +1,4 @@
-"""`launch show` and `launch plan`: what would be trained, before anything is."""
+"""`launch show` and `launch plan`: print what would be trained, without training it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def show(request: Request) -> int:
 
 
 def _shortened(value: Any) -> Any:
-    """A JSON value without what nobody would read in it: the whole of a vocabulary."""
+    """Shortens long texts in a JSON value, such as a vocabulary."""
     if isinstance(value, dict):
         return {key: _shortened(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -56,7 +56,7 @@ def _shortened(value: Any) -> Any:
 
 
 def _abstract(experiment: Experiment, feeds: Feeds):
-    """(shapes of the state, FLOPs of a step), from tracing alone."""
+    """Returns (shapes of the state, FLOPs of a step) by tracing alone."""
     batches = feeds.train.batches(experiment.seed, experiment.batch_size)
     batch = take(feeds.train.resident, batches.average())
     batches.close()
@@ -66,7 +66,7 @@ def _abstract(experiment: Experiment, feeds: Feeds):
 
 
 def show_plan(request: Request, stack: str) -> int:
-    """Prints groups, programs, memory and time, from a few throw-away steps; trains and writes nothing."""
+    """Prints groups, programs, memory and time, estimated from a few steps that are discarded; writes nothing."""
     prepared = prepare(request)
     table = Table("program", "trials", "first", "way", "memory", "steps", "time")
     programs, seconds, cache = 0, 0.0, plan.ProgramCache()
@@ -93,7 +93,7 @@ def show_plan(request: Request, stack: str) -> int:
 
 
 def _estimates(undecided: plan.Group, prepared: Prepared, stack: str, cache: plan.ProgramCache):
-    """(group, bytes that its program needs, trial steps per second) of each chunk."""
+    """Returns (group, memory of its program in bytes, trial steps per second) for each chunk."""
     feeds = prepared.of(undecided.trials)
     for group in plan.decide(undecided, prepared.experiments, feeds, stack, cache):
         own = [prepared.experiments[name] for name in group.trials]

@@ -1,4 +1,4 @@
-"""Training in this process, on this host's devices."""
+"""Trains in this process, on the devices of this host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from research.training.trial import Trial
 
 @contextmanager
 def stopping_signals() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGINT ask training to save and stop; a second SIGINT interrupts at once."""
+    """Makes SIGTERM and SIGINT ask training to save and stop; a second SIGINT interrupts immediately."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -42,10 +42,10 @@ def train_group(
     programs: Programs,
     stop: Callable[[], bool],
 ) -> None:
-    """Trains a group to its step, each trial in its own folder.
+    """Trains a group to its next step, each trial in its own folder.
 
     Raises:
-      research.training.loop.Interrupted: `stop` said so, and everything is saved.
+      research.training.loop.Interrupted: `stop` returned True; everything has been saved.
     """
     trials = [Trial(name, experiments[name], folder.trial(name)) for name in group.trials]
     progress = TextProgress()

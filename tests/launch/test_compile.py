@@ -47,9 +47,9 @@ def said(outcome) -> dict[str, str]:
 def test_it_says_what_a_device_needs_without_any_data(module):
     found = said(launch("compile", module, "--devices", "4"))
     assert found["devices"].strip() == "4 x cpu (mesh: data 4)"
-    assert found["batch"].strip() == "32 examples, 8 a device"
+    assert found["batch"].strip() == "32 examples, 8 per device"
     assert found["parameters"].strip() == "371"
-    assert "GiB a device" in found["memory"] and "fits" not in found
+    assert "GiB per device" in found["memory"] and "fits" not in found
     one = said(launch("compile", module, "--devices", "1"))
     work, share = (float(lines["FLOPs"].split()[0]) for lines in (one, found))
     assert 0.2 * work < share < 0.5 * work

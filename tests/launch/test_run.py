@@ -251,7 +251,7 @@ def test_plan_prints_the_groups_and_writes_nothing(module, tmp_path, monkeypatch
 def test_debug_finds_where_a_nan_is_made(module, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
     fine = launch("run", module, "--debug")
-    assert fine.status == 0 and "no operation of the step makes a NaN" in fine.out and "loss: 1." in fine.out
+    assert fine.status == 0 and "no operation of the step produces a NaN" in fine.out and "loss: 1." in fine.out
     model = f'model={{"_type": "file:{module}:Logarithmic"}}'
     outcome = launch("run", module, "--debug", "--set", model)
     assert outcome.status == 1 and outcome.out.count("\n") == 1

@@ -30,13 +30,13 @@ COMMANDS = {
     "empty file": ("run $W/empty.py", "it defines no function experiment()"),
     "no experiment in a file": ("run $W/nothing.py", "it defines no function experiment()"),
     "experiment is no function": ("run $W/constant.py", "it defines no function experiment()"),
-    "experiment gives something else": ("run $W/a_dict.py", "experiment() gives a dict, not an Experiment"),
+    "experiment gives something else": ("run $W/a_dict.py", "experiment() returns a dict, not an Experiment"),
     "experiment raises": ("run $W/raises.py", "raises.py, line 5: TypeError: "),
     # sweeps and seeds
     "unknown sweep": ("run $W/fine.py --sweep rate", "--sweep rate: no such sweep; did you mean 'rates'?"),
     "a sweep where there is none": ("run $W/no_sweeps.py --sweep a", "--sweep a: no such sweep; there is none"),
     "sweeps raise": ("run $W/sweeps_raise.py --sweep a", "sweeps_raise.py, line 9: NameError: name 'missing'"),
-    "sweeps give a list": ("run $W/sweeps_list.py --sweep a", "sweeps() gives a list"),
+    "sweeps give a list": ("run $W/sweeps_list.py --sweep a", "sweeps() returns a list"),
     "a sweep that is a list": ("run $W/fine.py --sweep a_list", "'a_list' is a list, not a Sweep"),
     "unknown path in a sweep": ("plan $W/fine.py --sweep bad_path", "learnin_rate=0.001: optimizer.learnin_rate"),
     "wrong type in a sweep": ("run $W/fine.py --sweep bad_type", "widths=9: model.widths=9: expected a tuple"),
@@ -66,7 +66,7 @@ COMMANDS = {
     ),
     "pruning against the task": (
         "run $W/fine.py --sweep rates --seeds 2 --prune validation/loss:max",
-        "--prune validation/loss:max: the task says that min is best",
+        "--prune validation/loss:max: the task declares min as best",
     ),
     "pruning by what has no direction": (
         "run $W/fine.py --sweep rates --seeds 2 --prune validation/losses",

@@ -98,7 +98,7 @@ CONTINUED = {
     "eval as another model": (
         "eval $OUT --set model.widths=16,9",
         None,
-        "the settings make another model: ['Dense_1']['bias'] is (8,) in the checkpoint and (9,) in the model",
+        "the settings change the model: ['Dense_1']['bias'] is (8,) in the checkpoint and (9,) in the model",
     ),
     "eval with an unknown setting": ("eval $OUT --set task.clases=3", None, "did you mean 'classes'?"),
     "eval of a damaged checkpoint": ("eval $OUT", damage, "checkpoints/8: "),

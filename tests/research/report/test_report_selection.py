@@ -245,7 +245,7 @@ def test_runs_of_other_data_are_not_ranked_together(make_run):
 
 def test_other_classes_of_data_are_named_by_their_class(make_run):
     table = side_by_side(make_run, DIGITS, {"_type": "research.data.sources.tables:Table", "path": "wine.csv"})
-    assert "Runs of different data (data: Sklearn, Table)" in sentences.summary(table)
+    assert "Runs with different data (data: Sklearn, Table)" in sentences.summary(table)
 
 
 def test_runs_of_the_same_data_are_ranked_by_validation(make_run):
