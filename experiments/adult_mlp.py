@@ -1,11 +1,11 @@
-"""Income above 50,000 dollars from a census form (UCI Adult, CSV): what a perceptron adds to a linear model.
+"""Income above 50,000 dollars from a census form (UCI Adult, CSV): a perceptron against a linear model.
 
 Needs adult.data.gz and adult.test.gz of the UCI repository in $ESPALIER_DATA/adult; the test file is the test split.
 
     ESPALIER_DATA=... python -m launch run experiments.adult_mlp --sweep model --seeds 5      4 minutes on 2 CPU cores
 
-Expect 0.8554 ± 0.0009 (n = 5) test accuracy with dropout, 0.8502 ± 0.0011 for a linear model; NBTree has 0.8590
-(Kohavi, 1996).
+Expect 0.8554 ± 0.0009 (n = 5) test accuracy with dropout, and 0.8502 ± 0.0011 for a linear model.  NBTree reaches
+0.8590 (Kohavi, 1996).
 """
 
 import os
@@ -29,7 +29,7 @@ def experiment() -> Experiment:
             test_path=f"{folder}/adult.test.gz",
             target="income",
             column_names=COLUMNS,
-            ignore=("fnlwgt",),  # the census' sampling weight says nothing of the person
+            ignore=("fnlwgt",),  # the sampling weight of the census does not describe the person
             missing=("?",),
             comment="|",
             target_suffix=".",

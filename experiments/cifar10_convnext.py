@@ -1,16 +1,18 @@
 """CIFAR-10: the ConvNeXt roadmap, from a ResNet to a ConvNeXt in the steps of the paper.
 
-Liu et al. (2022), figure 2, in small: three stages at 16, 8 and 4 pixels, trained alike throughout.  Each variant of
-`roadmap` has all changes of those before it; `alone` makes each change to the ResNet by itself, where that can be.
+A small version of Liu et al. (2022), figure 2: three stages at 16, 8 and 4 pixels, with the same training for all
+variants.  Each variant of `roadmap` includes the changes of all earlier ones; `alone` applies each change separately to
+the ResNet, where that is possible.
 
     python -m research.data.sources.tfds prepare cifar10                   once; 170 MB, or --manual-dir FOLDER
     python -m launch run cifar10_convnext --sweep roadmap --seeds 3           an accelerator
     python -m launch run cifar10_convnext --sweep alone --seeds 3
     python -m launch run cifar10_convnext --sweep roadmap_cpu                 half as wide, two epochs, crop and flip
 
-Expect of `roadmap_cpu` 0.529 ± 0.006 test accuracy (n = 3) of the ResNet, 0.457 with depthwise convolutions (n = 1),
-0.493 ± 0.011 before and 0.564 ± 0.013 after all activations of a block but one are gone, 0.557 ± 0.011 of the
-ConvNeXt at the end; RESULTS.md has all steps. The others, for an accelerator, are not measured.
+Expect the following test accuracies of `roadmap_cpu`: 0.529 ± 0.006 (n = 3) for the ResNet, 0.457 (n = 1) with
+depthwise convolutions, 0.493 ± 0.011 before and 0.564 ± 0.013 after removing all activations of a block but one, 0.557
+± 0.011 for the final ConvNeXt.  RESULTS.md lists all steps.  The other sweeps, for an accelerator, have not been
+measured.
 """
 
 from research import Experiment, data, models, optimizers, schedules, tasks
@@ -53,13 +55,13 @@ def experiment() -> Experiment:
 
 
 def stages(width: int) -> tuple[int, ...]:
-    """Channels of three stages, of which the first has `width`."""
+    """The channels of three stages; the first has `width`."""
     return width, 2 * width, 4 * width
 
 
 def changes(width: int) -> dict[str, Overrides]:
     """The overrides of each step of the paper, for a ResNet whose first stage has `width` channels."""
-    small = {  # what the paper's steps set to numbers for ImageNet
+    small = {  # replaces the paper's numbers for ImageNet
         "stage ratio": {"depths": (2, 2, 6)},
         "wider": {"widths": stages(width * 3 // 2), "stem_width": width * 3 // 8},
         "inverted bottleneck": {"block": "inverted", "widths": stages(width * 3 // 8)},
@@ -71,7 +73,7 @@ def changes(width: int) -> dict[str, Overrides]:
 
 
 def road(width: int) -> dict[str, Overrides]:
-    """For each step, all changes up to it."""
+    """For each step, all changes up to and including it."""
     so_far, found = {}, {}
     for name, change in changes(width).items():
         so_far = so_far | change

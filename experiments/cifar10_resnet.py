@@ -1,22 +1,28 @@
-"""CIFAR-10: depth with and without residual connections, and what each part of the recipe is worth.
+"""CIFAR-10: depth with and without residual connections, and an ablation of the recipe.
 
-He et al. (2016a), section 4.2: without shortcuts a deeper network trains worse; with them it does not.
+He et al. (2016a), section 4.2: deeper networks train worse without shortcuts, but not with them.
 
     python -m research.data.sources.tfds prepare cifar10                       once; 170 MB, or --manual-dir FOLDER
     python -m launch run cifar10_resnet                                ResNet-18, an accelerator
     python -m launch run cifar10_resnet --sweep fast --seeds 5         a short recipe in bfloat16, an accelerator
-    python -m launch run cifar10_resnet --sweep cpu                    what half an hour of a CPU gives
-    python -m launch run cifar10_resnet --sweep depth --seeds 3        ResNet-20, 32 and 56 against the plain networks
+    python -m launch run cifar10_resnet --sweep cpu                    half an hour on a CPU
+    python -m launch run cifar10_resnet --sweep depth --seeds 3        ResNet-20, 32 and 56 against plain networks
     python -m launch run cifar10_resnet --sweep parts --seeds 3        ResNet-20 without or with one part at a time
     python -m launch run cifar10_resnet --sweep augmentation --seeds 3 one augmentation at a time
 
-A tenth of the training split, stratified, is the validation split; the test split is scored once, at the end.
+A stratified tenth of the training split is the validation split; the test split is scored once, at the end.
 
-Expect of `cpu` 0.7900 (n = 1) test accuracy, 30 minutes on one core; of `depth` with `--set steps=351 --set
-eval_every=none`, one epoch, 0.6095, 0.5842 and 0.5463 of ResNet-20, 32 and 56, 0.4839, 0.3961 and 0.2293 of the plain
-networks (n = 1 each), 7 to 20 minutes each on one core; of `parts` and `augmentation` on 5,000 images, 0.606 ± 0.014
-(n = 3) with crop and flip, 0.510 ± 0.012 without, 0.452 ± 0.005 with them and without batch norm, RESULTS.md has the
-command and the others.  The first and `fast`, for an accelerator, are not measured.
+Expect the following test accuracies:
+
+    cpu      0.7900 (n = 1), 30 minutes on one core
+    depth    with `--set steps=351 --set eval_every=none` (one epoch): 0.6095, 0.5842 and 0.5463 for ResNet-20, 32 and
+    56;
+             0.4839, 0.3961 and 0.2293 for the plain networks (n = 1 each, 7 to 20 minutes each on one core)
+    parts, augmentation    on 5,000 images: 0.606 ± 0.014 (n = 3) with crop and flip, 0.510 ± 0.012 without, 0.452 ±
+    0.005
+             with them but without batch norm; RESULTS.md has the command and the other variants
+
+The first command and `fast`, for an accelerator, have not been measured.
 """
 
 from research import Experiment, data, models, optimizers, schedules, tasks

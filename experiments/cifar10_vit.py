@@ -1,18 +1,19 @@
 """CIFAR-10: a Vision Transformer needs more examples, or more augmentation, than a ResNet of its size.
 
-Dosovitskiy et al. (2021), figure 3, in small: the same two models on 1, 4, 16 and 45 thousand images.
+A small version of Dosovitskiy et al. (2021), figure 3: two models on 1, 4, 16 and 45 thousand images.
 
     python -m research.data.sources.tfds prepare cifar10                  once; 170 MB, or --manual-dir FOLDER
-    python -m launch run cifar10_vit                                         the ViT on all of it, an accelerator
+    python -m launch run cifar10_vit                                         the ViT on all images, an accelerator
     python -m launch run cifar10_vit --sweep data_size --seeds 3             ViT and ResNet by number of images
-    python -m launch run cifar10_vit --sweep augmentation --seeds 3          what replaces images
+    python -m launch run cifar10_vit --sweep augmentation --seeds 3          augmentation instead of images
     python -m launch run cifar10_vit --sweep model --seeds 3                 patches, positions, class token
     python -m launch run cifar10_vit --sweep data_size_cpu                   ViT and ResNet of 0.5 million, 702 steps
 
-2.7 million parameters each.  Trained for as many steps whatever the number of images.
+Each model has 2.7 million parameters.  The number of steps does not depend on the number of images.
 
-Expect of `data_size_cpu` 0.361, 0.469, 0.473 and 0.474 test accuracy of the ViT, 0.470, 0.582, 0.607 and 0.610 of the
-ResNet (n = 1 each), 4 to 10 minutes each on one core; the others, for an accelerator, are not measured.
+Expect the following test accuracies of `data_size_cpu`: 0.361, 0.469, 0.473 and 0.474 for the ViT, 0.470, 0.582, 0.607
+and 0.610 for the ResNet (n = 1 each, 4 to 10 minutes each on one core).  The other sweeps, for an accelerator, have not
+been measured.
 """
 
 from research import Experiment, data, models, optimizers, schedules, tasks

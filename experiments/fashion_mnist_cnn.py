@@ -1,24 +1,30 @@
-"""Fashion-MNIST: what convolution, pooling and depth buy at equal parameters, and how far an image may move.
+"""Fashion-MNIST: convolution, pooling and depth at equal parameters, and robustness to shifted images.
 
-Xiao et al. (2017): 60,000 + 10,000 grey images of 28×28 pixels, ten kinds of clothing.  A tenth of the training split,
-stratified, is the validation split; the test split is scored once, at the end of training.
+Xiao et al. (2017): 60,000 + 10,000 grey images of 28×28 pixels, ten kinds of clothing.  A stratified tenth of the
+training split is the validation split; the test split is scored once, at the end of training.
 
     python -m research.data.sources.tfds prepare fashion_mnist     once; --manual-dir FOLDER takes files you have
     python -m launch run fashion_mnist_cnn                              two convolutions, 83,562 parameters
     python -m launch run fashion_mnist_cnn --sweep mlp --seeds 3        a perceptron, 85,942
     python -m launch run fashion_mnist_cnn --sweep resnet               a small ResNet, 616,746
-    python -m launch run fashion_mnist_cnn --sweep models --seeds 3     the three at 78 to 86 thousand, one recipe
+    python -m launch run fashion_mnist_cnn --sweep models --seeds 3     all three at 78 to 86 thousand, one recipe
     python -m launch run fashion_mnist_cnn --sweep pooling --seeds 3    maximum, mean, stride or none, equal parameters
-    python -m launch run fashion_mnist_cnn --sweep shift --seeds 3      the test image moved by 0 to 4 pixels
+    python -m launch run fashion_mnist_cnn --sweep shift --seeds 3      test images shifted by 0 to 4 pixels
 
-`shift` trains on images as they are, and evaluates on moved ones: test/accuracy_shift_2 is the accuracy two pixels off.
+`shift` trains on images in place and evaluates on shifted ones: test/accuracy_shift_2 is the accuracy after a shift of
+two pixels.  Evaluations average an image and its mirror image, except in `shift`; those of `resnet` also average copies
+of both shifted by one pixel each way.
 
-Expect of the first 0.9345 (n = 1) test accuracy, 33 minutes on one CPU core; of `mlp` 0.8984 ± 0.0015 (n = 3), 50
-seconds a seed; of `resnet` 0.9416 (n = 1), 39 minutes on two cores, 0.9378 after 17 epochs, and 0.9463 and 0.9462 on
-validation; of `models`, two epochs each, 0.8955 ± 0.0004, 0.8706 ± 0.0010 and 0.8914 ± 0.0027 (n = 3); of `pooling`,
-two epochs, 0.813 ± 0.005 by maxima, 0.7976 ± 0.0029 by means, 0.8136 ± 0.0015 by strides and 0.7760 ± 0.0001 without (n
-= 3); of `shift`, four pixels off, 0.541 ± 0.003 of 0.895 ± 0.001 (n = 3), RESULTS.md has the others.  Evaluations
-average an image and its mirror image, but those of `shift`; those of `resnet` both moved a pixel each way too.
+Expect the following test accuracies:
+
+    (none)   0.9345 (n = 1), 33 minutes on one CPU core
+    mlp      0.8984 ± 0.0015 (n = 3), 50 seconds per seed
+    resnet   0.9416 (n = 1), 39 minutes on two cores; 0.9378 after 17 epochs; 0.9463 and 0.9462 on validation
+    models   two epochs each: 0.8955 ± 0.0004, 0.8706 ± 0.0010 and 0.8914 ± 0.0027 (n = 3)
+    pooling  two epochs: 0.813 ± 0.005 with maxima, 0.7976 ± 0.0029 with means, 0.8136 ± 0.0015 with strides, and 0.7760
+    ±
+             0.0001 without pooling (n = 3)
+    shift    0.541 ± 0.003 with a shift of four pixels, 0.895 ± 0.001 without (n = 3); RESULTS.md has the others
 """
 
 from research import Experiment, data, models, optimizers, schedules, tasks

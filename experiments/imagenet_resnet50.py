@@ -1,30 +1,30 @@
-"""ImageNet, ResNet-50 in 90 epochs: the published recipe, for those who have the data and a pod.
+"""ImageNet, ResNet-50 in 90 epochs: the published recipe, for a pod.
 
-He et al. (2016), as Goyal et al. (2017) train it with large batches: SGD with momentum 0.9, a learning rate of 0.1 for
-every 256 examples of the batch, five epochs of warm-up, weight decay 1e-4 on kernels alone, the last scale of every
-block 0 at the start; a cosine (Loshchilov & Hutter, 2017) and label smoothing 0.1 (Szegedy et al., 2016), which He et
-al. (2019) add.  The host brings images to 256 by 256 pixels, their short side to 256 and then the centre; random
-resized crops of that and flips in training, its centre of 224 in evaluation.  bfloat16.
+He et al. (2016), trained with large batches as in Goyal et al. (2017): SGD with momentum 0.9, a learning rate of 0.1
+per 256 examples of the batch, five epochs of warm-up, weight decay 1e-4 only on kernels, and the last scale of every
+block initialised to 0.  As in He et al. (2019), a cosine schedule (Loshchilov & Hutter, 2017) and label smoothing 0.1
+(Szegedy et al., 2016) are added.  The host resizes images to a short side of 256 pixels and crops the centre of 256 by
+256. Training takes random resized crops of that, with flips; evaluation takes its centre of 224.  Computes in bfloat16.
 
-Needs imagenet2012 in $TFDS_DATA_DIR, 150 GB, which asks for an account:
+Needs imagenet2012 in $TFDS_DATA_DIR, 150 GB; its download requires an account:
 
     python -m research.data.sources.tfds prepare imagenet2012 --manual-dir FOLDER_WITH_ILSVRC2012_TARS
     python -m launch run imagenet_resnet50 --seeds 3
     python -m launch run imagenet_resnet50 --sweep recipe --seeds 3     against steps at epochs 30, 60 and 80
 
 It has not been run here.  Goyal et al. report a top-1 error of 23.60 ± 0.12% with steps and without label smoothing.
-What can be known without the data, on so many chips or on none:
+These commands need neither the data nor the devices:
 
     python -m launch compile imagenet_resnet50 --topology v5e:4x4
     python -m launch compile imagenet_resnet50 --devices 8
 
-The first says 2.69 GiB a device of a v5e-16, at 1,024 images: it fits.
+The first reports 2.69 GiB per device of a v5e-16, at 1,024 images, so it fits.
 """
 
 from research import Experiment, data, models, optimizers, pretrained, schedules, tasks
 from research.sweep import Sweep, ablation
 
-EXAMPLES = 1_281_167 - 10_000  # to train on; the others are the validation split, and TFDS's validation split the test
+EXAMPLES = 1_281_167 - 10_000  # the other 10,000 are the validation split; TFDS's validation split is the test split
 BATCH = 1024
 EPOCH = EXAMPLES // BATCH  # steps
 

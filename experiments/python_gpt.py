@@ -1,14 +1,14 @@
-"""A GPT that writes Python, from the standard library's source on the running interpreter.
+"""A GPT that writes Python, trained on the standard library's source of the running interpreter.
 
-The modules of the library without its tests and tables (PSF licence), 5% and 10% of the files held out to select by and
-to report on; byte-level BPE of 4,096 tokens, learned from the training files.
+The data are the library's modules without its tests and tables (PSF licence): 5% of the files are the validation split
+and 10% the test split.  The tokenizer is byte-level BPE with 4,096 tokens, trained on the training files.
 
     python -m launch run experiments.python_gpt          15 minutes on a CPU core
     python -m experiments.analysis.python_functions runs/python_gpt/base     # which functions parse, beside an n-gram's
     python -m experiments.analysis.pass_at_1 runs/python_gpt/base --problems $ESPALIER_DATA/humaneval/HumanEval.jsonl.gz
 
-Expect 1.668 bits a byte on the test files (n = 1), as much as a 5-gram of the same tokens: a training for a CPU.  `gpu`
-is one for an accelerator.  Numbers: experiments/RESULTS.md.
+Expect 1.668 bits per byte on the test files (n = 1), which equals a 5-gram model of the same tokens; the setting is
+meant for a CPU.  `gpu` is a setting for an accelerator.  Numbers: experiments/RESULTS.md.
 """
 
 from research import Experiment, data, models, optimizers, schedules, tasks

@@ -1,15 +1,16 @@
-"""A character-level GPT on tiny Shakespeare: nanoGPT's CPU setting, and what its parts are worth.
+"""A character-level GPT on tiny Shakespeare: nanoGPT's CPU setting, with an ablation of its parts.
 
-Needs input.txt of char-rnn (1,115,394 characters) in $ESPALIER_DATA/tiny_shakespeare.  Its first 90% train and its last
-10% validate, as in nanoGPT; there is no test split.  The model, 804,096 parameters, sees 64 characters.  The loss is in
-nats a character over the whole validation text, one window of 64 after another, every character but the first predicted
-once; nanoGPT estimates it on random windows of 64, where a character has the same 32 before it on average.
+Needs input.txt of char-rnn (1,115,394 characters) in $ESPALIER_DATA/tiny_shakespeare.  As in nanoGPT, the first 90% are
+the training split and the last 10% the validation split; there is no test split.  The model has 804,096 parameters and
+a context of 64 characters.  The loss is in nats per character over the whole validation text: consecutive windows of 64
+predict every character except the first exactly once.  nanoGPT estimates the loss on random windows of 64 instead; in
+both cases a character has 32 characters before it on average.
 
     ESPALIER_DATA=... python -m launch run experiments.shakespeare_gpt --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.shakespeare_gpt --sweep parts --seeds 3
 
-Expect 1.784 ± 0.004 (n = 3); nanoGPT states 1.88, the best of its estimates, at a learning rate of 1e-3, which gives
-1.913 ± 0.008 (n = 3) here; 4e-3 is the best of four by the validation text.  Numbers: experiments/RESULTS.md.
+Expect 1.784 ± 0.004 (n = 3).  nanoGPT states 1.88, the best of its estimates, with a learning rate of 1e-3, which gives
+1.913 ± 0.008 (n = 3) here; 4e-3 is the best of four rates on the validation text.  Numbers: experiments/RESULTS.md.
 `gpu` is nanoGPT's GPU setting (10.7 million parameters, 256 characters), for an accelerator.
 """
 
@@ -27,7 +28,7 @@ def experiment() -> Experiment:
         model=models.GPT(vocab_size=CHARACTERS, context_length=64, width=128, depth=4, num_heads=4, use_bias=False),
         task=tasks.LanguageModeling(vocab_size=CHARACTERS),
         data=data.TextFiles(path=f"{folder}/tiny_shakespeare/input.txt", length=64),
-        # Embeddings and matrices are decayed; there are no biases, and scales of norms are not.
+        # Weight decay applies to embeddings and matrices, not to scales of norms; there are no biases.
         optimizer=optimizers.AdamW(
             learning_rate=4e-3, schedule=schedules.Cosine(warmup_steps=100, final=0.1), b2=0.99, weight_decay=0.1
         ),

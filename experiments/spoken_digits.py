@@ -1,17 +1,17 @@
-"""Ten digits by five speakers (Free Spoken Digit Dataset): an encoder alone with CTC, against one with a decoder.
+"""Ten digits by five speakers (Free Spoken Digit Dataset): CTC with an encoder only, against an encoder-decoder.
 
 Needs free-spoken-digit-dataset-1.0.9.tar.gz, or a folder of its recordings, in $ESPALIER_DATA/spoken_digit.  The
-official test are indices 0 to 4 of each digit and speaker, 250 recordings; checkpoints are chosen by the word error
-rate on 225 of the others.
+official test split has indices 0 to 4 of each digit and speaker, 250 recordings.  Checkpoints are chosen by the word
+error rate on 225 of the others.
 
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep architecture --seeds 3
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep augmentation
     ESPALIER_DATA=... python -m launch run experiments.spoken_digits --sweep speaker
 
-Expect of the first a word error rate of 0.013 ± 0.005 (n = 3) on the official test, of Whisper 0.009 ± 0.006 (n = 3),
-of CTC without SpecAugment 0.008 against 0.016 with it (n = 1 each), of speakers never heard 0.09 to 0.49 (n = 1 each of
-five); 8 to 17 minutes a seed on one CPU core.
+Expect the following word error rates on the official test split, in 8 to 17 minutes per seed on one CPU core: 0.013 ±
+0.005 (n = 3) from the first command, 0.009 ± 0.006 (n = 3) for Whisper, 0.008 for CTC without SpecAugment and 0.016
+with it (n = 1 each).  For a speaker who is not in the training split, expect 0.09 to 0.49 (n = 1 for each of five).
 """
 
 import os
@@ -29,7 +29,7 @@ def experiment() -> Experiment:
     folder = os.path.join(os.environ.get("ESPALIER_DATA", "data"), "spoken_digit")
     return Experiment(
         model=models.CTC(VOCAB_SIZE, depth=4, **ENCODER),
-        task=tasks.CTCTranscription(beams=8),  # the likeliest alignment of "three" may lack an e
+        task=tasks.CTCTranscription(beams=8),  # the most probable alignment of "three" may lack an e
         data=data.Speech(
             path=f"{folder}/free-spoken-digit-dataset-1.0.9.tar.gz",
             pattern="{text}_{speaker}_{index}",
@@ -61,6 +61,6 @@ def sweeps() -> dict[str, Sweep]:
         "architecture": ablation(baseline={}, variants={"Whisper": whisper}, name="CTC"),
         "augmentation": ablation(baseline={}, variants={"none": {"augment": ()}}, name="SpecAugment"),
         "depth": grid("model.depth", 1, 2, 4, 6),
-        # The test are all 500 recordings of a speaker, whom the training has never heard.
+        # The test split is all 500 recordings of one speaker, who is not in the training split.
         "speaker": Sweep(tuple(Variant(f"without {x}", {"data.test_if": (("speaker", (x,)),)}) for x in speakers)),
     }

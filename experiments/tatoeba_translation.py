@@ -1,15 +1,16 @@
-"""German to English on short everyday sentences (Tatoeba): Transformer against LSTM, few pairs against many.
+"""German to English on short everyday sentences (Tatoeba): Transformer against LSTM, and few against many pairs.
 
-Needs deu-eng.zip, the pairs that Anki's users learn from (2018), in $ESPALIER_DATA/tatoeba_anki_deu_eng.  Test and
-validation share no sentence of either language with the training pairs.
+Needs deu-eng.zip, the sentence pairs for Anki (2018), in $ESPALIER_DATA/tatoeba_anki_deu_eng.  Test and validation
+share no sentence of either language with the training pairs.
 
     ESPALIER_DATA=... python -m launch run experiments.tatoeba_translation
     ESPALIER_DATA=... python -m launch run experiments.tatoeba_translation --sweep architecture
     ESPALIER_DATA=... python -m launch run experiments.tatoeba_translation --sweep pairs
 
-Expect of the first BLEU 36.8 on test (n = 1; sacrebleu, cased, greedy), 80 minutes on one CPU core.  The sweeps compare
-at a quarter of the size, as many steps for few pairs as for many, so that a CPU can train them: BLEU 15.5 of the
-Transformer, 3.3 of the LSTM; 15.3 of 10,000 pairs, 15.4 to 16.5 of more (n = 1 each).  So few steps hardly tell.
+Expect BLEU 36.8 on test (n = 1; sacrebleu, cased, greedy) from the first command, in 80 minutes on one CPU core.  The
+sweeps use models of a quarter of the size, so that a CPU can train them, and the same number of steps for any number of
+pairs.  Expect BLEU 15.5 for the Transformer and 3.3 for the LSTM; 15.3 with 10,000 pairs, 15.4 to 16.5 with more (n = 1
+each).  So few steps hardly show a difference.
 """
 
 import os
@@ -29,7 +30,7 @@ def experiment() -> Experiment:
         task=tasks.Translation(label_smoothing=0.1, max_new_tokens=60),
         data=data.ParallelText(
             path=(f"{folder}/deu-eng.zip",),
-            columns=(1, 0),  # a line is English, tab, German
+            columns=(1, 0),  # each line has English, a tab, and German
             validation=1000,
             test=2000,
             max_length=40,
@@ -40,7 +41,7 @@ def experiment() -> Experiment:
             learning_rate=1e-3, b2=0.98, weight_decay=1e-4, schedule=schedules.Cosine(warmup_steps=400)
         ),
         steps=1740,  # 2 epochs
-        batch_size=32,  # rows, of 6.0 pairs each
+        batch_size=32,  # rows of 6.0 pairs each
         clip_norm=1.0,
         eval_every=435,
         eval_batch_size=250,

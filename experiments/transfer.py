@@ -1,25 +1,26 @@
-"""Transfer: five classes of CIFAR-10 from few labels, by a small ResNet that has learned the other five, or nothing.
+"""Transfer: five classes of CIFAR-10 from few labels, with a small ResNet pre-trained on the other five classes or not.
 
-Classes 0, 2, 4, 6, 8 (airplane, bird, deer, frog, ship) to pre-train on, all 22,500 images of them; 1, 3, 5, 7, 9
-(automobile, cat, dog, horse, truck) from 5, 10, 50, 100 labels each, or all.  Four ways: training from scratch; a
-linear probe (all but the head frozen, batch norms with the statistics of the pre-training); fine-tuning; fine-tuning at
-rates that halve from stage to stage down to the input.  All take the same steps, a fixed number, with the same labels:
-ten subsets of the training images (`data.split_seed`), or all of them.  The test split is scored once, at the end.
+Classes 0, 2, 4, 6, 8 (airplane, bird, deer, frog, ship) are for pre-training, with all their 22,500 images.  Classes 1,
+3, 5, 7, 9 (automobile, cat, dog, horse, truck) are learned from 5, 10, 50 or 100 labels each, or from all, in four
+ways: training from scratch; a linear probe (everything but the head is frozen, and batch norms use the statistics of
+pre-training); fine-tuning; and fine-tuning with learning rates that halve from stage to stage towards the input.  All
+take the same fixed number of steps with the same labels: ten subsets of the training images (`data.split_seed`), or all
+of them.  The test split is scored once, at the end.
 
-Needs cifar10 in $TFDS_DATA_DIR (`python -m research.data.sources.tfds prepare cifar10`).  First what is transferred,
-then the budgets, then a table of them all:
+Needs cifar10 in $TFDS_DATA_DIR (`python -m research.data.sources.tfds prepare cifar10`).  Pre-train first, then run
+each number of labels, then report on all of them:
 
     python -m launch run transfer --sweep pretrain
     for n in 5 10 50 100; do python -m launch run transfer --sweep labels_$n; done
     python -m launch run transfer --sweep labels_all --seeds 3
     python -m launch report runs/transfer/labels_* --out runs/transfer/report
 
-Learning rates were chosen by `--sweep rates`: the validation split, two other subsets of ten labels a class.
-Another start: `--set init_from=RUN_OR_WEIGHTS`.
+Learning rates were chosen with `--sweep rates` on the validation split, for two other subsets of ten labels per class.
+To start from other weights: `--set init_from=RUN_OR_WEIGHTS`.
 
-Expect, with ten labels a class, 0.388 ± 0.027 (n = 10) from scratch and 0.492 ± 0.021 by the probe; with a hundred,
-0.529 ± 0.006 and 0.585 ± 0.006 by fine-tuning at layer-wise rates.  A sweep of one budget takes about ten minutes on
-one CPU core.
+Expect, with ten labels per class, 0.388 ± 0.027 (n = 10) from scratch and 0.492 ± 0.021 with the probe; with a hundred,
+0.529 ± 0.006 from scratch and 0.585 ± 0.006 by fine-tuning with layer-wise rates.  Each sweep takes about ten minutes
+on one CPU core.
 """
 
 from typing import Any

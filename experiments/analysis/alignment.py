@@ -1,9 +1,10 @@
-"""What a translation looks at: for every word it writes, the attention that the words of the source get.
+"""Attention of a translation model: for every word that it writes, the attention to the words of the source.
 
     python -m experiments.analysis.alignment runs/multi30k_translation/base --sentence "Ein Hund läuft über die Straße."
 
-Rows are the translation's tokens, columns the source's.  A Transformer has such a map for every layer and head: drawn
-is the mean over the heads of one layer (the last but one, which is often the clearest), or of `--head`.
+Rows are tokens of the translation, columns tokens of the source.  A Transformer has such a map for every layer and
+head. The figure shows the mean over the heads of one layer (by default the last but one, which is often the clearest),
+or one `--head`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ SENTENCE = "Ein kleines Mädchen klettert in ein Spielhaus aus Holz."
 
 
 class Alignment(NamedTuple):
-    """Tokens as they are spelled, and the attention [layer, head, target, source] by which each target token, its end
-    included, was chosen; over the source it sums to 1."""
+    """Spelled tokens, and attention [layer, head, target, source] when each target token (including the end) was
+    chosen.
+
+    Attention sums to 1 over the source.
+    """
 
     source: list[str]
     target: list[str]
@@ -36,14 +40,14 @@ class Alignment(NamedTuple):
 
 
 def align(predictor: Predictor, sentence: str, translation: str | None = None) -> Alignment:
-    """How the model gets from a sentence to a translation; None is its own.
+    """Computes the attention for a sentence and its translation; None means the model's own translation.
 
     Raises:
-      RequestError: this run learned no translation, or its model has no attention.
+      RequestError: the run's task is not translation, or its model has no attention.
     """
     translation = predictor.translate(sentence) if translation is None else translation
     task, columns = predictor.experiment.task, predictor.experiment.data.encode(sentence)
-    columns = {name: x[:, : columns["source_mask"].sum()] for name, x in columns.items()}  # there is none of padding
+    columns = {name: x[:, : columns["source_mask"].sum()] for name, x in columns.items()}  # without padding
     target = ended(task.tokenizer, translation, "translation")
     inputs = task.inputs(columns | {task.target: target[None]})
     pattern = "*cross_attention*" if hasattr(predictor.model, "num_heads") else "*"
@@ -59,7 +63,7 @@ def _spelled(tokenizer: Tokenizer, tokens: np.ndarray) -> list[str]:
 
 
 def draw(alignment: Alignment, weights: np.ndarray, title: str, out: pathlib.Path) -> None:
-    """A picture of weights [target, source]."""
+    """Draws weights [target, source]."""
     from matplotlib import pyplot as plt
 
     with style.paper():
@@ -79,9 +83,9 @@ def draw(alignment: Alignment, weights: np.ndarray, title: str, out: pathlib.Pat
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the folder of a run or a trial")
-    parser.add_argument("--trial", help="which of the run's trials")
+    parser.add_argument("--trial", help="a trial of the run")
     parser.add_argument("--sentence", default=SENTENCE)
-    parser.add_argument("--translation", help="another than the model's own")
+    parser.add_argument("--translation", help="a translation to use instead of the model's own")
     parser.add_argument("--layer", type=int, help="counted from 1; the last but one if not given")
     parser.add_argument("--head", type=int, help="counted from 1; the mean of all if not given")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("alignment.png"))

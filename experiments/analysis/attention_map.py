@@ -1,12 +1,13 @@
-"""Which words does "it" look at?  The attention of a language model from one word of a sentence to those before it.
+"""Attention of a language model from one word of a sentence, such as "it", to the words before it.
 
     python -m experiments.analysis.attention_map runs/shakespeare_gpt/base --trial base-s0
     python -m experiments.analysis.attention_map gpt2/ --word it --out it.png
 
-A trained run, or a folder of published GPT-2 or Llama-style weights (config.json, model.safetensors, tokenizer.json).
-Above, lines from the word to the others, as wide as the attention that they get in one layer, the mean of its heads;
-below, the same for every layer.  Tokens are summed to words; a word's own attention is the mean over its tokens.  Such
-a model reads from left to right, so a word sees only itself and those before it.
+Takes a trained run, or a folder of published GPT-2 or Llama-style weights (config.json, model.safetensors,
+tokenizer.json).  The upper part shows one layer: lines from the word to the others, as wide as their attention,
+averaged over heads.  The lower part shows all layers.  Attention to the tokens of a word is summed; attention from a
+word is the mean over its tokens.  Such a model reads from left to right, so a word attends only to itself and to
+earlier words.
 """
 
 from __future__ import annotations
@@ -29,39 +30,40 @@ SENTENCE = "The animal didn't cross the street because it was too tired."
 
 
 def words_of_tokens(text: str, tokens: np.ndarray, characters: np.ndarray) -> np.ndarray:
-    """The number of the word that each token belongs to, int [tokens]; words are what blanks separate.
+    """Returns the index of the word of each token, int [tokens]; words are separated by spaces.
 
-    A blank belongs to the word after it, as byte-pair vocabularies have it.
+    A space belongs to the word after it, as in byte-pair vocabularies.
 
     Args:
-      tokens: of the text.
-      characters: how many each token of the vocabulary stands for (`Tokenizer.spelled`).
+      tokens: the tokens of the text.
+      characters: the number of characters of each token of the vocabulary (`Tokenizer.spelled`).
     """
     begins = np.array([not c.isspace() and (i == 0 or text[i - 1].isspace()) for i, c in enumerate(text)])
     blank = np.array([c.isspace() for c in text])
     words = np.cumsum(begins) - 1
     words = np.minimum(np.where(blank, words + 1, words), words.max())
-    last = np.cumsum(characters[tokens]) - 1  # of each token's characters
+    last = np.cumsum(characters[tokens]) - 1  # the last character of each token
     return words[np.maximum(last, 0)]
 
 
 def word_attention(maps: np.ndarray, words: np.ndarray, word: int) -> np.ndarray:
-    """How much of a word's attention each word gets, [layer, head, words]; the sum over words is 1.
+    """Computes the attention from one word to each word, [layer, head, words]; it sums to 1 over words.
 
     Args:
       maps: [layer, head, query, key].
-      words: of each token, int [tokens].
-      word: the number of the one that looks.
+      words: the index of each token's word, int [tokens].
+      word: the index of the attending word.
     """
     queries = maps[:, :, words == word].mean(axis=2)
     return np.stack([queries[:, :, words == other].sum(-1) for other in range(words.max() + 1)], axis=-1)
 
 
 def look(text: TextModel, sentence: str, word: str) -> tuple[list[str], int, np.ndarray]:
-    """The sentence's words, the number of the one that looks, and its attention [layer, head, words].
+    """Returns the sentence's words, the index of the attending word, and its attention [layer, head, words].
 
     Raises:
-      RequestError: the word is not in the sentence; the model does not know a character, or has no attention.
+      RequestError: the word is not in the sentence, a character is not in the vocabulary, or the model has no
+        attention.
     """
     listed = sentence.split()
     require(bool(listed), "sentence: empty, expected some words")
@@ -77,7 +79,7 @@ def look(text: TextModel, sentence: str, word: str) -> tuple[list[str], int, np.
 
 
 def draw(words: Sequence[str], looking: int, attention: np.ndarray, layer: int, out: pathlib.Path) -> None:
-    """The figure of `look`'s answer; `layer` is the one drawn with lines."""
+    """Draws the result of `look`; `layer` is the one with lines."""
     from matplotlib import pyplot as plt
 
     by_layer = attention.mean(axis=1)[:, : looking + 1]
@@ -93,7 +95,7 @@ def draw(words: Sequence[str], looking: int, attention: np.ndarray, layer: int, 
                 curve = middle + half * np.cos(reach), half * np.sin(reach) / max(1, looking)
                 above.plot(*curve, color=style.PALETTE[0], linewidth=12 * share, alpha=0.75, solid_capstyle="butt")
                 above.annotate(f"{share:.0%}", (other, -0.03), ha="center", va="top", fontsize=7, color=style.MUTED)
-        title = f"What “{words[looking]}” looks at in layer {layer + 1} of {len(by_layer)}, the mean of its heads"
+        title = f"Attention of “{words[looking]}” in layer {layer + 1} of {len(by_layer)}, mean over heads"
         above.set(ylim=(-0.1, 0.56), title=title)
         above.axis("off")
         shown = np.full((len(by_layer), len(words)), np.nan)
@@ -113,9 +115,9 @@ def draw(words: Sequence[str], looking: int, attention: np.ndarray, layer: int, 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a run's folder, or one of published weights")
-    parser.add_argument("--trial", help="which of the run's trials")
+    parser.add_argument("--trial", help="a trial of the run")
     parser.add_argument("--sentence", default=SENTENCE)
-    parser.add_argument("--word", default="it", help="the word that looks")
+    parser.add_argument("--word", default="it", help="the attending word")
     parser.add_argument("--layer", type=int, help="the one drawn with lines, counted from 1; the last if not given")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("attention_map.png"))
     asked = parser.parse_args(argv)
@@ -126,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     draw(words, looking, attention, layer - 1, asked.out)
     shares = attention.mean(axis=(0, 1))
     best = sorted(range(looking), key=lambda i: -shares[i])[:5]
-    print(f"{words[looking]}: " + ", ".join(f"{words[i]} {shares[i]:.0%}" for i in best) + " (mean of all layers)")
+    print(f"{words[looking]}: " + ", ".join(f"{words[i]} {shares[i]:.0%}" for i in best) + " (mean over layers)")
     print(asked.out)
     return 0
 

@@ -1,10 +1,10 @@
-"""How to decode a translation run: its metric for every size of the beam and every length penalty.
+"""Decoding settings of a translation run: its metric for each beam size and length penalty.
 
     python -m experiments.analysis.decoding runs/multi30k_translation/base --beams 1 2 4 8 --length-penalties 0.6 1 1.4
 
-Choose by the validation split, which is scored unless --split says otherwise, and score the choice once on test:
-`python -m launch eval RUN --set task.beams=4 --set task.length_penalty=0.6`.  A beam of 1 is greedy, whose one
-continuation no penalty ranks, so it is scored once.
+Scores the validation split by default.  Choose by it, then score the choice once on test:
+`python -m launch eval RUN --set task.beams=4 --set task.length_penalty=0.6`.  A beam of 1 is greedy decoding, where the
+penalty has no effect, so it is scored once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from research.tasks.sequence_to_sequence import SequenceToSequence
 def measured(
     trial: epath.Path, split: str, metric: str, beams: Sequence[int], penalties: Sequence[float]
 ) -> dict[int, list[float]]:
-    """{size of the beam: the metric for every length penalty, of a beam of 1 for the first alone}.
+    """Returns {beam size: the metric for every length penalty, or only for the first one with a beam of 1}.
 
     Raises:
-      RequestError: no such split or metric, or a beam or penalty that cannot be.
+      RequestError: there is no such split or metric, or a beam or penalty is invalid.
     """
     scorer, table = Scorer(split, {}), {size: [] for size in beams}
     for size, row in table.items():
@@ -44,9 +44,9 @@ def measured(
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the folder of a run or a trial")
-    parser.add_argument("--trial", help="which of the run's trials")
-    parser.add_argument("--split", default="validation", help="of the data (default validation)")
-    parser.add_argument("--metric", default="bleu", help="of the run's task (default bleu)")
+    parser.add_argument("--trial", help="a trial of the run")
+    parser.add_argument("--split", default="validation", help="a split of the data (default validation)")
+    parser.add_argument("--metric", default="bleu", help="a metric of the run's task (default bleu)")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--length-penalties", type=float, nargs="+", default=[0.6, 1.0, 1.4])
     asked = parser.parse_args(argv)

@@ -1,15 +1,15 @@
-"""The four rows of the textbook's table of RNN, LSTM and Transformer, measured, in one picture.
+"""RNN, LSTM and Transformer compared in one figure: parallelism, speed, long-range memory and gradients.
 
     python -m experiments.analysis.long_memory_figure runs/long_memory/near runs/long_memory/far --out docs
 
-parallelism     the longest chain of matrix products in a forward pass that wait for one another, counted in the program
-training speed  milliseconds of a training step by length, 8 sequences a step, the models in turns, medians
+parallelism     the longest chain of dependent matrix products in a forward pass, counted in the program
+training speed  milliseconds per training step by length, with 8 sequences; medians over rounds in turns
 long range      test accuracy by distance, from the runs
-context         what of the loss's gradient reaches the first token: its norm there over that at the last, the means
-                over 64 sequences, before training and after it
+context         norm of the loss's gradient at the first token, divided by that at the last; means over 64 sequences,
+                before and after training
 
-Speeds are measured once and kept in OUT/long_memory.json with everything else; delete it to measure again.  OUT gets
-long_memory.json and long_memory.png.
+OUT gets long_memory.png, and long_memory.json with all numbers.  Speeds are measured once and kept there; delete the
+file to measure them again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FLOOR = 1e-30
 
 
 def at(distance: int, model: nn.Module) -> Experiment:
-    """The experiment at a distance, with few examples: to look at, not to train."""
+    """The experiment at a distance with few examples, to inspect without training."""
     data = Recall(distance=distance, examples=80, validation=0, test_examples=64)
     return dataclasses.replace(experiment(), model=model, data=data, batch_size=8)
 
@@ -55,14 +55,14 @@ def at(distance: int, model: nn.Module) -> Experiment:
 
 
 def longest_chain(model: nn.Module, tokens: np.ndarray) -> int:
-    """Matrix products of a forward pass on tokens [batch, length] that have to wait for one another, at most."""
+    """The length of the longest chain of dependent matrix products in a forward pass on tokens [batch, length]."""
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens))
     program = jax.make_jaxpr(model.apply)(variables, tokens)
     return max(_depths(program.jaxpr, [0] * len(program.jaxpr.invars)))
 
 
 def _depths(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
-    """Products on the longest way to each output of a program, given those on the way to each input."""
+    """The number of products on the longest path to each output of a program, given those up to its inputs."""
     depth = dict(zip(jaxpr.invars, inputs, strict=True)) | dict.fromkeys(jaxpr.constvars, 0)
 
     def of(atom: Any) -> int:
@@ -73,7 +73,7 @@ def _depths(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
         inner = [x for x in equation.params.values() if hasattr(x, "eqns") or hasattr(x, "jaxpr")]
         if equation.primitive.name == "scan":
             found = _scan_depths(equation.params, given)
-        elif len(inner) == 1 and len(_open(inner[0]).invars) == len(given):  # a function that is called
+        elif len(inner) == 1 and len(_open(inner[0]).invars) == len(given):  # a function call
             found = _depths(_open(inner[0]), given)
         else:
             more = equation.primitive.name in ("dot_general", "conv_general_dilated")
@@ -83,7 +83,7 @@ def _depths(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
 
 
 def _scan_depths(params: Mapping[str, Any], given: list[int]) -> list[int]:
-    """A loop's: the state of one turn waits for that of the turn before."""
+    """The same for a loop, where the state of each iteration depends on the one before."""
     consts, carries = params["num_consts"], params["num_carry"]
     state, outputs = given[consts : consts + carries], []
     for _ in range(params["length"]):
@@ -101,7 +101,7 @@ def _open(program: Any) -> Any:
 
 
 def step_times(distance: int, seconds: float = 0.3, rounds: int = 3) -> dict[str, float]:
-    """Milliseconds of a training step of each model: medians over rounds in turns."""
+    """Milliseconds per training step of each model: medians over rounds in turns."""
     ready = {}
     for name, model in MODELS.items():
         one = at(distance, model)
@@ -127,7 +127,7 @@ def step_times(distance: int, seconds: float = 0.3, rounds: int = 3) -> dict[str
 
 @functools.partial(jax.jit, static_argnames="model")
 def token_gradients(model: nn.Module, variables: Any, tokens: jax.Array, label: jax.Array) -> jax.Array:
-    """d loss / d embedded token, [batch, length, width], of the loss of each sequence at its last token."""
+    """d loss / d embedded token, [batch, length, width], for the loss of each sequence at its last token."""
 
     def losses(added: jax.Array) -> jax.Array:
         def add(call, arguments, options, context):
@@ -143,18 +143,18 @@ def token_gradients(model: nn.Module, variables: Any, tokens: jax.Array, label: 
 
 
 def reach(model: nn.Module, variables: Any, distance: int) -> dict[str, float]:
-    """The mean norm at the first token, at the last, and the ratio of the two."""
+    """The mean norm at the first token, at the last, and their ratio."""
     columns = at(distance, model).data.load().test.arrays()
     gradients = token_gradients(model, variables, columns["tokens"], columns["label"])
-    norms = np.linalg.norm(np.asarray(gradients, np.float64), axis=-1).mean(axis=0)  # squares leave float32's range
+    norms = np.linalg.norm(np.asarray(gradients, np.float64), axis=-1).mean(axis=0)  # squares exceed float32's range
     return {"first": float(norms[0]), "last": float(norms[-1]), "ratio": float(norms[0] / norms[-1])}
 
 
-# -- what there is to draw ---------------------------------------------------------------------------------------------
+# -- figure ------------------------------------------------------------------------------------------------------------
 
 
 def measured(runs: Sequence[Run], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything in the picture; of `kept`, what was measured before, the speeds are taken over."""
+    """Collects all numbers of the figure; takes the speeds from `kept`, the earlier record."""
     from research.inference.predictor import read_variables
 
     record: dict[str, Any] = {"chain": {}, "milliseconds": dict(kept.get("milliseconds", {}))}
@@ -174,20 +174,20 @@ def measured(runs: Sequence[Run], kept: Mapping[str, Any]) -> dict[str, Any]:
             accuracies = record["accuracy"].setdefault(distance, {}).setdefault(name, {})
             accuracies[str(trial.seed)] = trial.metrics["test/accuracy"]
             after = record["after"].setdefault(distance, {})
-            if name not in after:  # the first seed's
+            if name not in after:  # only for the first seed
                 variables = read_variables(pathlib.Path(run.folder) / "trials" / trial.name)
                 after[name] = reach(MODELS[name], variables, int(distance))
     return record
 
 
 def draw(record: Mapping[str, Any]) -> Any:
-    """Four panels over the distance."""
+    """Draws four panels over the distance."""
     with style.paper():
         figure = style.new_figure(7.2, 5.2)
         colors = style.colors(list(MODELS))
         grid = figure.subplots(2, 2, gridspec_kw={"wspace": 0.55, "hspace": 0.5})
         for axes, title, unit in (
-            (grid[0, 0], "Parallelism", "products that wait in line"),
+            (grid[0, 0], "Parallelism", "dependent products"),
             (grid[0, 1], "Training speed", "ms per step of 8 sequences"),
             (grid[1, 0], "Long range", "test accuracy"),
             (grid[1, 1], "Context", "gradient at the first token / last"),
@@ -218,8 +218,9 @@ def draw(record: Mapping[str, Any]) -> Any:
 
 
 def _lines(axes: Any, by_distance: Mapping[str, Any], colors: Mapping[str, str], value: Any, **how: Any) -> None:
-    """A line for each model through what `value` makes of its entry at every distance; its least and greatest seed as a
-    band where asked for."""
+    """Draws a line per model through `value` of its entry at every distance, optionally with a band from the lowest to
+    the highest seed.
+    """
     band, named = how.pop("band", False), how.pop("named", True)
     ends = []
     for name, color in colors.items():
@@ -244,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m experiments.analysis.long_memory_figure", description=__doc__.splitlines()[0]
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of long_memory's sweeps")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the picture and its numbers go")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder for the figure and its numbers")
     asked = parser.parse_args(arguments)
     runs = read_runs(asked.runs)
     out = pathlib.Path(asked.out)

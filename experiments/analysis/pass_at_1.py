@@ -1,12 +1,12 @@
-"""Does what a text model writes solve the problem?  pass@k on HumanEval, MBPP, or problems in either's fields.
+"""pass@k of a text model's programs on HumanEval, MBPP, or problems in one of their formats.
 
     python -m experiments.analysis.pass_at_1 runs/python_gpt/base --problems data/humaneval/HumanEval.jsonl.gz
     python -m experiments.analysis.pass_at_1 published/gpt2 --problems data/mbpp/mbpp.jsonl --samples 10 --k 1 10
 
-MODEL is a run's folder (or a trial's), or a folder of published GPT-2 or Llama-style weights with their tokenizer.
+MODEL is the folder of a run or a trial, or a folder of published GPT-2 or Llama-style weights with their tokenizer.
 Completions are sampled at temperature 0.2, as Chen et al. (2021) do for pass@1, and run in a sandbox
-(research/generated_code/sandbox.py says what it guarantees).  The result, with every completion and how it ended, is
-written to --out as JSON.
+(research/generated_code/sandbox.py describes its guarantees).  The result goes to --out as JSON, with every completion
+and its outcome.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from research.inference.text import TextModel
 
 
 def fits(text: TextModel, prompt: str) -> bool:
-    """Whether a model's context, if it has one, holds a prompt."""
+    """True if the model's context, if it has one, holds the prompt."""
     context = getattr(text.model, "context_length", None)
     return context is None or len(text.tokenizer.encode(prompt)) <= context
 
 
 def completer(text: TextModel, *, max_new_tokens: int, temperature: float, batch: int) -> Complete:
-    """A model as `evaluate` asks it: prompts in batches; one that does not fit the context is answered with nothing."""
+    """Wraps a model for `evaluate`: completes prompts in batches; a prompt beyond the context gets an empty completion."""
 
     def complete(prompts: Sequence[str], seed: int) -> list[str]:
         made = [""] * len(prompts)
         places = [i for i, prompt in enumerate(prompts) if fits(text, prompt)]
         for start in range(0, len(places), batch):
             own = places[start : start + batch]
-            own += own[:1] * (batch - len(own))  # the last batch is as large as the others
+            own += own[:1] * (batch - len(own))  # fills the last batch
             options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
             for i, answer in zip(own, text.generate([prompts[i] for i in own], **options), strict=True):
                 made[i] = made[i] or answer
@@ -57,15 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("model", metavar="MODEL", help="a run's folder, or one of published weights")
     parser.add_argument("--problems", required=True, metavar="FILE", help=".jsonl or .jsonl.gz")
-    parser.add_argument("--samples", type=int, default=1, help="completions of every problem (default 1)")
-    parser.add_argument("--k", type=int, nargs="+", default=[1], help="of pass@k (default 1)")
+    parser.add_argument("--samples", type=int, default=1, help="completions per problem (default 1)")
+    parser.add_argument("--k", type=int, nargs="+", default=[1], help="values of k (default 1)")
     parser.add_argument("--temperature", type=float, default=0.2)
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=16, help="prompts at once (default 16)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for a candidate (default 10)")
-    parser.add_argument("--workers", type=int, default=2, help="candidates at once (default 2)")
-    parser.add_argument("--unconfined", action="store_true", help="this machine is itself a sandbox")
+    parser.add_argument("--batch", type=int, default=16, help="prompts per batch (default 16)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time limit per program (default 10)")
+    parser.add_argument("--workers", type=int, default=2, help="programs run at once (default 2)")
+    parser.add_argument("--unconfined", action="store_true", help="for machines that are sandboxes themselves")
     parser.add_argument("--out", default="pass_at_1.json", metavar="FILE")
     asked = parser.parse_args(arguments)
     require(asked.batch >= 1, f"--batch {asked.batch}: expected at least 1")
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ended = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result["outcomes"].items()))
     print(f"{scores} over {len(problems)} problems, {asked.samples} samples each ({ended}); {asked.out}")
     if too_long:
-        print(f"{too_long} prompts are longer than the model's context and count as not solved")
+        print(f"{too_long} prompts are longer than the model's context and count as unsolved")
     return 0
 
 

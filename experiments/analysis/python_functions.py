@@ -1,12 +1,13 @@
-"""Does a text model write Python?  The functions that it goes on with after fixed headers, and an n-gram's beside them.
+"""Python functions completed by a text model after fixed headers, compared with those of an n-gram model.
 
     python -m experiments.analysis.python_functions runs/python_gpt/base
 
-RUN is a run of python_gpt.  Of every header in `HEADERS` --samples completions are drawn, up to --max-new-tokens long,
-by the model and by an n-gram model of the same tokens (research/models/ngram.py), at the same temperature.  A sample
-counts as a function where its body ends (an unindented line follows), and as long where that has --least-lines lines or
-more; of the long ones the share that `ast.parse` accepts is counted, and of those the share that is not copied: no run
-of --run tokens of the completion stands in the training text.  Both models' bits per byte on the test files, too.
+RUN is a run of python_gpt.  For every header in `HEADERS`, the model and an n-gram model of the same tokens
+(research/models/ngram.py) draw --samples completions of up to --max-new-tokens tokens at the same temperature.  A
+sample counts as a function if its body ends (an unindented line follows), and as long if it has at least --least-lines
+lines. The script reports the fraction of long functions that `ast.parse` accepts, and the fraction of those that are
+not copied (no --run-length consecutive tokens of the completion occur in the training text), as well as both models'
+bits per byte on the test files.
 """
 
 from __future__ import annotations
@@ -55,20 +56,21 @@ HEADERS = (
 
 
 def training_text(source: Source) -> np.ndarray:
-    """The tokens of the training split, one after another: what its windows go over."""
-    return np.asarray(source.arrays()["tokens"].values)  # the very last is a target only
+    """The concatenated tokens of the training split."""
+    return np.asarray(source.arrays()["tokens"].values)  # the last token is only a target
 
 
 def bits_per_byte(model: NGram, source: Source) -> float:
-    """Bits per byte of an n-gram model on the windows of a split: every token but the first is predicted once, from all
-    before it."""
+    """Bits per byte of an n-gram model on the windows of a split; every token but the first is predicted once, from all
+    tokens before it.
+    """
     columns = source.arrays()
     text = np.concatenate([columns["tokens"][:1][0, :1], columns["targets"][:][predicted(columns)]])
     return float(-model.log_probs(text).sum() / math.log(2) / columns["bytes"].sum())
 
 
 def completions_of(model: NGram, tokenizer: Tokenizer, asked: argparse.Namespace) -> list[list[str]]:
-    """[header][sample] of an n-gram model."""
+    """Completions [header][sample] of an n-gram model."""
     rng = np.random.default_rng(asked.seed)
     end = tokenizer.token_id("<eos>")
     options = {"rng": rng, "temperature": asked.temperature, "stop_token": end}
@@ -82,7 +84,7 @@ def completions_of(model: NGram, tokenizer: Tokenizer, asked: argparse.Namespace
 def scores(
     completions: Sequence[Sequence[str]], tokenizer: Tokenizer, copied: Copies, least_lines: int
 ) -> dict[str, Any]:
-    """The counts of `judge`, and the two shares."""
+    """Returns the counts of `judge`, and both fractions."""
     prompts = [header for header, own in zip(HEADERS, completions, strict=True) for _ in own]
     texts = [text for own in completions for text in own]
     tokens = [tokenizer.encode(text) for text in texts]
@@ -100,12 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m experiments.analysis.python_functions", description=__doc__.splitlines()[0]
     )
     parser.add_argument("run", metavar="RUN", help="a run of python_gpt, or a trial's folder")
-    parser.add_argument("--samples", type=int, default=10, help="of every header (default 10)")
+    parser.add_argument("--samples", type=int, default=10, help="completions per header (default 10)")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--max-new-tokens", type=int, default=200)
-    parser.add_argument("--least-lines", type=int, default=5, help="of a function that is long (default 5)")
-    parser.add_argument("--run-length", type=int, default=20, help="tokens that make a copy (default 20)")
-    parser.add_argument("--order", type=int, default=5, help="of the n-gram model (default 5)")
+    parser.add_argument("--least-lines", type=int, default=5, help="minimum lines of a long function (default 5)")
+    parser.add_argument(
+        "--run-length", type=int, default=20, help="shared consecutive tokens that count as a copy (default 20)"
+    )
+    parser.add_argument("--order", type=int, default=5, help="order of the n-gram model (default 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="python_functions.json", metavar="FILE")
     asked = parser.parse_args(arguments)

@@ -1,1 +1,1 @@
-"""Timings, as ratios measured side by side in one run.  Each module says its command; results are in RESULTS.md."""
+"""Timings, as ratios measured in turns in one run.  Each module shows its command; results are in RESULTS.md."""

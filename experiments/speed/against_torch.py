@@ -1,13 +1,13 @@
-"""Training steps/s of ours against eager PyTorch: the same model, batch, optimizer and threads, float32, on a CPU.
+"""Training steps/s of Espalier against eager PyTorch: same model, batch, optimizer and threads, float32, on a CPU.
 
     python -m experiments.speed.against_torch mlp gpt lstm resnet --peer torch_speed.py --torch-python venv/bin/python
     python -m experiments.speed.against_torch vit --peer experiments/speed/torch_vit.py --torch-python venv/bin/python
     python -m experiments.speed.against_torch translation speech --peer experiments/speed/torch_sequences.py \
         --torch-python venv/bin/python
 
-The peer is a script that takes `--only CASE` and prints "CASE ... N steps/s"; it runs unmodified, in turns with ours.
-Ours is the frame's own compiled program, on examples that live on the device: it gathers each batch as well.  What was
-measured is in experiments/RESULTS.md.
+The peer is a script that takes `--only CASE` and prints "CASE ... N steps/s"; it runs unmodified, in turns with
+Espalier.  Espalier runs its usual compiled program on examples that live on the device, so it also gathers each batch.
+Results are in experiments/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from research.training.programs import make_programs
 
 
 class Case(NamedTuple):
-    """A training that both sides know."""
+    """A training setup that both sides implement."""
 
-    peer: str  # what the peer's script calls it
-    experiment: Callable[[], Experiment]  # ours; its `steps` are timed
+    peer: str  # the case's name in the peer's script
+    experiment: Callable[[], Experiment]  # for Espalier; its `steps` are timed
     what: str
 
 
@@ -100,7 +100,7 @@ def gpt() -> Experiment:
 
 
 def images(model: nn.Module, optimizer: Optimizer, steps: int, side: int = 32) -> Experiment:
-    """32 images a step, of `side` by `side` pixels."""
+    """Trains on batches of 32 images of `side` by `side` pixels."""
     generator = np.random.default_rng(0)
     train = {
         "image": generator.normal(size=(320, side, side, 3)).astype(np.float32),
@@ -156,7 +156,7 @@ def speech() -> Experiment:
 
 
 def unpadded(**sequences: np.ndarray) -> dict[str, np.ndarray]:
-    """Sequences [example, length, ...] that are all as long as they seem, with the masks that say so."""
+    """Adds masks without padding to sequences [example, length, ...]."""
     return sequences | {f"{name}_mask": np.ones(x.shape[:2], bool) for name, x in sequences.items()}
 
 
@@ -173,7 +173,7 @@ CASES = {
 
 
 def ours(own: Experiment) -> Callable[[], float]:
-    """A function that trains the experiment's steps once more and gives their number per second."""
+    """Makes a function that trains the experiment's steps again and returns the steps per second."""
     feeds = make_feeds(own.data.load(), own.data)
     programs = make_programs(own, feeds.train.resident)
     batches = feeds.train.batches(0, own.batch_size)
@@ -194,7 +194,7 @@ def ours(own: Experiment) -> Callable[[], float]:
 
 
 def theirs(case: str, peer: str, python: str, threads: str) -> Callable[[], float]:
-    """A function that runs the peer's script on one case and gives the steps/s that it prints."""
+    """Makes a function that runs the peer's script on a case and returns the steps/s that it prints."""
     command = [python, peer, "--threads", threads, "--only", case, "--repeats", "1", "--max-tries", "1"]
 
     def run() -> float:

@@ -1,8 +1,8 @@
-"""Causal attention, forward and backward, in each kernel of research/layers/attention_kernels.py that runs here.
+"""Causal attention, forward and backward, with each available kernel of research/layers/attention_kernels.py.
 
     python -m experiments.speed.attention_kernels
 
-The table that `kernel="auto"` reads is drawn from this.  What was measured is in experiments/RESULTS.md.
+The table for `kernel="auto"` is based on these timings.  Results are in experiments/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CALLS = 5
 
 
 def contender(kernel: str, shape: tuple[int, ...]):
-    """A function that gives calls/s of the gradients of queries, keys and values."""
+    """Makes a function that returns calls/s of the gradients with respect to queries, keys and values."""
     inputs = [jax.random.normal(jax.random.key(i), shape) for i in range(3)]
     weights = jax.random.normal(jax.random.key(3), shape)
     attend = partial(dot_product_attention, causal=True, kernel=kernel)

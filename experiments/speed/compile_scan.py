@@ -1,9 +1,10 @@
-"""How long the training program of a GPT takes to compile: 4 and 24 layers, scanned and written out.
+"""Compile time of the training program of a GPT: 4 and 24 layers, scanned and written out.
 
     python -m experiments.speed.compile_scan                  scanned, 3 rounds in turns
     python -m experiments.speed.compile_scan --written-out    block by block, 1 round
 
-From tracing to the executable, on shapes: nothing is initialised.  What was measured is in experiments/RESULTS.md.
+Measures from tracing to the executable, on shapes without initialising anything.  Results are in
+experiments/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from research.training.step import make_init
 
 
 def contender(depth: int, scan_layers: bool):
-    """A function that compiles the program anew and gives the seconds it took."""
+    """Makes a function that compiles the program again and returns the seconds."""
     own = gpt()
     own = dataclasses.replace(own, model=own.model.clone(depth=depth, scan_layers=scan_layers))
     feeds = make_feeds(own.data.load(), own.data)

@@ -1,10 +1,10 @@
-"""Convolutions, their output and each of their two gradients apart, in each kernel of research/layers/convolve.py.
+"""Convolutions, forward and for each of their two gradients, with each kernel of research/layers/convolve.py.
 
     python -m experiments.speed.convolution_kernels            the layers of small CNNs, ResNets and ViT
     python -m experiments.speed.convolution_kernels resnet     those of one network
 
-The table that `kernel="auto"` reads is drawn from this.  Prints GFLOP/s (of the convolution as written: 2 per product,
-padding counted), best first, the table's choice marked *.  Of ConvNeXt and EfficientNet the depthwise layers only.
+The table for `kernel="auto"` is based on these timings.  Prints GFLOP/s (2 per product, including padding), best first;
+* marks the table's choice.  For ConvNeXt and EfficientNet, only depthwise layers are measured.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ LAYERS = {  # batch, side of the map, channels, features, side of the kernel, st
 DEPTHWISE = ("convnext", "efficientnet")
 PASSES = ("output", "input gradient", "weight gradient")
 KERNELS = ("xla", "patches", "shifts")
-SECONDS = 0.05  # of calls in one turn
+SECONDS = 0.05  # per turn
 ROUNDS = 3
 
 
 def contender(which: str, kernel: str, layer: tuple[int, ...], groups: int) -> Callable[[], float]:
-    """A function that gives the calls/s of one pass over a layer in one kernel."""
+    """Makes a function that returns the calls/s of one pass over a layer with one kernel."""
     shape, extents, window = shapes(layer, groups)
     x = jax.random.normal(jax.random.key(0), shape)
     weights = jax.random.normal(jax.random.key(1), extents)

@@ -1,9 +1,9 @@
-"""Generation with a cache of keys and values against computing everything anew for every token.
+"""Generation with a cache of keys and values, against recomputing everything for every token.
 
     python -m experiments.speed.generation_cache
 
-A GPT of 6 layers, 6 heads, 384 wide continues a prompt of 16 tokens by 256, greedily, in one compiled program each.
-What was measured is in experiments/RESULTS.md.
+A GPT of 6 layers, 6 heads and width 384 continues a prompt of 16 tokens by 256, greedily, in one compiled program each.
+Results are in experiments/RESULTS.md.
 """
 
 from __future__ import annotations

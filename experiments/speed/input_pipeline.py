@@ -1,9 +1,9 @@
-"""Batches a second that each way of feeding gives, against the training steps a second of a ResNet-18 that takes them.
+"""Batches per second for each way of reading data, against the training steps per second of a ResNet-18.
 
     python -m experiments.speed.input_pipeline
 
-Batches of 32 images, twice: 32×32 pixels in arrays, and JPEG files of 500×375 pixels brought to 224×224.  Each way is
-timed by itself.  Whether a run's own input starves it stands in its report.  What was measured is in
+Uses batches of 32 images of two kinds: 32×32 pixels in arrays, and JPEG files of 500×375 pixels resized to 224×224.
+Each way is timed on its own.  A run's report shows whether its training waits for data.  Results are in
 experiments/RESULTS.md.
 """
 
@@ -31,7 +31,7 @@ WAYS: dict[Storage, int] = {"device": 2000, "host": 1000, "workers": 40}  # batc
 
 
 def feed(data: Data, storage: Storage) -> Callable[[], float]:
-    """A function that gives the batches/s of one way of feeding; workers are started before the clock."""
+    """Makes a function that returns the batches/s of one storage; workers start before the clock."""
     feeds = make_feeds(data.load(), data)
 
     def run() -> float:
@@ -46,7 +46,7 @@ def feed(data: Data, storage: Storage) -> Callable[[], float]:
 
 
 def step(side: int, steps: int) -> Callable[[], float]:
-    """A function that gives the training steps/s of a ResNet-18 on images that are on the device already."""
+    """Makes a function that returns the training steps/s of a ResNet-18 on images that are already on the device."""
     stem = "cifar" if side == 32 else "imagenet"
     return ours(images(resnet(18, classes=10, stem=stem), SGD(0.1, momentum=0.9), steps, side))
 
@@ -57,7 +57,7 @@ def arrays(storage: Storage) -> Data:
 
 
 def photographs(folder: pathlib.Path, count: int = 640) -> None:
-    """JPEG files as large as photographs are: smooth colours under some noise, about 60 kB each."""
+    """Writes JPEG files of the size of photographs: smooth colours with noise, about 60 kB each."""
     import PIL.Image
 
     generator = np.random.default_rng(0)

@@ -1,8 +1,8 @@
-"""Why steps with convolutions are not looped on the device on a CPU: the same step in a loop there, and called in turn.
+"""Convolutions on a CPU: a loop of steps on the device, against calling the same step repeatedly.
 
     python -m experiments.speed.loop_on_cpu
 
-What was measured is in experiments/RESULTS.md.
+The results, in experiments/RESULTS.md, are the reason why steps with convolutions are not looped on the device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Convolutions(nn.Module):
 
 
 def contenders(model: nn.Module):
-    """{way: a function that gives its steps/s} of gradient descent on one batch of 32x32 images."""
+    """Returns {way: a function that returns its steps/s} for gradient descent on one batch of 32x32 images."""
     x = jax.random.normal(jax.random.key(0), (64, 32, 32, 3))
     params = model.init(jax.random.key(1), x)
 

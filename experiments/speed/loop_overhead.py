@@ -1,9 +1,9 @@
-"""The cost of the training loop: its steps/s against a bare Python loop around the same jitted step.
+"""The overhead of the training loop: its steps/s against a bare Python loop around the same jitted step.
 
     python -m experiments.speed.loop_overhead
 
-The loop writes metrics of every 20th step, TensorBoard events and progress, and checks every loss for NaN.  Its rate is
-that of result.json; the bare loop gathers its batches from the same resident data and waits once, at the end.
+The loop writes metrics of every 20th step, TensorBoard events and progress, and checks every loss for NaN.  Its rate
+comes from result.json.  The bare loop gathers its batches from the same resident data and waits once, at the end.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Wall time of a character-level GPT on tiny Shakespeare (experiments/shakespeare_gpt.py): ours against eager PyTorch.
+"""Wall time of a character-level GPT on tiny Shakespeare (experiments/shakespeare_gpt.py), against eager PyTorch.
 
     ESPALIER_DATA=... python -m experiments.speed.shakespeare_against_torch --torch-python venv/bin/python
 
-Each side is a process of its own that trains the same model on the same text, in turns, on equal threads, float32: from
-its start to its end, so with imports, reading the text, and ours with compiling its program; neither evaluates or
-saves.  PyTorch's side is experiments/speed/shakespeare_torch.py: fused AdamW and scaled_dot_product_attention.
+Each side is a process that trains the same model on the same text in float32 with the same number of threads; the sides
+take turns.  The time includes imports, reading the text and, for Espalier, compilation; neither side evaluates or
+saves. PyTorch's side is experiments/speed/shakespeare_torch.py, with fused AdamW and scaled_dot_product_attention.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PEER = pathlib.Path(__file__).with_name("shakespeare_torch.py")
 
 
 def train(steps: int) -> None:
-    """Trains ours once and prints the seconds of the steps after the first call, and the last loss."""
+    """Trains Espalier's side and prints the seconds of the steps after the first call, and the last loss."""
     import dataclasses
 
     from experiments.shakespeare_gpt import experiment
@@ -51,7 +51,7 @@ def train(steps: int) -> None:
 
 
 def process(command: Sequence[str]) -> Callable[[], float]:
-    """A function that runs a command, passes on what it says, and gives its seconds from start to end."""
+    """Makes a function that runs a command, forwards its output, and returns its seconds from start to end."""
 
     def run() -> float:
         started = time.perf_counter()
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ours", action="store_true", help="train ours, and nothing else")
+    parser.add_argument("--ours", action="store_true", help="train only Espalier's side")
     asked = parser.parse_args()
     if asked.ours:
         train(asked.steps)

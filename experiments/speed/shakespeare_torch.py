@@ -1,4 +1,4 @@
-"""The training of experiments/shakespeare_gpt.py in eager PyTorch, for `shakespeare_against_torch`; needs torch alone.
+"""Trains experiments/shakespeare_gpt.py in eager PyTorch, for `shakespeare_against_torch`; needs only torch.
 
     venv/bin/python shakespeare_torch.py input.txt --steps 2000 --threads 2
 
@@ -73,7 +73,7 @@ def main():
     parser.add_argument("text")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--unfused", action="store_true", help="AdamW a tensor at a time")
+    parser.add_argument("--unfused", action="store_true", help="update one tensor at a time in AdamW")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Comparing speeds on a machine that is never quite idle: in turns, and by the median of the ratios of each turn."""
+"""Compares speeds on a machine that is never quite idle: in turns, by the median of the ratios of all rounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 
 def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int = 5) -> dict[str, list[float]]:
-    """Runs every contender once a round, in order; what each gave (steps/s, say), by round."""
+    """Runs every contender once per round, in order; returns the results (such as steps/s) by round."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
@@ -17,7 +17,7 @@ def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int = 5) -> 
 
 
 def report(found: Mapping[str, list[float]], unit: str, against: str) -> None:
-    """Prints each contender's median, and the median, least and greatest of its ratios to `against`."""
+    """Prints each contender's median, and the median, minimum and maximum of its ratios to `against`."""
     for name, values in found.items():
         ratios = sorted(a / b for a, b in zip(values, found[against], strict=True))
         ratio = (

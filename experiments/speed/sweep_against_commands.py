@@ -3,7 +3,7 @@
     python -m experiments.speed.sweep_against_commands            all 64 commands, about 10 minutes on 2 cores
     python -m experiments.speed.sweep_against_commands --commands 8     times 8 of them, spread over the sweep
 
-Also printed: trial steps/s stacked and one after another in one process, as the launcher measured them.
+Also prints trial steps/s in one process, stacked and one after another, as measured by the launcher.
 """
 
 from __future__ import annotations

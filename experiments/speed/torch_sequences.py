@@ -1,9 +1,9 @@
-"""The peer of `against_torch translation speech`: the same trainings in eager PyTorch on a CPU; needs torch alone.
+"""The peer of `against_torch translation speech`: the same training in eager PyTorch on a CPU; needs only torch.
 
     venv/bin/python experiments/speed/torch_sequences.py --threads 2 --only translation
 
-Prints "CASE N steps/s", the best of the repeats: a step is zero_grad, forward, loss, backward, clipping and AdamW's
-fused update on one batch that stays in memory.  Attention is scaled_dot_product_attention.
+Prints "CASE N steps/s", the best of the repeats.  A step consists of zero_grad, forward, loss, backward, clipping and
+AdamW's fused update, on one batch that stays in memory.  Attention is scaled_dot_product_attention.
 """
 
 import argparse
@@ -101,7 +101,7 @@ class CTC(nn.Module):
         self.register_buffer("filters", torch.rand(201, mels))
 
     def features(self, waveforms):
-        """[batch, mels, frames]; a frame of silence follows, so that no end is reflected."""
+        """Returns [batch, mels, frames]; appends a frame of silence, so that the end is not reflected."""
         x = functional.pad(waveforms, (0, 480))
         power = torch.stft(x, 400, 160, window=self.window, return_complex=True).abs().square()
         frames = waveforms.shape[1] // 160
@@ -151,7 +151,9 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=list(CASES))
-    parser.add_argument("--max-tries", type=int, help="taken for the sake of the harness; every repeat counts here")
+    parser.add_argument(
+        "--max-tries", type=int, help="accepted for the harness, without effect: every repeat counts here"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)

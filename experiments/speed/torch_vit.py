@@ -1,9 +1,9 @@
-"""The peer of `against_torch vit`: ViT-Ti with patches of 4 on 32×32 images, as timm has it, in eager PyTorch on a CPU.
+"""The peer of `against_torch vit`: timm's ViT-Ti with patches of 4 on 32×32 images, in eager PyTorch on a CPU.
 
     venv/bin/python experiments/speed/torch_vit.py --threads 2 --repeats 3
 
-Needs torch and timm.  Prints "vit N steps/s": a step is zero_grad, forward, loss, backward and AdamW's fused update on
-one batch of 32 that stays in memory; the median over the repeats.
+Needs torch and timm.  Prints "vit N steps/s", the median over the repeats.  A step consists of zero_grad, forward,
+loss, backward and AdamW's fused update, on one batch of 32 that stays in memory.
 """
 
 import argparse
@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=["vit"], default="vit")
-    parser.add_argument("--max-tries", type=int, help="taken for the sake of the harness; every repeat counts here")
+    parser.add_argument(
+        "--max-tries", type=int, help="accepted for the harness, without effect: every repeat counts here"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)

@@ -1,9 +1,9 @@
-"""The gain of a training step on a CPU from YNNPACK's products, or its products and sums.
+"""The speed-up of a training step on a CPU by YNNPACK's products, or its products and sums.
 
     python -m experiments.speed.ynnpack mlp gpt translation speech vit lstm
 
-The cases are those of `against_torch`.  `research.layers.kernels.compiler_options` chooses by this.  What was measured
-is in experiments/RESULTS.md.
+The cases are those of `against_torch`.  `research.layers.kernels.compiler_options` chooses by these timings.  Results
+are in experiments/RESULTS.md.
 """
 
 from __future__ import annotations
