@@ -33,7 +33,7 @@ def fits(text: TextModel, prompt: str) -> bool:
 
 
 def completer(text: TextModel, *, max_new_tokens: int, temperature: float, batch: int) -> Complete:
-    """Wraps a model for `evaluate`: completes prompts in batches; prompts beyond the context get an empty completion."""
+    """Wraps a model for `evaluate`: completes prompts in batches; a prompt beyond the context gets an empty text."""
 
     def complete(prompts: Sequence[str], seed: int) -> list[str]:
         made = [""] * len(prompts)
