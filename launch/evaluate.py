@@ -17,9 +17,9 @@ from research.data.spec import Data
 from research.errors import RequestError, in_one_line, nearest
 from research.evaluation.evaluations import evaluate
 from research.experiment import Experiment
-from research.inference.predictor import read_experiment, read_variables
 from research.parallel.programs import Programs
 from research.report.statistics import summarize
+from research.training.folder import read_experiment, read_variables
 from research.training.programs import make_programs
 from research.training.records import read_json
 

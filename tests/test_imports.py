@@ -28,7 +28,7 @@ LAYERS = (
     ("research.training.state", "research.training.records", "research.training.accumulation"),
     ("research.parallel", "research.training.checkpoints"),
     ("research.experiment",),
-    ("research.sweep",),
+    ("research.sweep", "research.training.folder"),
     # the step, which knows no device; its programs; scores of a split by them
     ("research.training.step",),
     ("research.training.programs",),

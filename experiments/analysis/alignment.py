@@ -21,7 +21,7 @@ from research.data.sources.parallel_text import ended
 from research.data.text.tokenizers import Tokenizer
 from research.errors import command, require
 from research.evaluation.interpretability import attention_maps
-from research.inference.predictor import Predictor, load
+from research.inference import Predictor, load, translate
 from research.report import style
 
 SENTENCE = "Ein kleines Mädchen klettert in ein Spielhaus aus Holz."
@@ -45,7 +45,7 @@ def align(predictor: Predictor, sentence: str, translation: str | None = None) -
     Raises:
       RequestError: the run's task is not translation, or its model has no attention.
     """
-    translation = predictor.translate(sentence) if translation is None else translation
+    translation = translate(predictor, sentence) if translation is None else translation
     task, columns = predictor.experiment.task, predictor.experiment.data.encode(sentence)
     columns = {name: x[:, : columns["source_mask"].sum()] for name, x in columns.items()}  # without padding
     target = ended(task.tokenizer, translation, "translation")

@@ -22,8 +22,7 @@ import numpy as np
 
 from research.errors import RequestError, command, nearest, require
 from research.evaluation.interpretability import attention_maps
-from research.inference.predictor import load_text_model
-from research.inference.text import TextModel
+from research.inference import TextModel, load_text_model
 from research.report import style
 
 SENTENCE = "The animal didn't cross the street because it was too tired."

@@ -17,8 +17,8 @@ from etils import epath
 
 from launch.evaluate import Scorer
 from research.errors import command, nearest, require
-from research.inference.predictor import read_experiment, trial_folder
 from research.tasks.sequence_to_sequence import SequenceToSequence
+from research.training.folder import read_experiment, trial_folder
 
 
 def measured(

@@ -155,7 +155,7 @@ def reach(model: nn.Module, variables: Any, distance: int) -> dict[str, float]:
 
 def measured(runs: Sequence[Run], kept: Mapping[str, Any]) -> dict[str, Any]:
     """Collects all numbers of the figure; takes the speeds from `kept`, the earlier record."""
-    from research.inference.predictor import read_variables
+    from research.training.folder import read_variables
 
     record: dict[str, Any] = {"chain": {}, "milliseconds": dict(kept.get("milliseconds", {}))}
     record |= {"accuracy": {}, "before": {}, "after": {}}

@@ -22,8 +22,7 @@ from research.errors import command, require
 from research.generated_code.pass_at_k import Complete, evaluate
 from research.generated_code.problems import read_problems
 from research.generated_code.sandbox import Limits
-from research.inference.predictor import load_text_model
-from research.inference.text import TextModel
+from research.inference import TextModel, generate, load_text_model
 
 
 def fits(text: TextModel, prompt: str) -> bool:
@@ -42,7 +41,7 @@ def completer(text: TextModel, *, max_new_tokens: int, temperature: float, batch
             own = places[start : start + batch]
             own += own[:1] * (batch - len(own))  # fills the last batch
             options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-            for i, answer in zip(own, text.generate([prompts[i] for i in own], **options), strict=True):
+            for i, answer in zip(own, generate(text, [prompts[i] for i in own], **options), strict=True):
                 made[i] = made[i] or answer
             print(f"seed {seed}: {min(start + batch, len(places))} of {len(places)} completions", file=sys.stderr)
         return made

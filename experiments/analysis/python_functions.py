@@ -113,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="python_functions.json", metavar="FILE")
     asked = parser.parse_args(arguments)
-    from research.inference.predictor import load, trial_folder
+    from research.inference import generate, load
+    from research.training.folder import trial_folder
     from research.training.records import read_json
 
     require(asked.samples >= 1, f"--samples {asked.samples}: expected at least 1")
@@ -126,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text, tokenizer = training_text(splits.train), data.tokenizer
     ngram = NGram.fit(text, tokenizer.vocab_size, asked.order)
     copied = Copies(text, asked.run_length)
-    written = run.text.generate(
+    written = generate(
+        run,
         [header for header in HEADERS for _ in range(asked.samples)],
         max_new_tokens=asked.max_new_tokens,
         temperature=asked.temperature,

@@ -1,3 +1,4 @@
+from .brief import brief as brief
 from .checks import (
     check_counts as check_counts,
     check_factors as check_factors,

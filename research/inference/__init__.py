@@ -1,9 +1,9 @@
-"""Using what was trained.
+"""Using trained models.
 
-from research.inference import load
+from research.inference import generate, load, transcribe, translate
 
-predict = load("runs/digits_mlp/base").predict
-predict(images)["label"]
+load("runs/digits_mlp/base").predict(images)["label"]
+generate(load("runs/shakespeare_gpt/base"), "ROMEO:")
 """
 
 from research.faces import face

@@ -1,9 +1,11 @@
-from .predictor import (
-    Predictor as Predictor,
-    load as load,
+from .load import load as load
+from .predictor import Predictor as Predictor
+from .speech import transcribe as transcribe
+from .text import (
+    TextModel as TextModel,
+    from_pretrained as from_pretrained,
+    generate as generate,
     load_text_model as load_text_model,
-    read_experiment as read_experiment,
-    read_variables as read_variables,
-    trial_folder as trial_folder,
+    text_model as text_model,
 )
-from .text import TextModel as TextModel
+from .translation import translate as translate

@@ -1,132 +1,65 @@
-"""A finished run, loaded to be used: three lines, no data-set code.
-
-from research.inference import load
-predict = load("runs/digits_mlp/base").predict
-predict(images)["label"]
-"""
+"""A trained model and the task that says what its outputs mean: raw inputs in, predictions in NumPy out."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from flax import linen as nn
 
-from research.config.serialization import from_json
-from research.data.feed import MASK
+from research.config.brief import brief
+from research.data.labels import class_name
 from research.data.transforms import preprocess
-from research.errors import RequestError, TooLong, nearest
+from research.errors import RequestError, nearest, require
 from research.experiment import Experiment
-from research.inference.text import TextModel, from_pretrained
-from research.models.model import arguments
+from research.models.model import arguments, described
 from research.tasks.randomness import example_keys
-from research.training.checkpoints import CorruptCheckpoint, Store
-from research.training.records import read_json
 from research.training.step import bound_apply
 
 
-def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
-    """The folder of a trial, from that folder or from a run's that holds it.
-
-    Raises:
-      RequestError: there is none, or several to choose from, and which.
-    """
-    folder = epath.Path(path)
-    if (folder / "config.json").exists():
-        return folder
-    trials = {p.name: p for p in sorted((folder / "trials").iterdir())} if (folder / "trials").is_dir() else {}
-    if not trials:
-        raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")
-    if trial is None and len(trials) == 1:
-        return next(iter(trials.values()))
-    if trial not in trials:
-        which = "trial" if trial is None else f"trial={trial!r}"
-        raise RequestError(f"{folder} holds {len(trials)} trials; {which}: {nearest(trial or '', trials)}")
-    return trials[trial]
-
-
-def read_experiment(folder: epath.PathLike) -> Experiment:
-    """The resolved experiment of a trial, from its config.json."""
-    record = read_json(epath.Path(folder) / "config.json")
-    if record is None or "experiment" not in record:
-        raise RequestError(f"{epath.Path(folder) / 'config.json'}: not readable as the record of an experiment")
-    return from_json(record["experiment"])
-
-
-def load(path: epath.PathLike, *, trial: str | None = None, step: int | None = None) -> Predictor:
-    """A trained model, ready to predict.
-
-    Args:
-      path: a trial's folder, or that of a run with one trial.
-      trial: which of a run's trials, by name.
-      step: of which checkpoint; by default the one the test split was scored with.
-
-    Raises:
-      RequestError: no such run, trial or checkpoint.
-    """
-    folder = trial_folder(path, trial)
-    return Predictor(read_experiment(folder), read_variables(folder, step))
-
-
-def load_text_model(path: epath.PathLike, *, trial: str | None = None) -> TextModel:
-    """A language model with its tokenizer: of a run, as `load` takes it, or of a folder of published weights.
-
-    Raises:
-      RequestError: there is neither at this path, or the run learned no language.
-    """
-    if list(epath.Path(path).glob("*.safetensors")):
-        return from_pretrained(path)
-    return load(path, trial=trial).text
-
-
-def read_variables(folder: epath.PathLike, step: int | None = None) -> dict[str, Any]:
-    """The variables of a trial's checkpoint, {"params": …, "batch_stats": …} in NumPy, the averages where kept.
-
-    Raises:
-      RequestError: there is no checkpoint, or none that can be read.
-    """
-    store = Store(epath.Path(folder) / "checkpoints")
-    try:
-        steps = store.steps()
-        if not steps:
-            raise RequestError(f"{folder}: no checkpoint in it yet")
-        best = (read_json(epath.Path(folder) / "result.json") or {}).get("best_step")
-        wanted = step if step is not None else best if best in steps else steps[0]
-        if wanted not in steps:
-            raise RequestError(f"step={step}: {folder} has checkpoints of the steps {sorted(steps)}")
-        state = store.restore(wanted)
-    except CorruptCheckpoint as error:
-        raise RequestError(str(error)) from None
-    finally:
-        store.close()
-    variables = {"params": state["params"], **(state.get("collections") or {})}
-    average = state.get("ema")
-    if average is None:
-        return variables
-    # Checkpoints from before batch statistics were averaged hold that of the parameters alone.
-    return average if "params" in average else variables | {"params": average}
-
-
 class Predictor:
-    """A model with its variables, and the task that says what its outputs mean."""
+    """A model with its variables, and the experiment that trained it.
 
-    def __init__(self, experiment: Experiment, variables: Mapping[str, Any]):
+    Attributes:
+      experiment: its task and data say how raw inputs become the model's and what the outputs mean.
+      variables: {"params": …, "batch_stats": …} on the device.
+    """
+
+    def __init__(self, experiment: Experiment, variables: Mapping[str, Any], *, origin: str = ""):
+        """`origin` says where the variables are from, for `repr`."""
         self.experiment = experiment
         self.variables = jax.device_put(dict(variables))
+        self._origin = origin
+
+    def __repr__(self) -> str:
+        experiment = self.experiment
+        lines = {
+            "model": described(experiment.model, self.variables),
+            "task": brief(experiment.task),
+            "data": brief(experiment.data),
+            "from": self._origin,
+        }
+        return "\n".join(["Predictor", *(f"  {name:6}{line}" for name, line in lines.items() if line)])
 
     def predict(self, raw: Any, *, seed: int = 0) -> dict[str, np.ndarray]:
-        """The task's predictions for each example, in NumPy.
+        """The task's predictions for each example, in NumPy, [example, ...] by name.
+
+        Where the data name their classes, "class_name" says the name of each "label".
 
         Args:
-          seed: of the examples' keys, for a task that draws; an example's key also depends on its number.
           raw: one array [example, ...] of the task's input, a dict of columns, or what the experiment's data encodes
             (rows of a table, paths of images).
+          seed: for a task that draws random numbers; those of an example depend on the seed and the example's number,
+            and not on `eval_batch_size`.
+
+        Raises:
+          RequestError: `raw` cannot be encoded, lacks the task's input, or holds no example.
         """
+        require(0 <= seed < 2**32, f"seed={seed}: expected 0 to 4294967295")
         columns = self._columns(raw)
         count = len(next(iter(columns.values())))
         size = min(self.experiment.eval_batch_size, count)
@@ -136,68 +69,11 @@ class Predictor:
             rows = np.arange(start, start + size) % count
             part = {name: x[rows] for name, x in columns.items()} | {"example": rows.astype(np.int32)}
             parts.append(jax.device_get(self._predict(self.variables, part, np.uint32(seed))))
-        return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
-
-    def generate(self, prompt: str | Sequence[str], **options: Any) -> str | list[Any]:
-        """Continues a prompt by a language model; `TextModel.generate` has the options.
-
-        Raises:
-          RequestError: this run learned no language; and what `TextModel.generate` raises.
-        """
-        return self.text.generate(prompt, **options)
-
-    def translate(self, sentences: str | Sequence[str]) -> str | list[str]:
-        """The translation of a sentence, or of each of a list of them, decoded as the task says.
-
-        Raises:
-          RequestError: this run learned no translation; a sentence that is empty, has characters that the tokenizer
-            cannot spell, or is longer than the model's `context_length`.
-        """
-        texts = self._written("translate", "sentence", self.experiment.data.encode, sentences)
-        return texts[0] if isinstance(sentences, str) else texts
-
-    def transcribe(self, recordings: Any, sample_rate: int | None = None) -> str | list[str]:
-        """The text of a recording, or of each of a list of them.
-
-        A recording that is longer than the model's `audio_length` is refused; none is cut into pieces.
-
-        Args:
-          recordings: paths of wav files, or arrays [samples] or [samples, channels] (signed integers of full range, or
-            floats in -1 ... 1).
-          sample_rate: of arrays, in Hz; None is that of the training data.
-
-        Raises:
-          RequestError: this run learned no transcription; a recording that cannot be read, or is too long.
-        """
-        encode = functools.partial(self.experiment.data.encode, sample_rate=sample_rate)
-        texts = self._written("transcribe", "recording", encode, recordings)
-        return texts if isinstance(recordings, list | tuple) else texts[0]
-
-    def _written(self, verb: str, example: str, encode: Any, raw: Any) -> list[str]:
-        """The text that the task writes for each example; an error says which `example` is too long."""
-        task = self.experiment.task
-        if getattr(task, "verb", None) != verb:
-            raise RequestError(f"{verb}: this run learned {type(task).__name__}; expected one that learned to {verb}")
-        columns = encode(raw)
-        try:
-            return [task.tokenizer.decode(row) for row in self.predict(columns)["tokens"]]
-        except TooLong as error:
-            (mask,) = (x for name, x in columns.items() if name.endswith(MASK))
-            raise RequestError(f"{example} {mask.sum(axis=1).argmax()}: {error}") from None
-
-    @functools.cached_property
-    def text(self) -> TextModel:
-        """The language model with its tokenizer.
-
-        Raises:
-          RequestError: this run learned no language.
-        """
-        data, model = self.experiment.data, self.experiment.model
-        if not hasattr(data, "end_of_text") or not hasattr(model, "decode"):
-            raise RequestError(
-                f"{type(model).__name__} on {type(data).__name__} is no language model: it writes no text"
-            )
-        return TextModel(model, self.variables, data.tokenizer, data.end_of_text)
+        predicted = jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
+        names = self.experiment.data.class_names
+        if names is not None and "label" in predicted:
+            predicted["class_name"] = class_name(names, predicted["label"])
+        return predicted
 
     @property
     def model(self) -> nn.Module:

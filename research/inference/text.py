@@ -1,11 +1,11 @@
-"""A language model with its tokenizer: text in, text out.
+"""Writes text with a language model: one of a run, or published weights with their tokenizer.
 
-from research.inference import load
-text = load("runs/shakespeare_gpt/base").text
-text.generate("ROMEO:", max_new_tokens=500, temperature=0.8, top_k=40)
+from research.inference import from_pretrained, generate, load
+
+generate(load("runs/shakespeare_gpt/base"), "ROMEO:", max_new_tokens=500, temperature=0.8, top_k=40)
 
 gpt2 = from_pretrained("gpt2/")                   # model.safetensors, tokenizer.json (or vocab.json, merges.txt)
-gpt2.generate(["The answer is", "Once upon a time"], samples=3, seed=1)
+generate(gpt2, ["The answer is", "Once upon a time"], samples=3, seed=1)
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from flax import linen as nn
 
+from research import decoding
+from research.config.brief import brief
 from research.data.text.tokenizers import BPETokenizer, Tokenizer
-from research.decoding import Beam, Generation, Sample, batch_prompts, generate
+from research.decoding import Beam, Generation, Sample
 from research.decoding.strategies import Strategy
-from research.errors import prefixed, require
+from research.errors import RequestError, prefixed, require
+from research.inference.load import load
+from research.inference.predictor import Predictor
+from research.models.model import described
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TextModel:
     """A language model with its tokenizer, ready to write text.
 
@@ -42,80 +48,102 @@ class TextModel:
     tokenizer: Tokenizer
     end_of_text: str | None = None
 
-    def generate(
-        self,
-        prompt: str | Sequence[str],
-        *,
-        max_new_tokens: int = 200,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        samples: int = 1,
-        seed: int = 0,
-        strategy: Strategy | None = None,
-    ) -> str | list[Any]:
-        """Continues a prompt; the text does not include the prompt.
+    def __repr__(self) -> str:
+        return f"TextModel\n  model     {described(self.model, self.variables)}\n  tokenizer {brief(self.tokenizer)}"
 
-        Past the model's context it goes on from the last half of it (but not in a beam search).
-
-        Args:
-          prompt: a text, or several at once.
-          max_new_tokens: to add at most; a text ends earlier where the model ends it.
-          temperature: logits are divided by it; below 1 is more careful.
-          top_k: only the k likeliest tokens are drawn.
-          top_p: only the likeliest tokens that have this much probability together.
-          samples: texts for every prompt.
-          seed: the same one gives the same texts.
-          strategy: `Greedy()`, `Beam(4)` or a `Sample`, in place of the four fields of sampling.
-
-        Returns:
-          A text; for several prompts a list of them, and of each prompt's list where `samples` (or what the strategy
-          returns) is not 1.
-
-        Raises:
-          RequestError: an empty prompt, one longer than the context or with what the tokenizer does not know; a value
-            out of range.
-        """
-        require(isinstance(prompt, Sequence), f"prompt: expected a text or several, got {type(prompt).__name__}")
-        require(samples >= 1, f"samples={samples}: expected at least 1")
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if strategy is None:
-            strategy = Sample(temperature, top_k, top_p, samples)
-        else:
-            given = (("temperature", temperature, 1.0), ("top_k", top_k, None), ("top_p", top_p, None))
-            for name, value, plain in (*given, ("samples", samples, 1)):
-                require(value == plain, f"{name}={value}: expected in strategy={type(strategy).__name__}(…), as given")
-        require(0 <= seed < 2**32, f"seed={seed}: expected 0 to 4294967295")
-        tokens, mask = batch_prompts([self._encode(text, i, len(prompts)) for i, text in enumerate(prompts)])
-        how = Generation(
-            strategy=strategy,
-            max_new_tokens=max_new_tokens,
-            stop_tokens=() if self.end_of_text is None else (self.tokenizer.token_id(self.end_of_text),),
-            slide=self._slides(strategy, int(mask.sum(1).max()), max_new_tokens),
-        )
-        generated = generate(self.model, self.variables, tokens, how, mask=mask, rng=jax.random.key(seed))
-        tokens, lengths = np.asarray(generated.tokens), np.asarray(generated.lengths)
-        texts = [
-            [self._decode(row[:length]) for row, length in zip(*own, strict=True)]
-            for own in zip(tokens, lengths, strict=True)
-        ]
-        texts = [own[0] if strategy.returned == 1 else own for own in texts]
-        return texts[0] if isinstance(prompt, str) else texts
-
-    def _encode(self, text: str, i: int, prompts: int) -> np.ndarray:
-        name = "prompt" if prompts == 1 else f"prompt {i}"
+    def encode(self, text: str, name: str = "prompt") -> np.ndarray:
+        """Tokens [length] of a text; `name` begins the RequestError for one that is empty or cannot be spelled."""
         require(isinstance(text, str), f"{name}: expected a text, got {type(text).__name__}")
         require(len(text) > 0, f"{name}: empty, expected at least one character")
         with prefixed(f"{name}: "):
             return self.tokenizer.encode(text)
 
-    def _decode(self, tokens: np.ndarray) -> str:
-        """Tokens beyond the tokenizer's, which a model may have more of, spell nothing."""
+    def decode(self, tokens: np.ndarray) -> str:
+        """The text of tokens [length]; those beyond the tokenizer's, which a model may have, spell nothing."""
         return self.tokenizer.decode(tokens[tokens < self.tokenizer.vocab_size])
 
-    def _slides(self, strategy: Strategy, longest: int, new: int) -> bool:
-        context = getattr(self.model, "context_length", None)
-        return context is not None and longest + new > context and not isinstance(strategy, Beam)
+
+def text_model(predictor: Predictor | TextModel, verb: str = "generate") -> TextModel:
+    """The language model of a run with its tokenizer.
+
+    Raises:
+      RequestError: the run trained no language model; the error begins with `verb`.
+    """
+    if isinstance(predictor, TextModel):
+        return predictor
+    expected = "expected a language model: a model with decode, trained on text"
+    if not isinstance(predictor, Predictor):
+        raise RequestError(f"{verb}: {type(predictor).__name__} given; {expected}, as load(...) returns it")
+    data, model = predictor.experiment.data, predictor.experiment.model
+    if not hasattr(data, "end_of_text") or not hasattr(model, "decode"):
+        raise RequestError(f"{verb}: this run trained {type(model).__name__} on {type(data).__name__}; {expected}")
+    return TextModel(model, predictor.variables, data.tokenizer, data.end_of_text)
+
+
+def generate(
+    predictor: Predictor | TextModel,
+    prompt: str | Sequence[str],
+    *,
+    max_new_tokens: int = 200,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    strategy: Strategy | None = None,
+) -> str | list[Any]:
+    """Continues a prompt; returns the continuation without the prompt.
+
+    Past the model's context it goes on from the last half of it (but not in a beam search).
+
+    Args:
+      predictor: a run's language model, or published weights (`from_pretrained`).
+      prompt: a text, or several at once.
+      max_new_tokens: tokens to add at most; a text ends earlier where the model ends it.
+      temperature: divides the logits; below 1, likely tokens become likelier.
+      top_k: draws from the k likeliest tokens only.
+      top_p: draws from the fewest likeliest tokens whose probability sums to this.
+      samples: number of texts per prompt.
+      seed: the same seed gives the same texts.
+      strategy: `Greedy()`, `Beam(4)` or a `Sample`, in place of the four fields of sampling.
+
+    Returns:
+      A text; for several prompts a list of texts; for each prompt a list where `samples` (or the number that the
+      strategy returns) is not 1.
+
+    Raises:
+      RequestError: no language model; a prompt that is empty, longer than the context or has characters that the
+        tokenizer does not know; a value out of range.
+    """
+    text = text_model(predictor)
+    require(isinstance(prompt, Sequence), f"prompt: expected a text or several, got {type(prompt).__name__}")
+    require(samples >= 1, f"samples={samples}: expected at least 1")
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if strategy is None:
+        strategy = Sample(temperature, top_k, top_p, samples)
+    else:
+        given = (("temperature", temperature, 1.0), ("top_k", top_k, None), ("top_p", top_p, None))
+        for name, value, plain in (*given, ("samples", samples, 1)):
+            require(value == plain, f"{name}={value}: expected in strategy={type(strategy).__name__}(…), as given")
+    require(0 <= seed < 2**32, f"seed={seed}: expected 0 to 4294967295")
+    names = ["prompt"] if len(prompts) == 1 else [f"prompt {i}" for i in range(len(prompts))]
+    tokens, mask = decoding.batch_prompts([text.encode(*pair) for pair in zip(prompts, names, strict=True)])
+    context = getattr(text.model, "context_length", None)
+    longer = context is not None and int(mask.sum(1).max()) + max_new_tokens > context
+    how = Generation(
+        strategy=strategy,
+        max_new_tokens=max_new_tokens,
+        stop_tokens=() if text.end_of_text is None else (text.tokenizer.token_id(text.end_of_text),),
+        slide=longer and not isinstance(strategy, Beam),
+    )
+    generated = decoding.generate(text.model, text.variables, tokens, how, mask=mask, rng=jax.random.key(seed))
+    tokens, lengths = np.asarray(generated.tokens), np.asarray(generated.lengths)
+    texts = [
+        [text.decode(row[:length]) for row, length in zip(*own, strict=True)]
+        for own in zip(tokens, lengths, strict=True)
+    ]
+    texts = [own[0] if strategy.returned == 1 else own for own in texts]
+    return texts[0] if isinstance(prompt, str) else texts
 
 
 def from_pretrained(folder: str | os.PathLike) -> TextModel:
@@ -123,7 +151,7 @@ def from_pretrained(folder: str | os.PathLike) -> TextModel:
     or vocab.json with merges.txt.
 
     Raises:
-      RequestError: a file is missing, or what it holds does not fit the model.
+      RequestError: a file is missing, or its content does not fit the model.
     """
     from research.pretrained import load_pretrained  # every family there is, of which a trained run needs none
 
@@ -136,3 +164,14 @@ def from_pretrained(folder: str | os.PathLike) -> TextModel:
     model, variables = load_pretrained("auto", folder)
     ends = [token for token in ("<|endoftext|>", "<|end_of_text|>", "</s>") if token in tokenizer.special_tokens]
     return TextModel(model, variables, tokenizer, ends[0] if ends else None)
+
+
+def load_text_model(path: epath.PathLike, *, trial: str | None = None) -> TextModel:
+    """A language model with its tokenizer: of a run, as `load` takes it, or of a folder of published weights.
+
+    Raises:
+      RequestError: there is neither at this path, or the run trained no language model.
+    """
+    if list(epath.Path(path).glob("*.safetensors")):
+        return from_pretrained(path)
+    return text_model(load(path, trial=trial), "load_text_model")

@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from flax import linen as nn
 
+from research.config.brief import brief
 from research.config.checks import check_types
 from research.errors import RequestError, nearest
 
@@ -32,6 +34,12 @@ class Model(nn.Module):
 
     def setup(self) -> None:
         self.check()
+
+
+def described(model: nn.Module, variables: Mapping[str, Any]) -> str:
+    """The model in one line, with its number of parameters: "MLP(widths=(128,), classes=10), 9,610 parameters"."""
+    count = sum(x.size for x in jax.tree.leaves(variables.get("params", {})))
+    return f"{brief(model)}, {count:,} parameters"
 
 
 def arguments(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,10 @@ import numpy as np
 from flax import linen as nn
 
 from research.config.types import conform
+from research.data.labels import class_name
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
+from research.models.model import described
 from research.pretrained import class_names as labels
 from research.pretrained import files, generation_config, mapping, timm_config
 from research.pretrained.catalog import FAMILIES, family_in, family_of, find_variant, from_config
@@ -64,6 +66,9 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         both.class_names, both.generation = class_names, generation or {}
         return both
 
+    def __repr__(self) -> str:
+        return f"Pretrained\n  model {described(self.model, self.variables)}\n  from  {self.publisher}"
+
     def predict(self, images: Sequence[Any] | np.ndarray, *, batch_size: int = 32) -> dict[str, np.ndarray]:
         """What a classifier sees in images.
 
@@ -101,7 +106,7 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         probability = np.concatenate(parts)
         predicted = {"label": probability.argmax(-1), "probability": probability}
         if self.class_names is not None:
-            predicted["class_name"] = np.asarray(self.class_names)[predicted["label"]]
+            predicted["class_name"] = class_name(self.class_names, predicted["label"])
         return predicted
 
     def decoding(self, *, language: str | None = None) -> generation_config.Decoding:

@@ -61,6 +61,7 @@ def _chosen(run: Run, table: Table) -> Trial:
 
 
 def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
+    from research.data.labels import class_name
     from research.evaluation import interpretability
     from research.inference import load
 
@@ -71,7 +72,8 @@ def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
     require(seen.ndim == 4, "its model takes no images")
     inside = (predictor.model, predictor.variables, inputs)
     labels = np.asarray(predictor.model.apply(predictor.variables, **inputs)).argmax(-1)
-    names = _class_names(predictor.experiment.data, labels)
+    known = class_name(predictor.experiment.data.class_names or (), labels)
+    names = [name or f"class {label}" for name, label in zip(known.tolist(), labels, strict=True)]
 
     if seen.shape[1:3] != images.shape[1:3]:  # cropped or resized: show the model's own input
         images = _stretched(np.asarray(seen))
@@ -112,13 +114,6 @@ def _stretched(images: np.ndarray) -> np.ndarray:
     """Stretches each normalised image to the range of bytes."""
     low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
     return np.uint8(255 * (images - low) / np.maximum(high - low, 1e-6))
-
-
-def _class_names(data: Any, labels: np.ndarray) -> list[str]:
-    names, keep = getattr(data, "class_names", None), getattr(data, "keep", None)
-    names = names or getattr(getattr(data, "of", None), "class_names", None)
-    numbers = [keep[label] if keep else int(label) for label in labels]
-    return [names[number] if names and number < len(names) else f"class {number}" for number in numbers]
 
 
 # Figures ------------------------------------------------------------------------------------------

@@ -36,16 +36,13 @@ SHOWN = 16
 class Texts(Task, abc.ABC):
     """The base class of tasks that write a text [batch, length] and compare it with `target`.
 
-    If the batch has `decoded`, bool [batch], only those examples are decoded (a part of the validation split).  The
-    class attribute `verb` names the function of `research.inference` that writes texts.
+    If the batch has `decoded`, bool [batch], only those examples are decoded (a part of the validation split).
 
     Attributes:
       input: the input column; its mask is the column "source_mask" (the name with "_mask"), bool [batch, length].
       target: the target column, with a mask in the same way.
       tokenizer: of the target; None takes the one of the training data.
     """
-
-    verb: ClassVar[str]
 
     input: str = "source"
     target: str = "target"

@@ -41,8 +41,6 @@ class Transcription(SequenceToSequence):
 
     input: str = "features"
 
-    verb: ClassVar[str] = "transcribe"
-
     def check(self) -> None:
         super().check()
         _jiwer()
@@ -72,8 +70,6 @@ class CTCTranscription(Texts):
 
     input: str = "features"
     beams: int = 1
-
-    verb: ClassVar[str] = "transcribe"
 
     def check(self) -> None:
         super().check()

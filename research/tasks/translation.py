@@ -17,8 +17,8 @@ from research.tasks.task import Direction, require_columns
 class Translation(SequenceToSequence):
     """Translates `source` into `target`.
 
-    >>> Translation(beams=4, length_penalty=0.6).verb
-    'translate'
+    >>> Translation(beams=4, length_penalty=0.6).input
+    'source'
 
     Metrics: those of `SequenceToSequence`, and "bleu" (cased), "bleu_lowercase" and "chrf", each 0 to 100; `scoring`
     returns sacrebleu's signatures.  Texts are compared detokenised: all tokenizers here decode a text back exactly, so
@@ -32,8 +32,6 @@ class Translation(SequenceToSequence):
     better: ClassVar[Mapping[str, Direction]] = {
         **SequenceToSequence.better, "bleu": "max", "bleu_lowercase": "max", "chrf": "max",
     }  # fmt: skip
-
-    verb: ClassVar[str] = "translate"
 
     def check(self) -> None:
         super().check()

@@ -1,6 +1,13 @@
 from .checkpoints import Checkpoints as Checkpoints, CorruptCheckpoint as CorruptCheckpoint, Store as Store
 from .clock import Clock as Clock
 from .events import Every as Every, Save as Save
+from .folder import (
+    Saved as Saved,
+    read_experiment as read_experiment,
+    read_saved as read_saved,
+    read_variables as read_variables,
+    trial_folder as trial_folder,
+)
 from .loop import Interrupted as Interrupted, train as train
 from .pending import Call as Call, PendingMetrics as PendingMetrics, StepMetrics as StepMetrics
 from .programs import EvalKey as EvalKey, make_programs as make_programs

@@ -19,10 +19,10 @@ import numpy as np
 from research import paths
 from research.errors import RequestError, prefixed
 from research.experiment import Experiment
-from research.inference.predictor import read_variables, trial_folder
 from research.pretrained.catalog import family_of
 from research.pretrained.files import is_checkpoint
 from research.pretrained.load import read_into
+from research.training.folder import read_variables, trial_folder
 from research.training.state import TrainState
 
 

@@ -16,10 +16,10 @@ from research.config.modules import load_module
 from research.config.serialization import stable_hash
 from research.evaluation.exhibit_files import read_exhibits
 from research.experiment import Experiment
-from research.inference.predictor import read_experiment
 from research.report import figures
 from research.sweep import Sweep
 from research.training.checkpoints import Store
+from research.training.folder import read_experiment
 
 MODULE = '''
     """Blobs, told apart by a perceptron.

@@ -9,7 +9,7 @@ from experiments.analysis.alignment import align, draw
 from research.data.sources.parallel_text import SPECIAL, ParallelText
 from research.data.text.tokenizers import ByteTokenizer
 from research.experiment import Experiment
-from research.inference.predictor import Predictor
+from research.inference import Predictor
 from research.models.seq2seq_rnn import Seq2SeqRNN
 from research.models.transformer import Transformer
 from research.optimizers import AdamW

@@ -8,7 +8,7 @@ import pytest
 from experiments.analysis.attention_map import SENTENCE, draw, look, main, word_attention, words_of_tokens
 from research.data.text.tokenizers import ByteTokenizer, CharTokenizer
 from research.errors import RequestError
-from research.inference.text import TextModel
+from research.inference import TextModel
 from research.models.gpt import GPT
 from research.models.rnn import RNNLanguageModel
 

@@ -9,11 +9,12 @@ import pytest
 
 from experiments.analysis import python_functions
 from experiments.analysis.python_functions import HEADERS, bits_per_byte, training_text
+from research import inference
 from research.data.sources.python_source import PythonSource
 from research.data.text.tokenizers import BPETokenizer
 from research.generated_code.functions import parses
-from research.inference import predictor as inference
 from research.models.ngram import NGram
+from research.training import folder
 
 MODULE = "import os\n\n\ndef function{i}(path):\n    if path:\n        return {i}\n    return path + os.sep + path\n"
 
@@ -46,14 +47,13 @@ def test_bits_per_byte_is_over_every_byte_of_the_split(data):
 
 
 def test_the_command(data, tmp_path, monkeypatch, capsys):
-    def generate(prompts, **options):
-        assert options["max_new_tokens"] == 30
+    def generate(given, prompts, **options):
+        assert given is run and options["max_new_tokens"] == 30
         return ["    a = 1\n    return a\n\nx"] * len(prompts)
 
-    run = types.SimpleNamespace(
-        experiment=types.SimpleNamespace(data=data), text=types.SimpleNamespace(generate=generate)
-    )
-    monkeypatch.setattr(inference, "trial_folder", lambda path: tmp_path)
+    run = types.SimpleNamespace(experiment=types.SimpleNamespace(data=data))
+    monkeypatch.setattr(folder, "trial_folder", lambda path: tmp_path)
+    monkeypatch.setattr(inference, "generate", generate)
     monkeypatch.setattr(inference, "load", lambda path: run)
     (tmp_path / "result.json").write_text(json.dumps({"metrics": {"test/bits_per_byte": 1.5}}))
     out = tmp_path / "out.json"

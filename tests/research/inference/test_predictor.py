@@ -10,14 +10,18 @@ import pytest
 import toys
 from command_line import files, launch, lines, quickly, read, state, write_module
 
+from research.config.brief import brief
 from research.config.serialization import stable_hash
-from research.data.sources.folders import ImageFolder
+from research.data.sources import Classes, ImageFolder, Sklearn
 from research.data.transforms import Scale, Standardize
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.inference.predictor import Predictor, load, read_experiment, read_variables
+from research.inference import Predictor, load
 from research.models.mlp import MLP
+from research.tasks import Classification
+from research.tasks.randomness import per_example
 from research.training.checkpoints import Checkpoints, Store
+from research.training.folder import read_experiment, read_variables
 
 MODULE = """
     import dataclasses
@@ -131,6 +135,60 @@ def test_arrays_are_given_to_a_model_of_image_files():
     expected = predict([PIL.Image.fromarray(image) for image in images])["probability"]
     for given in (images, {"image": images}, jax.numpy.asarray(images), list(images)):
         np.testing.assert_array_equal(predict(given)["probability"], expected)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Draws(Classification):
+    """Predicts a number drawn from the example's key."""
+
+    def predict(self, apply, batch):
+        return {"drawn": per_example(batch["key"], 0, jax.random.uniform)}
+
+
+def test_what_is_drawn_depends_on_the_seed_and_the_example_alone(images):
+    def drawn(size, seed=0):
+        experiment = toys.experiment(task=Draws(classes=3), eval_batch_size=size)
+        return Predictor(experiment, {}).predict(images, seed=seed)["drawn"]
+
+    first = drawn(37)
+    assert len(set(first.tolist())) == 37
+    for size in (1, 7, 64):
+        np.testing.assert_array_equal(drawn(size), first)
+    assert not np.isin(drawn(37, seed=1), first).any()
+    with pytest.raises(RequestError, match="seed=-1: expected 0 to 4294967295"):
+        drawn(37, seed=-1)
+
+
+def test_classes_are_named_where_the_data_name_them():
+    iris = Sklearn("iris")
+    iris = iris.fit(iris.load().train)
+    model = MLP(widths=(8,), classes=3)
+    variables = model.init(jax.random.key(0), np.zeros((1, 4), np.float32))
+    rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+
+    def names(data):
+        task = Classification(classes=3, input="features")
+        predicted = Predictor(toys.experiment(model=model, data=data, task=task), variables).predict(rows)
+        return predicted["label"], predicted.get("class_name")
+
+    label, named = names(iris)
+    assert len(set(label)) > 1
+    np.testing.assert_array_equal(named, np.array(["setosa", "versicolor", "virginica"])[label])
+    _, kept = names(Classes(iris, keep=(2, 0)))
+    np.testing.assert_array_equal(kept, np.array(["virginica", "setosa", ""])[label])
+    assert names(Classes(Sklearn("iris"), keep=(2, 0)))[1] is None
+
+
+def test_what_is_loaded_says_what_it_is(run):
+    said = repr(load(run))
+    best = read(run / "trials" / "base-s0" / "result.json")["best_step"]
+    assert said.splitlines() == [
+        "Predictor",
+        "  model MLP(widths=(16, 8), classes=3), 371 parameters",
+        "  task  Classification(classes=3)",
+        f"  data  {brief(read_experiment(run / 'trials' / 'base-s0').data)}",
+        f"  from  {run / 'trials' / 'base-s0'}, step {best}",
+    ]
 
 
 def test_a_step_may_be_chosen(run, images):

@@ -13,8 +13,7 @@ from research.data.text.tokenizers import ByteTokenizer, CharTokenizer
 from research.decoding import Beam, Greedy, Sample
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.inference.predictor import Predictor
-from research.inference.text import TextModel, from_pretrained
+from research.inference import Predictor, TextModel, from_pretrained, generate
 from research.models.gpt import GPT
 from research.models.rnn import RNNLanguageModel
 from research.optimizers import AdamW
@@ -42,23 +41,23 @@ def gpt():
 
 
 def test_one_text_or_several_past_the_context(gpt):
-    one = gpt.generate("abc", max_new_tokens=12, seed=3)  # of a context of 8
+    one = generate(gpt, "abc", max_new_tokens=12, seed=3)  # of a context of 8
     assert len(one) == 12 and set(one) <= set("abcdef")
-    assert one == gpt.generate("abc", max_new_tokens=12, seed=3) != gpt.generate("abc", max_new_tokens=12, seed=4)
-    some = gpt.generate(["abc", "d"], max_new_tokens=4, samples=3, temperature=0.8, top_k=3)
+    assert one == generate(gpt, "abc", max_new_tokens=12, seed=3) != generate(gpt, "abc", max_new_tokens=12, seed=4)
+    some = generate(gpt, ["abc", "d"], max_new_tokens=4, samples=3, temperature=0.8, top_k=3)
     assert [[len(text) for text in own] for own in some] == [[4] * 3] * 2
-    assert [len(text) for text in gpt.generate(["abc", "d"], max_new_tokens=4)] == [4, 4]
+    assert [len(text) for text in generate(gpt, ["abc", "d"], max_new_tokens=4)] == [4, 4]
 
 
 def test_strategies(gpt):
-    greedy = gpt.generate("abc", max_new_tokens=4, strategy=Greedy())
-    assert greedy == gpt.generate("abc", max_new_tokens=4, top_k=1)
-    beams = gpt.generate("abc", max_new_tokens=4, strategy=Beam(3, returned=2))
+    greedy = generate(gpt, "abc", max_new_tokens=4, strategy=Greedy())
+    assert greedy == generate(gpt, "abc", max_new_tokens=4, top_k=1)
+    beams = generate(gpt, "abc", max_new_tokens=4, strategy=Beam(3, returned=2))
     assert len(beams) == 2 and {len(text) for text in beams} == {4}
 
 
 def test_a_recurrent_network_has_no_context_to_leave():
-    text = language(RNNLanguageModel(vocab_size=6, width=8)).generate("abc", max_new_tokens=12)
+    text = generate(language(RNNLanguageModel(vocab_size=6, width=8)), "abc", max_new_tokens=12)
     assert len(text) == 12
 
 
@@ -67,9 +66,9 @@ def test_a_text_ends_where_the_model_ends_it(gpt):
     model = GPT(vocab_size=260, context_length=8, width=8, depth=1, num_heads=1)  # three tokens that spell nothing
     variables = model.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
     zeros = jax.tree.map(jnp.zeros_like, variables)  # all tokens are equally likely: the likeliest is number 0
-    assert TextModel(model, zeros, tokenizer, "<eos>").generate("ab", max_new_tokens=4, strategy=Greedy()) == ""
-    assert TextModel(model, zeros, tokenizer).generate("ab", max_new_tokens=4, strategy=Greedy()) == ""
-    assert len(TextModel(model, variables, tokenizer).generate("ab", max_new_tokens=6).encode()) >= 3
+    assert generate(TextModel(model, zeros, tokenizer, "<eos>"), "ab", max_new_tokens=4, strategy=Greedy()) == ""
+    assert generate(TextModel(model, zeros, tokenizer), "ab", max_new_tokens=4, strategy=Greedy()) == ""
+    assert len(generate(TextModel(model, variables, tokenizer), "ab", max_new_tokens=6).encode()) >= 3
 
 
 @pytest.mark.parametrize(
@@ -95,13 +94,21 @@ def test_a_text_ends_where_the_model_ends_it(gpt):
 )
 def test_wrong_requests_are_named(gpt, prompt, options, said):
     with pytest.raises(RequestError) as error:
-        gpt.generate(prompt, **options)
+        generate(gpt, prompt, **options)
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
-def test_what_is_no_language_model_writes_nothing():
-    with pytest.raises(RequestError, match="MLP on Blobs is no language model: it writes no text"):
-        Predictor(toys.experiment(), {}).generate("a")
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (Predictor(toys.experiment(), {}), "generate: this run trained MLP on Blobs; expected a language model"),
+        ("runs/gpt", "generate: str given; expected a language model"),
+    ],
+    ids=["a classifier", "a path"],
+)
+def test_what_is_no_language_model_writes_nothing(given, says):
+    with pytest.raises(RequestError, match=f"^{says}[^\n]+$"):
+        generate(given, "a")
 
 
 def test_published_weights_with_their_tokenizer(tmp_path):
@@ -117,7 +124,7 @@ def test_published_weights_with_their_tokenizer(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **fields}))
     published = from_pretrained(tmp_path)
     assert published.model.context_length == 16 and published.end_of_text == "<|endoftext|>"
-    assert isinstance(published.generate("to be", max_new_tokens=3, strategy=Greedy()), str)
+    assert isinstance(generate(published, "to be", max_new_tokens=3, strategy=Greedy()), str)
     with pytest.raises(RequestError, match="vocab.json: no such file"):
         (tmp_path / "vocab.json").unlink()
         from_pretrained(tmp_path)

@@ -19,7 +19,7 @@ from research.data.sources.speech import LogMelFeatures, Speech
 from research.data.text.tokenizers import CharTokenizer
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.inference.predictor import Predictor, load
+from research.inference import Predictor, load, transcribe, translate
 from research.layers.log_mel import LogMel
 from research.models.ctc import CTC
 from research.models.whisper import Whisper
@@ -105,12 +105,12 @@ def test_ctc_learns_to_tell_two_tones_and_transcribes_a_file(recordings, tmp_pat
     assert last["wer"] <= 0.25 and last["cer"] <= 0.25
     predictor = load(tmp_path / "ctc")
     files = [str(recordings / "a_0.wav"), str(recordings / "b_0.wav")]
-    together = predictor.transcribe(files)
-    assert [predictor.transcribe(file) for file in files] == together and set(together) <= {"a", "b", ""}
+    together = transcribe(predictor, files)
+    assert [transcribe(predictor, file) for file in files] == together and set(together) <= {"a", "b", ""}
     rate, samples = wavfile.read(files[1])
-    assert predictor.transcribe(samples, sample_rate=rate) == together[1]
-    with pytest.raises(RequestError, match="translate: this run learned CTCTranscription"):
-        predictor.translate("a")
+    assert transcribe(predictor, samples, sample_rate=rate) == together[1]
+    with pytest.raises(RequestError, match="translate: this run was trained by CTCTranscription"):
+        translate(predictor, "a")
 
     exact = Predictor(
         dataclasses.replace(predictor.experiment, data=dataclasses.replace(predictor.experiment.data, pad_to=0)),
@@ -118,7 +118,7 @@ def test_ctc_learns_to_tell_two_tones_and_transcribes_a_file(recordings, tmp_pat
     )
     near = [samples[:1100], samples[:1200], samples[:1290]]  # twice as many once they are resampled
     programs = predictor._predict._cache_size()
-    assert [predictor.transcribe(x, rate) for x in near] == [exact.transcribe(x, rate) for x in near]
+    assert [transcribe(predictor, x, rate) for x in near] == [transcribe(exact, x, rate) for x in near]
     assert predictor._predict._cache_size() - programs <= 1 and exact._predict._cache_size() == 3
 
 
@@ -126,7 +126,7 @@ def test_ctc_learns_to_tell_two_tones_and_transcribes_a_file(recordings, tmp_pat
 @pytest.mark.parametrize("model", [CTC(5, **ENCODER), Whisper(5, context_length=8, decoder_depth=1, **ENCODER)])
 def test_a_recording_shorter_than_a_frame_is_transcribed(recordings, model, samples):
     task = CTCTranscription() if isinstance(model, CTC) else Transcription(max_new_tokens=3)
-    assert isinstance(untrained(recordings, model, task).transcribe(np.ones(samples, np.int16)), str)
+    assert isinstance(transcribe(untrained(recordings, model, task), np.ones(samples, np.int16)), str)
 
 
 def untrained(recordings, model, task) -> Predictor:
@@ -147,7 +147,7 @@ def test_texts_that_may_be_longer_than_the_context_are_refused_before_anything_i
     with pytest.raises(RequestError, match=line):
         check_trainable(own.fit(splits), make_feeds(splits, own.data))
     with pytest.raises(RequestError, match=line):
-        untrained(recordings, model, task).transcribe(np.ones(4000, np.int16))
+        transcribe(untrained(recordings, model, task), np.ones(4000, np.int16))
 
 
 def test_an_encoder_decoder_trains_on_the_same_data(recordings, tmp_path):

@@ -13,7 +13,7 @@ from research.data.text.tokenizers import BPETokenizer, ByteTokenizer
 from research.decoding import Beam, Generated
 from research.errors import RequestError
 from research.experiment import Experiment
-from research.inference.predictor import Predictor
+from research.inference import Predictor, translate
 from research.models.seq2seq_rnn import Seq2SeqRNN
 from research.models.transformer import Transformer
 from research.optimizers import AdamW
@@ -81,7 +81,7 @@ def predictor(model=MODEL, pad_to: int = 0, **fields) -> Predictor:
 def test_two_near_lengths_are_one_program_and_padding_changes_no_translation(model):
     sentences = ["q" * 8, "q" * 10]
     exact, padded = (predictor(model, pad_to) for pad_to in (0, 12))
-    assert [padded.translate(text) for text in sentences] == [exact.translate(text) for text in sentences]
+    assert [translate(padded, text) for text in sentences] == [translate(exact, text) for text in sentences]
     assert exact._predict._cache_size() == 2 and padded._predict._cache_size() == 1
 
 
@@ -89,22 +89,22 @@ def test_a_sentence_as_long_as_the_context_is_not_padded_over_it():
     text = "q" * 14
     assert len(TOKENIZER.encode(text)) + 1 == 15
     short = MODEL.clone(context_length=15)
-    assert predictor(short, pad_to=15).translate(text) == predictor(short).translate(text)
+    assert translate(predictor(short, pad_to=15), text) == translate(predictor(short), text)
 
 
 def test_texts_that_may_be_longer_than_the_context_are_refused():
     asked = predictor(max_new_tokens=16)
     line = "^task.max_new_tokens=16: expected below model.context_length=16, which also holds the start token"
     with pytest.raises(RequestError, match=line):
-        asked.translate("Hund")
-    assert predictor(max_new_tokens=15).translate("Hund")
+        translate(asked, "Hund")
+    assert translate(predictor(max_new_tokens=15), "Hund")
 
 
 def test_the_search_is_the_one_that_the_fields_say(monkeypatch):
     asked = []
     generated = Generated(jnp.zeros((1, 1, 5), jnp.int32), None, None)
     monkeypatch.setattr(sequence_to_sequence, "generate", lambda m, v, p, how, memory: asked.append(how) or generated)
-    predictor(beams=3, length_penalty=0.6, early_stopping="never").translate("Hund")
+    translate(predictor(beams=3, length_penalty=0.6, early_stopping="never"), "Hund")
     assert asked[0].strategy == Beam(3, 0.6, "never")
 
 

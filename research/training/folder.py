@@ -1,0 +1,86 @@
+"""Reads a trial's folder: its experiment and the variables of a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from research.config.serialization import from_json
+from research.errors import RequestError, nearest
+from research.experiment import Experiment
+from research.training.checkpoints import CorruptCheckpoint, Store
+from research.training.records import read_json
+
+
+class Saved(NamedTuple):
+    """A checkpoint to evaluate or predict with.
+
+    Attributes:
+      step: training steps before it was saved.
+      variables: {"params": …, "batch_stats": …} in NumPy; the averages, where the run kept them.
+    """
+
+    step: int
+    variables: dict[str, Any]
+
+
+def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
+    """The folder of a trial, from that folder itself or from the folder of a run that holds it.
+
+    Raises:
+      RequestError: there is no trial, or there are several and `trial` names none of them.
+    """
+    folder = epath.Path(path)
+    if (folder / "config.json").exists():
+        return folder
+    trials = {p.name: p for p in sorted((folder / "trials").iterdir())} if (folder / "trials").is_dir() else {}
+    if not trials:
+        raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")
+    if trial is None and len(trials) == 1:
+        return next(iter(trials.values()))
+    if trial not in trials:
+        which = "trial" if trial is None else f"trial={trial!r}"
+        raise RequestError(f"{folder} holds {len(trials)} trials; {which}: {nearest(trial or '', trials)}")
+    return trials[trial]
+
+
+def read_experiment(folder: epath.PathLike) -> Experiment:
+    """The resolved experiment of a trial, from its config.json."""
+    record = read_json(epath.Path(folder) / "config.json")
+    if record is None or "experiment" not in record:
+        raise RequestError(f"{epath.Path(folder) / 'config.json'}: not readable as the record of an experiment")
+    return from_json(record["experiment"])
+
+
+def read_saved(folder: epath.PathLike, step: int | None = None) -> Saved:
+    """A checkpoint of a trial; by default the one that the test split was scored with, else the newest.
+
+    Raises:
+      RequestError: there is no checkpoint, none of this step, or none that can be read.
+    """
+    store = Store(epath.Path(folder) / "checkpoints")
+    try:
+        steps = store.steps()
+        if not steps:
+            raise RequestError(f"{folder}: no checkpoint in it yet")
+        best = (read_json(epath.Path(folder) / "result.json") or {}).get("best_step")
+        wanted = step if step is not None else best if best in steps else steps[0]
+        if wanted not in steps:
+            raise RequestError(f"step={step}: {folder} has checkpoints of the steps {sorted(steps)}")
+        state = store.restore(wanted)
+    except CorruptCheckpoint as error:
+        raise RequestError(str(error)) from None
+    finally:
+        store.close()
+    variables = {"params": state["params"], **(state.get("collections") or {})}
+    average = state.get("ema")
+    if average is not None:
+        # Checkpoints from before batch statistics were averaged hold that of the parameters alone.
+        variables = average if "params" in average else variables | {"params": average}
+    return Saved(wanted, variables)
+
+
+def read_variables(folder: epath.PathLike, step: int | None = None) -> dict[str, Any]:
+    """The variables of a trial's checkpoint, as `read_saved` reads them."""
+    return read_saved(folder, step).variables
