@@ -84,12 +84,11 @@ def _compile(experiment: Experiment, devices: list) -> int:
 
     from research import paths
     from research.layers import kernels
-    from research.training.programs import make_programs
+    from research.training.programs import make_programs, placement_of
 
-    require(experiment.parallel.strategy == "jit", "parallel.strategy=pmap: expected jit, to compile for other devices")
+    placement = placement_of(experiment, devices=devices)  # before any data are read
     experiment, batch, resident = _from_shapes(experiment)
     programs = make_programs(experiment, resident, devices=devices)
-    placement = programs.placement
     with kernels.targeting(placement.platform):
         state = _laid_out(experiment, placement, batch | resident)
     started = time.perf_counter()

@@ -1,4 +1,5 @@
 from .host_memory import keep_freed_memory_on_cpu as keep_freed_memory_on_cpu
+from .mapping import Functions as Functions
 from .placement import Held as Held, Placement as Placement, Replicas as Replicas, make_placement as make_placement
-from .programs import Compiled as Compiled, Functions as Functions, Programs as Programs, Shapes as Shapes
+from .programs import Compiled as Compiled, Programs as Programs, Shapes as Shapes
 from .spec import Parallel as Parallel

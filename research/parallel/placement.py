@@ -66,8 +66,10 @@ def make_placement(
       devices: to lay arrays over; None are those of this job.
 
     Raises:
-      RequestError: the devices do not fill the mesh.
+      RequestError: the devices do not fill the mesh, or are given for pmap, which runs on those of this job.
     """
+    if parallel.strategy == "pmap" and devices is not None:
+        raise RequestError("parallel.strategy=pmap: expected jit, to compile for other devices")
     return (Replicas if parallel.strategy == "pmap" else Placement)(parallel, trials=trials, devices=devices)
 
 

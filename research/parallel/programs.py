@@ -1,8 +1,4 @@
-"""The compiled programs of an experiment: pure functions mapped over steps, trials and devices.
-
-The functions are mapped, never changed.  From the inside out: gather the batch, one step; `vmap` over trials; a loop
-over the steps of one call; the devices, as the placement has it.
-"""
+"""The compiled programs of an experiment: its pure functions, mapped (`mapping.py`) and placed (`placement.py`)."""
 
 from __future__ import annotations
 
@@ -16,31 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.data.feed import Feed, columns_of, take
+from research.data.feed import Feed, columns_of
 from research.layers import kernels
+from research.parallel.mapping import Arrays, Functions, State, evaluation_of, init_of, steps_of
 from research.parallel.placement import Held, Placement, Sent
 
 FUSED_STEPS = 64
 """Steps in one call where they run in one loop on the device: enough to hide the cost of a call."""
-
-State = Any
-"""A pytree; for `trials`, of arrays with their leading axis."""
-
-Arrays = dict[str, jax.Array]
-
-
-class Functions(NamedTuple):
-    """The pure functions that programs run; none knows of trials, devices or several steps.
-
-    Attributes:
-      init: (key, batch, hparams) -> state.
-      train: (mapped axis that the batch is split over, or None) -> function (state, batch) -> (state, metrics).
-      evaluate: (key, which says what is evaluated) -> function (state, batch) -> outputs {name: [batch, ...]}.
-    """
-
-    init: Callable[[jax.Array, Any, Mapping[str, jax.Array]], State]
-    train: Callable[[str | None], Callable[[State, Any], tuple[State, Arrays]]]
-    evaluate: Callable[[Hashable], Callable[[State, Any], Arrays]]
 
 
 class Shapes(NamedTuple):
@@ -57,7 +35,7 @@ class Shapes(NamedTuple):
 
 @dataclasses.dataclass
 class Compiled:
-    """What has been compiled, or decided once for all calls.
+    """Compiled programs, and the number of steps in a call, which is decided once.
 
     Attributes:
       init: of one trial by itself: the same program however many train together, so that all start alike.
@@ -127,14 +105,6 @@ class Programs:
         """What of a feed is to live on the device, put there once."""
         return self.placement.hold(feed.resident, self._held)
 
-    def place(self, state: State) -> State:
-        """A state of whole arrays, on its devices."""
-        return self.placement.place(state)
-
-    def fetch(self, state: State) -> State:
-        """The whole arrays of a state, on the devices."""
-        return self.placement.whole(state)
-
     # -- initialisation ------------------------------------------------------------------------------------------------
 
     def init(self, seeds: Sequence[int], hparams: Sequence[Mapping[str, float]], sent: Sent) -> State:
@@ -142,24 +112,15 @@ class Programs:
         sent = dict(sent)
         keys = [jax.random.key(seed) for seed in seeds]
         values = [{path: jnp.asarray(x, jnp.result_type(float)) for path, x in own.items()} for own in hparams]
-        program = self._init_program(keys[0], values[0], sent)
-        states = [program(key, own, self.resident, sent) for key, own in zip(keys, values, strict=True)]
-        return self.placement.place(self.placement.join(states))
-
-    def _init_program(self, key: jax.Array, values: Arrays, sent: dict[str, Any]) -> Callable:
-        function = self.functions.init
-
-        def init(key: jax.Array, values: Arrays, resident: Any, sent: Any) -> State:
-            return function(key, take(resident, sent), values)
-
         if self._compiled.init is None:
-            shapes = jax.eval_shape(init, key, values, self.resident, sent)
+            init = init_of(self.functions.init)
+            shapes = jax.eval_shape(init, keys[0], values[0], self.resident, sent)
             # It runs once: on a CPU, where optimising takes most of the time, it is compiled without.
             options = {"xla_backend_optimization_level": 0} if self.placement.platform == "cpu" else None
-            self._compiled.init = jax.jit(
-                init, out_shardings=self.placement.initial_shardings(shapes), compiler_options=options
-            )
-        return self._compiled.init
+            shardings = self.placement.initial_shardings(shapes)
+            self._compiled.init = jax.jit(init, out_shardings=shardings, compiler_options=options)
+        states = [self._compiled.init(key, own, self.resident, sent) for key, own in zip(keys, values, strict=True)]
+        return self.placement.place(self.placement.join(states))
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -227,29 +188,7 @@ class Programs:
         return self.placement.put(stacked, stacked_steps=True)
 
     def _steps(self, axis_name: str | None, capacity: int) -> Callable:
-        """(state, resident, sent, steps) -> (state, metrics): the step, vmapped over trials, looped over steps."""
-        step = self.functions.train(axis_name)
-
-        def train_step(state: State, resident: Any, sent: Any) -> tuple[State, Arrays]:
-            return step(state, take(resident, sent))
-
-        mapped = train_step if self.trials is None else jax.vmap(train_step, in_axes=(0, None, 0))
-
-        def train_steps(state: State, resident: Any, sent: Any, steps: jax.Array) -> tuple[State, Arrays]:
-            if capacity == 1:
-                state, metrics = mapped(state, resident, sent)
-                return state, jax.tree.map(lambda x: x[None], metrics)
-
-            def body(i: jax.Array, carry: Any) -> Any:
-                state, history = carry
-                state, metrics = mapped(state, resident, jax.tree.map(lambda x: x[i], sent))
-                return state, jax.tree.map(lambda past, x: past.at[i].set(x), history, metrics)
-
-            shapes = jax.eval_shape(mapped, state, resident, jax.tree.map(lambda x: x[0], sent))[1]
-            history = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
-            return jax.lax.fori_loop(0, steps, body, (state, history))
-
-        return train_steps
+        return steps_of(self.functions.train(axis_name), trials=self.trials is not None, capacity=capacity)
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -274,14 +213,8 @@ class Programs:
 
     def _evaluate_program(self, key: Hashable) -> Callable:
         if key not in self._compiled.evaluate:
-            step, whole, trials = self.functions.evaluate(key), self.placement.whole, self.trials
-
-            def evaluate(state: State, resident: Any, sent: Any) -> Arrays:
-                batch = take(resident, sent)
-                one = lambda state: step(state, batch)  # noqa: E731
-                return one(whole(state)) if trials is None else jax.vmap(one)(whole(state))
-
-            self._compiled.evaluate[key] = jax.jit(evaluate)
+            step, trials = self.functions.evaluate(key), self.trials is not None
+            self._compiled.evaluate[key] = jax.jit(evaluation_of(step, trials=trials, whole=self.placement.whole))
         return self._compiled.evaluate[key]
 
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 
 from research.experiment import Experiment
+from research.parallel.mapping import Functions
 from research.parallel.placement import Placement, make_placement
-from research.parallel.programs import Functions, Programs
+from research.parallel.programs import Programs
 from research.tasks.task import Task
 from research.training.step import make_eval_step, make_init, make_train_step
 
