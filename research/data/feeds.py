@@ -1,4 +1,4 @@
-"""The splits of a data set, where they are to live: on the device, in memory, or behind workers."""
+"""Prepares the splits of a data set for programs: on the device, in memory, or read by workers."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from research.data.spec import Data, Splits
 
 @dataclasses.dataclass(frozen=True)
 class Feeds:
-    """The splits of a data set, ready to be fed to programs."""
+    """The splits of a data set, ready for programs."""
 
     train: Feed
     evaluation: dict[str, Feed]
 
     @property
     def decoded(self) -> Splits:
-        """The same examples, in memory where the feeds keep them there."""
+        """The same examples; those that the feeds keep in memory are decoded."""
         return Splits(self.train.source, **{name: feed.source for name, feed in self.evaluation.items()})
 
 
 KnownFeeds = dict[tuple, tuple[Source, Feed]]
-"""Feeds by their source's identity and how it is stored; the source beside them, so that it stays what it is."""
+"""Feeds by the identity of their source and by storage, together with the source, to keep it alive."""
 
 
 def make_feeds(splits: Splits, data: Data, known: KnownFeeds | None = None) -> Feeds:
-    """Decides where the examples live: on the device, in memory, or behind workers; decodes what is kept.
+    """Chooses where the examples are stored (on the device, in memory, or read by workers), and decodes those that are
+    kept.
 
-    Splits that are given the same `known` decode and keep a source that they have in common once.  Shared columns that
-    are equal in several splits become one object.
+    Calls with the same `known` decode and store a common source only once.  Shared columns that are equal in several
+    splits become one object.
     """
     known = {} if known is None else known
     shared: dict[str, np.ndarray] = {}
@@ -51,7 +52,7 @@ def make_feeds(splits: Splits, data: Data, known: KnownFeeds | None = None) -> F
 
 
 def _known(arrays: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays, with those of `known` in place of their equals, for programs put an object on the device once."""
+    """Replaces arrays by equal ones in `known`, since programs put each object on the device once."""
 
     def equal(x: np.ndarray, other: np.ndarray) -> bool:
         return x is other or (x.dtype == other.dtype and np.array_equal(x, other))

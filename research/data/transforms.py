@@ -18,6 +18,7 @@ import numpy as np
 
 from research.config.checks import check_types
 from research.config.hparams import hparam
+from research.config.inherited import describe_inherited
 from research.data.source import Source, chunks
 from research.errors import RequestError, nearest, require
 
@@ -30,15 +31,22 @@ class Transform(abc.ABC):
 
     A new transform is a subclass with `apply`:
 
-        @dataclasses.dataclass(frozen=True)
-        class Square(Transform):
-            def apply(self, x):
-                return x * x
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Square(Transform):
+    ...     def apply(self, x):
+    ...         return x * x
+    >>> Square("features")({"features": np.array([1, 2, 3])})["features"].tolist()
+    [1, 4, 9]
 
-        preprocess=(Square("features"),)
+    Attributes:
+      field: the name of the field of the batch.
     """
 
     field: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        describe_inherited(cls)
 
     @property
     def makes(self) -> str:
@@ -75,6 +83,9 @@ class Scale(Transform):
 
     >>> Scale("image", 1 / 255)({"image": np.array([0, 255], np.uint8)})["image"].tolist()
     [0.0, 1.0]
+
+    Attributes:
+      factor: the factor.
     """
 
     factor: float = 1 / 255
@@ -87,12 +98,16 @@ class Scale(Transform):
 class Standardize(Transform):
     """Computes (x − mean) / std.
 
-    There is one mean and std per channel of images or per feature of vectors (the last axis), and a single one for x
-    [batch].  None computes them from the training split (population std); a constant feature gets std 1.
-
     >>> fitted = Standardize("x").fit([{"x": np.array([[1.0], [3.0]])}])
     >>> fitted.mean, fitted.std
     ((2.0,), (1.0,))
+
+    There is one mean and std per channel of images or per feature of vectors (the last axis), and a single one for x
+    [batch].
+
+    Attributes:
+      mean: None computes it from the training split.
+      std: None computes the population std from the training split; a constant feature gets 1.
     """
 
     mean: float | tuple[float, ...] | None = hparam(None)
@@ -131,12 +146,15 @@ class Standardize(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class CenterCrop(Transform):
-    """Crops the centre of images [batch, height, width, channels] to `size` (height, width); smaller sides are kept.
+    """Crops the centre of images [batch, height, width, channels] to `size`.
 
-    After a random crop to the same size it only affects evaluation.
+    After a random crop to the same size, it only affects evaluation.
 
     >>> CenterCrop("image", (2, 2))({"image": np.zeros((1, 4, 6, 3))})["image"].shape
     (1, 2, 2, 3)
+
+    Attributes:
+      size: (height, width) in pixels; smaller sides are kept.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -152,7 +170,14 @@ class CenterCrop(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class Cast(Transform):
-    """Converts to another dtype: `Cast("features", "bfloat16")`."""
+    """Converts to another dtype.
+
+    >>> Cast("features", "bfloat16")({"features": jnp.zeros(3)})["features"].dtype.name
+    'bfloat16'
+
+    Attributes:
+      dtype: the name of the new dtype.
+    """
 
     dtype: str = "float32"
 
@@ -172,10 +197,11 @@ class Cast(Transform):
 class OneHot(Transform):
     """Encodes integers as float32 one-hot vectors [..., classes]; integers outside [0, classes) become zeros.
 
-    If `classes` is None, it is one more than the largest value in the training split.
-
     >>> OneHot("x", 3)({"x": np.array([1, 2])})["x"].tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+    Attributes:
+      classes: the number of classes; None means one more than the largest value in the training split.
     """
 
     classes: int | None = None

@@ -33,6 +33,8 @@ from research.models.model import Model
 class Stage:
     """One row of the paper's table 1, before scaling.
 
+    >>> stage = Stage(channels=16, repeats=1, kernel_size=3, stride=1, expansion=1)
+
     Attributes:
       channels: the output channels of the blocks.
       repeats: the number of blocks.

@@ -113,9 +113,6 @@ class SequenceToSequence(Texts):
     (without smoothing), "perplexity", "token_accuracy" (a fraction), and those of `text_metrics`.
 
     Attributes:
-      input: the input column; its mask is the column "source_mask" (the name with "_mask"), bool [batch, length].
-      target: the target column, with a mask in the same way.
-      tokenizer: of the target; None takes the one of the training data.
       label_smoothing: the share of the target that is spread evenly over the vocabulary (Szegedy et al., 2016).
       beams: the beam size of evaluation and prediction; 1 is greedy decoding.
       length_penalty: of beam search: finished texts are ranked by log-probability / length ** length_penalty.

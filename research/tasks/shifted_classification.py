@@ -29,7 +29,6 @@ class ShiftedClassification(Classification):
 
     Attributes:
       shifts: the numbers of pixels to shift images by in evaluation; training images are not shifted.
-      classes, input, label and all others: as in `Classification`.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {**Classification.better, "accuracy_shift_*": "max"}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from research.config.inherited import describe_inherited
 from research.data.source import Source, chunks, column, like
 from research.errors import RequestError, nearest
 from research.metrics import directions
@@ -66,6 +67,10 @@ class Task:
     """
 
     better: ClassVar[Mapping[str, Direction]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        describe_inherited(cls)
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the model's arguments for a batch by name, including masks and segments.

@@ -33,8 +33,6 @@ class Transcription(SequenceToSequence):
 
     Attributes:
       input: the input column, features [batch, frames, mels]; "features_mask" is its mask.
-      target, tokenizer, label_smoothing, beams, length_penalty, early_stopping, max_new_tokens: as in
-        `SequenceToSequence`.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {**SequenceToSequence.better, "wer": "min", "cer": "min"}
@@ -63,7 +61,6 @@ class CTCTranscription(Texts):
     Attributes:
       input: the input column, features [batch, frames, mels]; "features_mask" is its mask.
       beams: 1 decodes the most probable alignment; more search for the most probable text.
-      target, tokenizer: as in `Texts`.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {"loss": "min", "wer": "min", "cer": "min", "too_long": "min"}

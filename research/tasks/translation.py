@@ -23,10 +23,6 @@ class Translation(SequenceToSequence):
     Metrics: those of `SequenceToSequence`, and "bleu" (cased), "bleu_lowercase" and "chrf", each 0 to 100; `scoring`
     returns sacrebleu's signatures.  Texts are compared detokenised: all tokenizers here decode a text back exactly, so
     the reference is the line of the file.
-
-    Attributes:
-      input, target, tokenizer, label_smoothing, beams, length_penalty, early_stopping, max_new_tokens: as in
-        `SequenceToSequence`.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {

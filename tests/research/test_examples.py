@@ -14,7 +14,8 @@ import optax
 import pytest
 
 import research
-from research import optimizers, schedules, sweep
+from research import data, models, optimizers, schedules, sweep, tasks
+from research.data import augment
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 MODULES = [
@@ -32,6 +33,11 @@ OPTIMIZERS = [getattr(optimizers, name) for name in optimizers.__all__]
 STARTS = [x for x in (*OPTIMIZERS, *vars(schedules).values()) if inspect.isclass(x) and x.__doc__]
 STARTS = [x for x in STARTS if issubclass(x, optimizers.Optimizer | schedules.Schedule) and x.__name__[0] != "_"]
 
+BASES = (models.Model, tasks.Task, data.Data, data.Transform, augment.BatchAugmentation)
+FAMILIES = {getattr(face, name) for face in (models, tasks, data, augment) for name in face.__all__}
+FAMILIES = {x for x in FAMILIES if inspect.isclass(x) and issubclass(x, BASES) and not inspect.isabstract(x)}
+FAMILIES = sorted(FAMILIES - {models.EncoderDecoder, *BASES}, key=lambda cls: cls.__name__)
+
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_give_what_they_say(module):
@@ -47,6 +53,15 @@ def test_every_optimizer_and_schedule_tells_its_fields_with_an_example(cls):
     told = inspect.getdoc(cls).partition("Attributes:\n")[2]
     for field in dataclasses.fields(cls):
         assert re.search(rf"^  (.*, )?{field.name}(, .*)?: ", told, re.MULTILINE), field.name
+
+
+@pytest.mark.parametrize("cls", FAMILIES, ids=lambda cls: cls.__name__)
+def test_every_model_task_and_data_set_tells_its_fields_with_an_example(cls):
+    assert ">>> " in cls.__doc__
+    told = inspect.getdoc(cls).partition("Attributes:\n")[2]
+    for field in dataclasses.fields(cls):
+        linen = issubclass(cls, models.Model) and field.name in ("parent", "name")
+        assert linen or re.search(rf"\b{field.name}\b", told), field.name
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from research.config.checks import check_part, check_types
 from research.config.hparams import hparam
+from research.config.inherited import describe_inherited
 from research.errors import RequestError, nearest, require
 
 Padding = Literal["zeros", "reflect", "edge"]
@@ -28,12 +29,20 @@ Padding = Literal["zeros", "reflect", "edge"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchAugmentation(abc.ABC):
-    """A random function of a batch, with one key per example."""
+    """A random function of a batch, with one key per example.
+
+    Attributes:
+      field: the field of an example to change.
+    """
 
     field: str = "image"
 
     after_preprocess: ClassVar[bool] = False
     """True if it runs after `preprocess` (on features of speech) rather than on the stored data."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        describe_inherited(cls)
 
     @abc.abstractmethod
     def over_batch(self, keys: jax.Array, batch: dict[str, Any]) -> dict[str, Any]:
@@ -56,10 +65,12 @@ class Augmentation(BatchAugmentation):
 
     An augmentation that changes several fields together (an image and its boxes) overrides `__call__`.
 
-        @dataclasses.dataclass(frozen=True)
-        class VerticalFlip(Augmentation):
-            def apply(self, key, x):
-                return jnp.where(jax.random.bernoulli(key), x[::-1], x)
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class VerticalFlip(Augmentation):
+    ...     def apply(self, key, x):
+    ...         return jnp.where(jax.random.bernoulli(key), x[::-1], x)
+    >>> VerticalFlip()(jax.random.key(0), {"image": jnp.zeros((2, 2, 1))})["image"].shape
+    (2, 2, 1)
     """
 
     @abc.abstractmethod
@@ -80,8 +91,11 @@ class RandomCrop(Augmentation):
 
     He et al. (2015) use `RandomCrop(4)` for CIFAR.
 
+    >>> RandomCrop(4)(jax.random.key(0), {"image": jnp.zeros((32, 32, 3))})["image"].shape
+    (32, 32, 3)
+
     Attributes:
-      padding: pixels added per side.
+      padding: the pixels added per side.
       mode: pad with "zeros", by "reflect"-ing the image, or by repeating its "edge".
     """
 
@@ -110,6 +124,9 @@ class HorizontalFlip(Augmentation):
     >>> image = jnp.arange(3).reshape(1, 3, 1)
     >>> HorizontalFlip(1.0)(jax.random.key(0), {"image": image})["image"].ravel().tolist()
     [2, 1, 0]
+
+    Attributes:
+      probability: of a flip.
     """
 
     probability: float = hparam(0.5)
@@ -126,7 +143,14 @@ class HorizontalFlip(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Augmentation):
-    """Adds normal noise with standard deviation `std`; integers become float32: `Noise(0.1, field="features")`."""
+    """Adds normal noise; integers become float32.
+
+    >>> Noise(0.1, field="features")(jax.random.key(0), {"features": jnp.zeros(3)})["features"].shape
+    (3,)
+
+    Attributes:
+      std: the standard deviation of the noise.
+    """
 
     std: float = hparam(0.1)
 
@@ -141,9 +165,16 @@ class Noise(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class OneOf(BatchAugmentation):
-    """Applies one of several augmentations, drawn per example: `OneOf((Mixup(classes=10), CutMix(classes=10)))`.
+    """Applies one of several augmentations, drawn per example.
 
-    `weights` are relative probabilities; None makes all equally likely.
+    >>> flip_or_crop = OneOf((HorizontalFlip(1.0), RandomCrop(4)), weights=(3.0, 1.0))
+    >>> augment((flip_or_crop,), jax.random.key(0), {"image": jnp.zeros((2, 8, 8, 3))})["image"].shape
+    (2, 8, 8, 3)
+
+    Attributes:
+      augmentations: the augmentations to choose from.
+      weights: their relative probabilities; None makes all equally likely.
+      field: unused; each augmentation has its own.
     """
 
     augmentations: tuple[BatchAugmentation, ...]

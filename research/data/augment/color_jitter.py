@@ -22,7 +22,14 @@ class ColorJitter(Augmentation):
     Images are grey or RGB, with values from 0 to `white`.  The result is float32, clipped to that range and not
     rounded.  Saturation and hue do not change grey images.
 
-        augment=(data.augment.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4),)
+    >>> jitter = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
+    >>> jax.eval_shape(jitter, jax.random.key(0), {"image": jnp.zeros((32, 32, 3))})["image"].shape
+    (32, 32, 3)
+
+    Attributes:
+      brightness, contrast, saturation: the strengths of the random factors.
+      hue: the maximum rotation, as a fraction of the colour circle, 0 to 0.5.
+      white: the value of white pixels.
     """
 
     brightness: float = hparam(0.4)

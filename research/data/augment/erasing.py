@@ -14,9 +14,16 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(Augmentation):
-    """Sets a square of `size` pixels around a random pixel to `fill` (DeVries & Taylor, 2017).
+    """Sets a square around a random pixel to `fill` (DeVries & Taylor, 2017).
 
     The square is clipped at the border of the image.
+
+    >>> Cutout(8)(jax.random.key(0), {"image": jnp.ones((32, 32, 3))})["image"].shape
+    (32, 32, 3)
+
+    Attributes:
+      size: the side of the square in pixels.
+      fill: the value of erased pixels.
     """
 
     size: int = 8
@@ -46,8 +53,16 @@ class Cutout(Augmentation):
 class RandomErasing(Augmentation):
     """Sets a random rectangle inside the image to `fill`, with the given probability (Zhong et al., 2020).
 
-    `area` bounds its share of the image's pixels and `aspect` its height over its width (log-uniform).  A rectangle
-    that does not fit is reduced to the height or width of the image.
+    A rectangle that does not fit is reduced to the height or width of the image.
+
+    >>> RandomErasing(0.5)(jax.random.key(0), {"image": jnp.ones((32, 32, 3))})["image"].shape
+    (32, 32, 3)
+
+    Attributes:
+      probability: of erasing.
+      area: the minimum and maximum area of the rectangle, as a fraction of the image.
+      aspect: the minimum and maximum of its height divided by its width (log-uniform).
+      fill: the value of erased pixels.
     """
 
     probability: float = hparam(0.5)

@@ -70,7 +70,16 @@ class Mixing(BatchAugmentation):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixup(Mixing):
-    """Averages two images: λ x + (1 - λ) x', λ ~ Beta(alpha, alpha) (Zhang et al., 2018); integers become float32."""
+    """Averages two images: λ x + (1 - λ) x', λ ~ Beta(alpha, alpha) (Zhang et al., 2018); integers become float32.
+
+    >>> from research.data.augment.augmentation import augment
+    >>> batch = {"image": jnp.zeros((2, 8, 8, 3)), "label": jnp.array([0, 1])}
+    >>> augment((Mixup(classes=10),), jax.random.key(0), batch)["label"].shape
+    (2, 10)
+
+    Attributes:
+      alpha: the parameter of the beta distribution.
+    """
 
     alpha: float = hparam(0.2)
 
@@ -89,8 +98,16 @@ class Mixup(Mixing):
 class CutMix(Mixing):
     """Pastes a rectangle of x' over x, with λ ~ Beta(alpha, alpha) (Yun et al., 2019).
 
-    The rectangle has the image's aspect ratio, a share 1 - λ of its area, and a random pixel as its centre.  It is
+    The rectangle has the image's aspect ratio, a fraction 1 - λ of its area, and a random pixel as its centre.  It is
     clipped at the border, and the label's share is the remaining area of x.
+
+    >>> from research.data.augment.augmentation import augment
+    >>> batch = {"image": jnp.zeros((2, 8, 8, 3)), "label": jnp.array([0, 1])}
+    >>> augment((CutMix(classes=10),), jax.random.key(0), batch)["label"].shape
+    (2, 10)
+
+    Attributes:
+      alpha: the parameter of the beta distribution.
     """
 
     alpha: float = hparam(1.0)

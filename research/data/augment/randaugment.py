@@ -30,20 +30,26 @@ STRONGEST = 30
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment(Augmentation):
-    """Applies `num_ops` of `operations`, drawn with replacement, one after another, at one `magnitude` (0 to 30).
+    """Applies random operations one after another at one magnitude.
 
     The operations are Pillow's, on uint8 images [height, width, 1 or 3], with AutoAugment's ranges.  Magnitude 30 means
     a rotation by 30 degrees, a shear of 0.3, a translation by 45% of the side, factors of 1 ± 0.9 for colour, contrast,
-    brightness and sharpness, posterizing to 4 bits, and solarizing every pixel.  Signs are random.  Pixels from outside
-    the image are `fill`.
-
-    `magnitude` uses torchvision's scale, 0 to 30 (of 31 bins).  Magnitude 10 in timm's and Google's code is 30 here, so
-    ConvNeXt's "9" is 27.
+    brightness and sharpness, posterizing to 4 bits, and solarizing every pixel.  Signs are random.
 
     Under `vmap` every operation is computed for every example and one is selected; the five geometric ones share one
     resampling.
 
-        augment=(data.augment.RandAugment(num_ops=2, magnitude=9.0),)
+    >>> images = {"image": jnp.zeros((32, 32, 3), jnp.uint8)}
+    >>> jax.eval_shape(RandAugment(num_ops=2, magnitude=9.0), jax.random.key(0), images)["image"].shape
+    (32, 32, 3)
+
+    Attributes:
+      num_ops: the number of operations per image, drawn with replacement.
+      magnitude: on torchvision's scale, 0 to 30 (of 31 bins).  Magnitude 10 in timm's and Google's code is 30 here, so
+        ConvNeXt's "9" is 27.
+      operations: the operations to draw from.
+      resampling: of geometric operations.
+      fill: the value of pixels from outside the image.
     """
 
     num_ops: int = 2

@@ -15,15 +15,21 @@ from research.errors import require
 class RandomResizedCrop(Augmentation):
     """Crops a random rectangle and resizes it to `size`, bilinearly with antialiasing; the result is float32.
 
-    `area` bounds the rectangle's share of the image and `aspect` its width over its height (log-uniform).  As in
-    torchvision, the first of ten random rectangles that fits is used, otherwise the largest central one with an aspect
-    in bounds.  The host first decodes images to one fixed shape, somewhat larger than `size` (256 for 224).
+    As in torchvision, the first of ten random rectangles that fits is used, otherwise the largest central one with an
+    aspect in bounds.  The host first decodes images to one fixed shape, somewhat larger than `size` (256 for 224).
 
     Near the border of the rectangle, interpolation uses pixels from outside it, whereas torchvision crops first.
 
-    Evaluation sees images as decoded by the host; add `CenterCrop` to `preprocess` to crop their centre.
+    Evaluation uses images as decoded by the host; add `CenterCrop` to `preprocess` to crop their centre.
 
-        augment=(data.augment.RandomResizedCrop((224, 224)),), preprocess=(data.CenterCrop("image", (224, 224)),)
+    >>> crop = RandomResizedCrop((224, 224))
+    >>> jax.eval_shape(crop, jax.random.key(0), {"image": jnp.zeros((256, 256, 3))})["image"].shape
+    (224, 224, 3)
+
+    Attributes:
+      size: (height, width) of the result in pixels.
+      area: the minimum and maximum area of the rectangle, as a fraction of the image.
+      aspect: the minimum and maximum of its width divided by its height (log-uniform).
     """
 
     size: tuple[int, int] = (224, 224)

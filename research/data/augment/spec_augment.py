@@ -20,7 +20,9 @@ class SpecAugment(Augmentation):
     The width of a mask is uniform from 0 to its maximum, and its position is uniform among the frames that are not
     padding.
 
-        augment=(data.augment.SpecAugment(time_masks=2, frequency_masks=2),)
+    >>> masks = SpecAugment(time_masks=2, frequency_masks=2)
+    >>> masks(jax.random.key(0), {"features": jnp.ones((50, 80))})["features"].shape
+    (50, 80)
 
     Attributes:
       time_masks, time_width: the number of masked stretches, and the maximum width of one in frames.

@@ -21,10 +21,12 @@ _SPLITS = Splits._fields
 
 @dataclasses.dataclass(frozen=True)
 class Arrays(Data):
-    """Reads the columns of an .npz file: `Arrays("mine.npz", test=0.2)`.
+    """Reads the columns of an .npz file.
 
     Keys are columns of a split (train_image, train_label, validation_image, ..., test_label) or plain columns (image,
     label), from which `test` is held out.  Every array is [example, ...].
+
+    >>> data = Arrays("mine.npz", test=0.2)
 
     Attributes:
       path: the .npz file.
@@ -75,15 +77,19 @@ class Arrays(Data):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InMemory(Data):
-    """Uses arrays from memory: `InMemory(train={"image": x, "label": y}, test={...})`, each [example, ...].
+    """Uses arrays from memory, each [example, ...].
 
-    `validation_split` is a validation split of your own; without it, `validation` is held out of train.  Two values are
-    equal if all their fields and every byte of their arrays are equal.  Files record only shapes and a hash
-    (`describe`), so use `Arrays(path)` for a run that should be rebuilt from its folder or run in another process.
+    Two values are equal if all their fields and every byte of their arrays are equal.  Files record only shapes and a
+    hash (`describe`), so use `Arrays(path)` for a run that should be rebuilt from its folder or run in another process.
 
     >>> data = InMemory(train={"features": np.zeros((10, 3)), "label": np.arange(10) % 2}, validation=2)
     >>> {split: source and len(source) for split, source in data.load()._asdict().items()}
     {'train': 8, 'validation': 2, 'test': None}
+
+    Attributes:
+      train: {name: array} of the training split.
+      test: the same for the test split, or None.
+      validation_split: the same for the validation split; None holds `validation` out of train.
     """
 
     train: Mapping[str, np.ndarray]

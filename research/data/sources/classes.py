@@ -19,10 +19,19 @@ from research.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Classes(Data):
-    """Keeps the examples of `of` whose label is in `keep`; the new label is the position in `keep`.
+    """Keeps the examples of `of` whose label is in `keep`; the new label is the index in `keep`.
 
     `validation`, `split_seed`, `train_examples` and `storage` are set here and apply to the kept examples; the same
     fields of `of` are ignored.
+
+    >>> splits = Classes(data.Sklearn("digits"), keep=(3, 8)).load()
+    >>> sorted({int(splits.test[i]["label"]) for i in range(len(splits.test))})
+    [0, 1]
+
+    Attributes:
+      of: the data set.
+      keep: the labels to keep, in their new order.
+      label: the column of labels.
     """
 
     of: Data

@@ -23,15 +23,23 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "
 class ImageFolder(Data):
     """Images in folders named after their classes: image uint8 [height, width, channels], label int32 [].
 
-        ImageFolder("pets", size=(64, 64))      # pets/cat/1.png, pets/dog/2.jpg, ...
+    >>> pets = ImageFolder("pets", size=(64, 64))      # pets/cat/1.png, pets/dog/2.jpg, ...
+    >>> pets.example()["image"].shape
+    (64, 64, 3)
 
-    The class folders are in `path`, or in `path`/train with optional sibling folders validation and test.  If there is
-    no test folder, `test` of the images is held out.  Classes are sorted by name, and `fit` fills in `class_names`.
-    Hidden files and files without an image suffix are ignored.
+    The class folders are in `path`, or in `path`/train with optional sibling folders validation and test.  Classes are
+    sorted by name.  Hidden files and files without an image suffix are ignored.  Images are resized after applying
+    their EXIF orientation; palettes and CMYK count as 3 channels.  Damaged files and pixels with more than 8 bits per
+    channel are errors that name the file.
 
-    Images are resized to `size` (height, width) according to `resize` (see `ImageShape`), after applying their EXIF
-    orientation.  An image with another number of channels is an error unless `convert` is set; palettes and CMYK count
-    as 3 channels.  Damaged files and pixels with more than 8 bits per channel are errors that name the file.
+    Attributes:
+      path: the folder.
+      size: (height, width) to resize images to, in pixels.
+      channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+      resize: how images are resized (see `ImageShape`).
+      convert: convert images with another number of channels, instead of raising an error.
+      test: the fraction or number of images to hold out, if there is no test folder.
+      class_names: the names of the classes; `fit` fills them in.
     """
 
     path: str

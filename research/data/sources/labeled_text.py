@@ -19,7 +19,7 @@ from research.errors import RequestError, nearest, require
 class LabeledText(Data):
     """Texts with labels, from a file of JSON lines (.jsonl or .jsonl.gz) or a folder of such files.
 
-        LabeledText(path="reviews.jsonl", text="review", label="stars", length=256)
+    >>> data = LabeledText(path="reviews.jsonl", text="review", label="stars", length=256)
 
     Examples have `tokens` int32 [length], padded at the end, `length` int32 [] (the number of tokens before the
     padding) and `label` int32 [].

@@ -34,8 +34,10 @@ PAD, BOS, EOS = SPECIAL = ("<pad>", "<bos>", "<eos>")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelText(Data):
-    """Pairs of source and target sentences, one per line, from plain files, .gz, or members of a .zip
-    ("deu-eng.zip/deu.txt").
+    """Pairs of source and target sentences, one per line, from plain files, .gz, or members of a .zip.
+
+    >>> german_to_english = ParallelText(path=("train.de.gz", "train.en.gz"), test_path=("test.de.gz", "test.en.gz"))
+    >>> english_to_german = ParallelText(path=("deu-eng.zip/deu.txt",), columns=(0, 1), test=2000)
 
     When validation or test are held out of train, no sentence in either language appears on both sides of the split:
     pairs that share a sentence, directly or through other pairs, are kept together, and a group larger than the

@@ -19,7 +19,7 @@ from research.errors import require
 class PythonSource(Corpus):
     """Python modules of a folder as documents, sorted by path, so that held-out splits consist of whole modules.
 
-        PythonSource(length=256, tokenizer=BPETokenizer(4096))
+    >>> data = PythonSource(length=256)
 
     The standard library is under the PSF licence (https://docs.python.org/3/license.html), which permits this use.
     Tests, packages installed beside it, files that are not UTF-8, and modules that consist mostly of tables are left

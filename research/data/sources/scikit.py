@@ -15,7 +15,7 @@ Name = Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
 
 @dataclasses.dataclass(frozen=True)
 class Sklearn(Data):
-    """One of scikit-learn's bundled data sets, with `test` of it held out (stratified, by `split_seed`).
+    """One of scikit-learn's bundled data sets, with a stratified test split.
 
     digits: image uint8 [8, 8, 1] (0 to 16), label int32 []; 1,797 examples, 10 classes.  iris (150 × 4, 3 classes),
     wine (178 × 13, 3), breast_cancer (569 × 30, 2): features float32 [d], label int32 [].  diabetes (442 × 10):
@@ -24,6 +24,11 @@ class Sklearn(Data):
     >>> splits = Sklearn("iris").load()
     >>> len(splits.train), len(splits.validation), len(splits.test)
     (108, 12, 30)
+
+    Attributes:
+      name: the data set.
+      test: the fraction or number of examples to hold out as the test split, by `split_seed`.
+      class_names: the names of the classes; `fit` fills them in.
     """
 
     name: Name = "digits"

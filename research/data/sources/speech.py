@@ -40,6 +40,8 @@ from research.layers.log_mel import LogMel
 class Speech(Data):
     """Wav files with any sample rate and number of channels, converted to mono, resampled, and kept as int16 in memory.
 
+    >>> data = Speech(path="recordings", pattern="{text}_{speaker}_{index}", test_if=(("index", ("0", "1")),))
+
     Attributes:
       path: a folder, searched recursively, or a .tar, .tar.gz or .tgz archive.
       pattern: the format of a file name, without .wav: "{text}_{speaker}_{index}".  One field must be `text` unless
@@ -271,7 +273,13 @@ class LogMelFeatures(Transform):
     There is one frame per `hop` samples, counting a final partial one.  Features do not depend on the amount of
     padding.
 
-        preprocess=(data.LogMelFeatures(log_mel=LogMel(mels=80)),)
+    >>> features = LogMelFeatures(log_mel=LogMel(mels=80))
+    >>> batch = {"waveform": jnp.zeros((2, 1600)), "waveform_mask": jnp.ones((2, 1600), bool)}
+    >>> jax.eval_shape(features, batch)["features"].shape
+    (2, 10, 80)
+
+    Attributes:
+      log_mel: the settings of the features.
     """
 
     field: str = "waveform"

@@ -1,4 +1,4 @@
-"""Columns of a table: numbers, booleans and categories, as features; and how their values are read."""
+"""Columns of a table as features: numbers, booleans and categories."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import pyarrow.compute as pc
 
 from research.errors import RequestError, require
 
-Where = Callable[[int], str]  # what an error calls row i of the values at hand
+Where = Callable[[int], str]  # the name of row i in an error
 
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A column of numbers: one feature, and a second one (1 where the value is missing) if any was in training.
+    """A column of numbers: one feature, and a second one (1 if the value is missing) if training values are missing.
 
-    A missing value is filled with `mean`, that of the training split.
+    >>> Number("age", mean=40.0, indicator=True).features
+    ('age', 'age missing')
+
+    Attributes:
+      name: the name of the column.
+      mean: fills in missing values; None takes the mean of the training split.
+      indicator: add the second feature; None adds it if training values are missing.
     """
 
     name: str
@@ -35,14 +41,14 @@ class Number:
         return dataclasses.replace(self, mean=float(known.mean()), indicator=bool(known.size < x.size))
 
     def encode(self, values: pa.Array, where: Where) -> np.ndarray:
-        """float64 [row, feature]."""
+        """Returns float64 [row, feature]."""
         x = self.parse(values, where)
         missing = np.isnan(x)
         filled = np.where(missing, self.mean, x)
         return np.stack([filled, missing] if self.indicator else [filled], axis=1)
 
     def parse(self, values: pa.Array, where: Where) -> np.ndarray:
-        """float64 [row], NaN where missing."""
+        """Returns float64 [row], NaN if missing."""
         return as_numbers(values, self.name, where)
 
     @property
@@ -52,7 +58,14 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Boolean(Number):
-    """A column of true and false (also yes/no, t/f, y/n, 1/0, in any case): a Number of ones and zeros."""
+    """A column of true and false (also yes/no, t/f, y/n, 1/0, in any case): a Number of ones and zeros.
+
+    >>> Boolean("married", mean=0.5, indicator=False).features
+    ('married',)
+
+    Attributes:
+      name, mean, indicator: as in `Number`.
+    """
 
     def parse(self, values: pa.Array, where: Where) -> np.ndarray:
         known = {**dict.fromkeys(_TRUE, 1.0), **dict.fromkeys(_FALSE, 0.0), None: np.nan}
@@ -64,7 +77,15 @@ class Boolean(Number):
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """A column of names: one-hot over `values`, those of the training split; zeros for any other, and where missing."""
+    """A column of categories: one-hot over `values`; missing and unknown values are zeros.
+
+    >>> Category("colour", values=("blue", "red")).features
+    ('colour=blue', 'colour=red')
+
+    Attributes:
+      name: the name of the column.
+      values: the categories in order; None takes those of the training split.
+    """
 
     name: str
     values: tuple[str, ...] | None = None
@@ -75,7 +96,7 @@ class Category:
         return dataclasses.replace(self, values=found)
 
     def encode(self, values: pa.Array, where: Where) -> np.ndarray:
-        """float64 [row, feature]."""
+        """Returns float64 [row, feature]."""
         codes = coded(values, self.values)
         return (codes[:, None] == np.arange(len(self.values))).astype(np.float64)
 
@@ -88,19 +109,17 @@ Column = Number | Boolean | Category
 
 
 def inferred(name: str, values: pa.Array) -> Column:
-    """The column that the values suggest: booleans, numbers, else categories.
+    """Infers a column from its values: booleans or numbers, otherwise categories.
 
     Raises:
-      RequestError: values of another type, or text with so many values that it is no category.
+      RequestError: values of another type, or text with too many different values for categories.
     """
     if pa.types.is_boolean(values.type):
         return Boolean(name)
     if is_numeric(values):
         return Number(name)
     if not (pa.types.is_string(values.type) or pa.types.is_null(values.type)):
-        raise RequestError(
-            f"column {name!r} holds {values.type}, which is no number, boolean or text; add it to ignore"
-        )
+        raise RequestError(f"column {name!r} holds {values.type}, expected numbers, booleans or text; add it to ignore")
     words = distinct(values)
     if words and {word.lower() for word in words} <= {*_TRUE, *_FALSE}:
         return Boolean(name)
@@ -114,7 +133,7 @@ def inferred(name: str, values: pa.Array) -> Column:
 
 
 def is_numeric(values: pa.Array) -> bool:
-    """Tells whether all values that are there are numbers, as text too."""
+    """True if all values that are not missing are numbers, also as text."""
     if pa.types.is_string(values.type):
         try:
             return values.null_count < len(values) and values.cast(pa.float64()) is not None
@@ -124,7 +143,7 @@ def is_numeric(values: pa.Array) -> bool:
 
 
 def as_numbers(values: pa.Array, name: str, where: Where) -> np.ndarray:
-    """The values as float64 [row], NaN where missing; an error names the row and the column."""
+    """Converts values to float64 [row], NaN if missing; an error names the row and the column."""
     try:
         x = values.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
     except pa.ArrowException:  # a value that is none, or a type that has no cast
@@ -146,18 +165,18 @@ def _is_number(value: pa.Scalar) -> bool:
 
 
 def as_text(values: pa.Array) -> pa.Array:
-    """The values as text."""
+    """Converts values to text."""
     return values.cast(pa.string())
 
 
 def distinct(values: pa.Array) -> tuple[str, ...]:
-    """The distinct values as text, sorted; by size where all are numbers."""
+    """The distinct values as text, sorted; by size if all are numbers."""
     found = as_text(values).unique().drop_null()
     words = found.to_pylist()
     return tuple(sorted(words, key=float) if words and is_numeric(found) else sorted(words))
 
 
 def coded(values: pa.Array, names: tuple[str, ...]) -> np.ndarray:
-    """The place of each value among `names`, -1 for none; int32 [row]."""
+    """The index of each value in `names`, or -1, int32 [row]."""
     codes = pc.index_in(as_text(values), value_set=pa.array(names, pa.string()))
     return pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Rows of a CSV or Parquet file: typed columns in, one vector of features and a target out."""
+"""Tables in CSV or Parquet files: typed columns become a vector of features and a target."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ TargetType = Literal["auto", "class", "number"]
 
 @dataclasses.dataclass(frozen=True)
 class Table(Data):
-    """A CSV (.csv, also .gz) or .parquet file: features float32 [d], and label int32 or target float32.
+    """Rows of a CSV (.csv, also .gz) or .parquet file: features float32 [d], and label int32 or target float32.
 
     >>> data = Table(path="houses.csv", target="price", ignore=("id",), test=0.2)
 
-    `fit` fills in what the training split decides: types of columns, categories, means, class names.  Blanks around
-    values are removed.
+    `fit` fills in fields from the training split: types of columns, categories, means, class names.  Whitespace around
+    values is removed.
 
     Attributes:
       path: the file.
       target: the column to predict.
-      columns: the inputs in their order; None takes all but `target` and `ignore`, each of the type its training values
-        suggest: numbers, booleans, else categories.
-      ignore: columns that are no input.
-      target_type: "class" or "number"; "auto" is "number" where the target holds numbers, else "class".
-      class_names: the classes in their order; None takes those of the training split.
-      test: rows of `path` to hold out as the test split, a fraction or a number.
-      test_path: a file with the test rows, in place of `test`.
-      column_names: of a CSV without a header.
-      delimiter: of a CSV.
-      missing: words of a CSV that stand for a missing value.
-      comment: begins lines of a CSV that are skipped.
-      target_suffix: removed from the target's values, as "." is in the test file of UCI Adult.
+      columns: the input columns in order; None takes all but `target` and `ignore`, with types inferred from the
+        training values: booleans or numbers, otherwise categories.
+      ignore: columns that are not inputs.
+      target_type: "class" or "number"; "auto" is "number" if the target holds numbers, otherwise "class".
+      class_names: the classes in order; None takes those of the training split.
+      test: the fraction or number of rows of `path` to hold out as the test split.
+      test_path: a file with test rows, instead of `test`.
+      column_names: the names of the columns of a CSV without a header.
+      delimiter: the delimiter of a CSV.
+      missing: words of a CSV that represent a missing value.
+      comment: the prefix of lines of a CSV to skip.
+      target_suffix: removed from the target's values, such as "." in the test file of UCI Adult.
     """
 
     path: str
@@ -94,16 +94,16 @@ class Table(Data):
             target_type = "number" if is_numeric(values) else "class"
         if target_type == "class" and class_names is None:
             class_names = distinct(values)
-            require(len(class_names) > 1, f"target={self.target!r}: the training split has no two classes")
+            require(len(class_names) > 1, f"target={self.target!r}: the training split has fewer than two classes")
         columns = tuple(column.fit(rows.values(column.name), rows.where) for column in columns)
         return dataclasses.replace(self, columns=columns, target_type=target_type, class_names=class_names)
 
     def encode(self, raw: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
-        """Rows to predict on, a list of dicts or a dict of columns, as features float32 [row, d].
+        """Encodes rows for prediction, a list of dicts or a dict of columns, as features float32 [row, d].
 
-        None, NaN and the words of `missing` are missing values, filled as in training.
+        None, NaN and the words of `missing` are missing values, filled in as in training.
         """
-        require(self._is_fitted(), "this Table has not seen its training split; fit it, or take it from a finished run")
+        require(self._is_fitted(), "this Table is not fitted to a training split; fit it, or load a finished run")
         names = [column.name for column in self.columns]
         if not isinstance(raw, Mapping):
             good = isinstance(raw, Sequence) and bool(raw) and all(isinstance(row, Mapping) for row in raw)
@@ -126,8 +126,8 @@ class Table(Data):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The names of the d features, once fitted."""
-        require(self._is_fitted(), "this Table has not seen its training split, so its features have no names yet")
+        """The names of the d features of a fitted table."""
+        require(self._is_fitted(), "this Table is not fitted to a training split, so its features have no names yet")
         return tuple(name for column in self.columns for name in column.features)
 
     def check(self) -> None:
@@ -136,7 +136,7 @@ class Table(Data):
         require(len(self.delimiter) == 1, f"delimiter={self.delimiter!r}: expected one character")
         names = [column.name for column in self.columns or ()]
         twice = sorted({name for name in names if names.count(name) > 1})
-        require(not twice, f"columns: {', '.join(twice)} is there twice")
+        require(not twice, f"columns: {', '.join(twice)} is listed twice")
         require(self.target not in names, f"columns: {self.target!r} is the target, and cannot be an input")
 
     def _rows(self, path: str) -> _Rows:
@@ -163,7 +163,7 @@ class Table(Data):
         names = [name.strip() for name in names]
         twice = sorted({name for name in names if names.count(name) > 1})
         require(bool(names), f"{path} is empty; expected a header and rows")
-        require(not twice, f"{path}: two columns are called {', '.join(map(repr, twice))}")
+        require(not twice, f"{path}: two columns have the name {', '.join(map(repr, twice))}")
         try:
             table = arrow_csv.read_csv(
                 pa.BufferReader(text.encode()),
@@ -190,7 +190,7 @@ class Table(Data):
         for i in np.flatnonzero(labels < 0)[:1]:
             value = as_text(values)[int(i)].as_py()
             hint = nearest(value, self.class_names)
-            raise RequestError(f"{rows.where(i)}: {self.target} {value!r} is no class of the training split; {hint}")
+            raise RequestError(f"{rows.where(i)}: {self.target} {value!r} is not a class of the training split; {hint}")
         return {"features": features, "label": labels}
 
     def _target(self, rows: _Rows) -> pa.Array:
@@ -210,7 +210,7 @@ class Table(Data):
 
 
 class _Rows:
-    """Rows as they are in a file, before anything is decided by the training split."""
+    """Rows as in the file, before the training split determines types and categories."""
 
     def __init__(self, table: pa.Table, path: str, spec: Table, numbers: np.ndarray | None = None):
         self.table, self.path, self._spec = table, path, spec
@@ -237,7 +237,7 @@ class _Rows:
         return f"{self.path}, row {self._numbers[i]}"
 
     def column(self, name: str) -> np.ndarray | None:
-        """The classes as numbers, to split by; nothing else."""
+        """The class numbers, for stratified splits; None for other columns."""
         values = self.values(self._spec.target) if name == "label" else None
         kind = self._spec.target_type
         if values is None or kind == "number" or (kind == "auto" and is_numeric(values)):
@@ -245,7 +245,7 @@ class _Rows:
         return coded(values, distinct(values))
 
     def values(self, name: str) -> pa.Array:
-        """One column: blanks removed around text, and null for what is missing."""
+        """A column without whitespace around text, with null for missing values."""
         values = self.table[name].combine_chunks()
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
@@ -263,7 +263,7 @@ class _Rows:
 
 
 class _Encoded(Columns):
-    """Encoded columns that remember their rows, for `Table.fit`."""
+    """Encoded columns that keep their rows, for `Table.fit`."""
 
     def __init__(self, columns: Mapping[str, np.ndarray], rows: _Rows):
         super().__init__(columns)

@@ -204,7 +204,7 @@ class Tokens(Columns):
 class TextFiles(Corpus):
     """A UTF-8 text file, or those of a folder and its subfolders, sorted by path; also gzipped (.gz).
 
-        TextFiles(path="shakespeare.txt", length=64, tokenizer=CharTokenizer())
+    >>> data = TextFiles(path="shakespeare.txt", length=64, tokenizer=CharTokenizer())
 
     Attributes:
       path: the file or folder.
@@ -223,7 +223,7 @@ class TextFiles(Corpus):
 class JSONLines(Corpus):
     """One column of JSON lines, from a file (also .gz) or folder; every line is an object and becomes a document.
 
-        JSONLines(path="reviews.jsonl.gz", column="text", length=128, layout="packed")
+    >>> data = JSONLines(path="reviews.jsonl.gz", column="text", length=128, layout="packed")
 
     Attributes:
       path: the file or folder.

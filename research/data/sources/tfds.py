@@ -1,9 +1,9 @@
-"""Data sets prepared by TensorFlow Datasets (array_record), read without TensorFlow; and preparing some of them so.
+"""Data sets prepared by TensorFlow Datasets (array_record), read and partly also prepared without TensorFlow.
 
     python -m research.data.sources.tfds prepare fashion_mnist --data-dir ~/tensorflow_datasets [--manual-dir FILES]
 
-`--manual-dir` is a folder with files downloaded already, by their own names; TFDS checks them against its checksums.
-Names are TFDS's: `mnist`, `penguins/simple` (a config), `cifar10:3.0.2` (a version).
+`--manual-dir` is a folder with files that were already downloaded, under their original names; TFDS verifies their
+checksums.  Names are TFDS's: `mnist`, `penguins/simple` (a config), `cifar10:3.0.2` (a version).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
 
 Range = tuple[str, int, int]
-"""A split as it was prepared, and the first example of it and the one after the last."""
+"""A prepared split, its first example, and the example after its last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +41,16 @@ class TFDS(Data):
     >>> data = TFDS("penguins/simple", test=0.2, features=(("body_mass_g", "target"), ("species", "label")))
 
     Attributes:
-      name: TFDS's: NAME, NAME/CONFIG, NAME:VERSION.
-      data_dir: where prepared data sets are; None is the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      train: the split to train on, or a slice of one, such as "train[:80%]".
-      validation_split: the split to select by; None holds out `validation` of train.
-      test: the split to report on, or a fraction or number of examples to hold out of train; None for none.  The three
-        share no example.
-      features: (feature, field) pairs to read, and what to call them in the batch; None takes all but text under their
-        own names.
-      size: (height, width) that images are brought to; None leaves them, and then all have to have one size.
-      resize: how they are brought to it (see `ImageShape`).
-      convert: whether to convert an image with other channels than the data set declares, which is an error otherwise.
+      name: the name in TFDS: NAME, NAME/CONFIG, NAME:VERSION.
+      data_dir: the folder of prepared data sets; None means $TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      train: the training split, or a slice of it, such as "train[:80%]".
+      validation_split: the validation split; None holds `validation` out of train.
+      test: the test split, or a fraction or number of examples to hold out of train; None for none.  The three splits
+        may not share examples.
+      features: (feature, name in the batch) pairs to read; None takes all but text, with unchanged names.
+      size: (height, width) to resize images to; None keeps them, and then all must have the same size.
+      resize: how images are resized (see `ImageShape`).
+      convert: convert images whose channels differ from the declared ones, instead of raising an error.
       class_names: the names of the classes; None takes those of TFDS.
     """
 
@@ -79,14 +78,16 @@ class TFDS(Data):
         return Splits(train, validation, test)
 
     def fit(self, train: Source) -> Self:
-        """Fills in `class_names`, where `label` is a class."""
+        """Fills in `class_names` if `label` is a class."""
         features = self._builder().info.features
         label = {field: feature for feature, field in self._fields(features).items()}.get("label")
         names = getattr(features[label], "names", None) if label else None
         return dataclasses.replace(self, class_names=tuple(names)) if names and self.class_names is None else self
 
     def example(self) -> dict[str, np.ndarray] | None:
-        """From what TFDS knows of the data set, prepared or not; None where sizes differ and `size` says nothing."""
+        """Zeros for one example, from TFDS's description of the data set, prepared or not; None if `size` is None and
+        image sizes differ.
+        """
         features = self._features()
         zeros, images = {}, _images(features)
         for feature, field in self._fields(features).items():
@@ -99,9 +100,11 @@ class TFDS(Data):
         return zeros
 
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
-        """Columns to predict on, from arrays [example, ...] by name; or, where an example has one image, from a list of
-        paths, Pillow images or uint8 arrays [height, width, channels], brought to its shape (as TFDS describes the data
-        set, prepared or not)."""
+        """Encodes inputs for prediction: arrays [example, ...] by name, or a list of images.
+
+        A list is possible if an example has one image.  It holds paths, Pillow images or uint8 arrays [height, width,
+        channels], which are resized as in training.  The data set does not need to be prepared.
+        """
         if not isinstance(raw, list | tuple):
             return super().encode(raw)
         features = self._features()
@@ -135,7 +138,7 @@ class TFDS(Data):
         """The features of the data set, prepared or not."""
         try:
             return self._builder().info.features
-        except RequestError:  # not prepared, but TFDS may know it
+        except RequestError:  # not prepared, but perhaps known to TFDS
             import tensorflow_datasets as tfds
 
             name, config, version = parse_name(self.name)
@@ -150,7 +153,7 @@ class TFDS(Data):
         return f"python -m research.data.sources.tfds prepare {self.name} --data-dir {self._root()}"
 
     def _directory(self) -> epath.Path:
-        """The folder of the version asked for, else of the newest one that is prepared."""
+        """The folder of the requested version, or else of the newest prepared one."""
         name, config, version = parse_name(self.name)
         folder = self._root() / name
         if config:
@@ -172,18 +175,18 @@ class TFDS(Data):
         return found[version] if version else list(found.values())[-1]
 
     def _fields(self, features: Any) -> dict[str, str]:
-        """{feature: field}, what to read of each example and what to call it."""
+        """Returns {feature: name in the batch} of the features to read."""
         if self.features is not None:
             for name, _ in self.features:
                 if name not in features:
                     raise RequestError(f"features: {self.name!r} has no feature {name!r}; {nearest(name, features)}")
             return dict(self.features)
         fields = {name: name for name, feature in features.items() if getattr(feature, "np_dtype", None) != np.object_}
-        require(bool(fields), f"{self.name!r} holds only text ({', '.join(features)}), which makes no batch as it is")
+        require(bool(fields), f"{self.name!r} holds only text ({', '.join(features)}), which cannot form batches")
         return fields
 
     def _check_apart(self, ranges: dict[str, list[Range]]) -> None:
-        """Raises RequestError where two fields name the same examples."""
+        """Raises RequestError if two splits share examples."""
         for (a, of_a), (b, of_b) in itertools.combinations(ranges.items(), 2):
             for (base, start, stop), (other, first, last) in itertools.product(of_a, of_b):
                 shared = min(stop, last) - max(start, first)
@@ -206,7 +209,7 @@ class TFDS(Data):
 
 
 class Records:
-    """A split of a prepared data set, opened where it is first read: a worker process opens its own."""
+    """A split of a prepared data set, opened on first access, so that each worker process opens its own."""
 
     def __init__(
         self,
@@ -241,7 +244,7 @@ class Records:
         return found
 
     def column(self, name: str) -> np.ndarray | None:
-        """One column of plain numbers, without decoding images."""
+        """Returns a column of numbers without decoding images."""
         records, features, encoded = self._open()
         feature = {field: feature for feature, field in self._fields.items()}.get(name)
         if feature is None or features[feature].shape != () or features[feature].np_dtype == np.object_:
@@ -253,7 +256,7 @@ class Records:
         return np.asarray(values)
 
     def where(self, i: int) -> str:
-        """By its number in the split it is from, whichever slice was asked for."""
+        """Names the example by its index in the original split, for any slice."""
         for base, start, stop in self.ranges:
             if i < stop - start:
                 return f"{self._directory}, {base}, example {start + i}"
@@ -261,7 +264,7 @@ class Records:
         raise IndexError(i)
 
     def _open(self) -> tuple[Any, Any, Any]:
-        """(the serialized records, the features that decode them, {image feature: what leaves it encoded})."""
+        """Returns (the serialized records, the features that decode them, {image feature: its encoded form})."""
         if self._opened is None:
             import tensorflow_datasets as tfds
 
@@ -274,26 +277,24 @@ class Records:
 
 
 def _ranges(builder: Any, field: str, split: str, base: str) -> list[Range]:
-    """The examples that a split or slice names."""
+    """The examples of a split or slice."""
     import tensorflow_datasets as tfds
 
     splits = builder.info.splits
     try:
         asked = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
-    except Exception:  # a slice that is none is told by TFDS in errors of several kinds, some of two lines
+    except Exception:  # TFDS raises errors of several types for an invalid slice
         asked = []
     stops = [splits[part.splitname].num_examples if part.to is None else part.to for part in asked]
     found = [(part.splitname, part.from_ or 0, stop) for part, stop in zip(asked, stops, strict=True)]
     if not found or any(start >= stop for _, start, stop in found):
         there = f"the {splits[base].num_examples:,} examples of {base!r}"
-        raise RequestError(
-            f"{field}={split!r}: expected a slice of {there}, such as '{base}[:80%]', and not an empty one"
-        )
+        raise RequestError(f"{field}={split!r}: expected a slice of {there}, such as '{base}[:80%]', that is not empty")
     return found
 
 
 def _images(features: Any) -> dict[str, int]:
-    """{feature: channels} of the images of 8 bits a channel; TFDS itself decodes the others."""
+    """Returns {feature: channels} of images with 8 bits per channel; TFDS decodes the others."""
     import tensorflow_datasets as tfds
 
     found = {name: x for name, x in features.items() if isinstance(x, tfds.features.Image)}
@@ -306,11 +307,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser(
-        "prepare", help="download (or take from --manual-dir), check and write as array_record"
+        "prepare", help="download (or read from --manual-dir), verify and write as array_record"
     )
-    command.add_argument("name", help="NAME, NAME/CONFIG or NAME:VERSION, as TFDS calls it")
-    command.add_argument("--data-dir", help="where to (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
-    command.add_argument("--manual-dir", help="a folder with the files, if they are downloaded already")
+    command.add_argument("name", help="the name in TFDS: NAME, NAME/CONFIG or NAME:VERSION")
+    command.add_argument(
+        "--data-dir", help="the output folder (default: $TFDS_DATA_DIR, or else ~/tensorflow_datasets)"
+    )
+    command.add_argument("--manual-dir", help="a folder with files that were already downloaded")
     request = parser.parse_args(argv)
     try:
         print(prepare(request.name, request.data_dir, request.manual_dir))

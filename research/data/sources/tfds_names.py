@@ -1,4 +1,4 @@
-"""Names of TFDS's data sets, and the folders where prepared ones are."""
+"""Names of TFDS data sets, and the folders of prepared ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from research.errors import RequestError, nearest
 
 
 def data_dir(given: str | None = None) -> epath.Path:
-    """Where prepared data sets are: `given`, else the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """The folder of prepared data sets: `given`, or $TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
     return epath.Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def parse_name(name: str) -> tuple[str, str | None, str | None]:
-    """(name, config, version) of TFDS's `name[/config][:version]`."""
+    """Splits TFDS's `name[/config][:version]` into (name, config, version)."""
     match = re.fullmatch(r"([A-Za-z]\w*)(?:/([\w.-]+))?(?::(\d+\.\d+\.\d+))?", name)
     if match is None:
         raise RequestError(f"name={name!r}: expected NAME, NAME/CONFIG, NAME:1.2.3 or NAME/CONFIG:1.2.3")
@@ -33,7 +33,7 @@ def check_known(name: str) -> None:
 
 
 def versions(folder: epath.Path) -> dict[str, epath.Path]:
-    """{version: folder} of what is prepared there, oldest first."""
+    """Returns {version: folder} of the prepared versions in a folder, oldest first."""
     if not folder.is_dir():
         return {}
     found = [

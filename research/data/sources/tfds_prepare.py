@@ -1,4 +1,4 @@
-"""Preparing TFDS's data sets as array_record, without TensorFlow where that can be."""
+"""Prepares TFDS data sets as array_record, without TensorFlow where possible."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from research.errors import RequestError, nearest, require
 
 
 def prepare(name: str, directory: str | None = None, manual_dir: str | None = None) -> epath.Path:
-    """Prepares a data set as array_record, without TensorFlow where that can be; returns its folder.
+    """Prepares a data set as array_record, without TensorFlow where possible, and returns its folder.
 
-    The builders below yield encoded bytes where upstream's ask TensorFlow to read or encode; name, version, features
-    and checksums remain upstream's.  All other builders are upstream's own, and some of them need TensorFlow.
+    The builders below read and encode files themselves where TFDS's builders use TensorFlow; names, versions, features
+    and checksums are TFDS's.  Other data sets use TFDS's own builders, some of which need TensorFlow.
     """
     import requests
     import tensorflow_datasets as tfds
@@ -28,9 +28,7 @@ def prepare(name: str, directory: str | None = None, manual_dir: str | None = No
 
     base, config, version = parse_name(name)
     check_known(base)
-    require(
-        manual_dir is None or epath.Path(manual_dir).is_dir(), f"--manual-dir {manual_dir}: there is no such folder"
-    )
+    require(manual_dir is None or epath.Path(manual_dir).is_dir(), f"--manual-dir {manual_dir}: no such folder")
     root = data_dir(directory)
     make = _builder_class(base, tfds.builder_cls(base))
     if config is not None and config not in make.builder_configs:
@@ -54,13 +52,13 @@ def prepare(name: str, directory: str | None = None, manual_dir: str | None = No
         files = ", ".join(sorted({info.filename for info in builder.url_infos.values()}))
         raise RequestError(
             f"{name}: the download failed ({str(error).splitlines()[0]:.120}); "
-            f"with the files in a folder, --manual-dir FOLDER takes them from there: {files}"
+            f"to use files that you have, give their folder with --manual-dir FOLDER: {files}"
         ) from None
     return epath.Path(builder.data_dir)
 
 
 def _builder_class(name: str, upstream: type) -> type:
-    """Upstream's builder, with what reads its files replaced where that would need TensorFlow."""
+    """TFDS's builder, with its file reading replaced where that would need TensorFlow."""
     ours = {
         "mnist": {"_split_generators": _idx_splits, "_generate_examples": _idx_examples},
         "fashion_mnist": {"_split_generators": _idx_splits, "_generate_examples": _idx_examples},
@@ -76,7 +74,7 @@ def _builder_class(name: str, upstream: type) -> type:
 
 
 def _idx_splits(self, dl_manager):
-    """MNIST's four files: images and labels, of train and of test."""
+    """MNIST's four files: images and labels of the training and test splits."""
     kinds = ("images-idx3", "labels-idx1")
     files = dl_manager.download({s + k: f"{self.URL}{s}-{k}-ubyte.gz" for s in ("train", "t10k") for k in kinds})
     return {
@@ -93,7 +91,7 @@ def _idx_examples(self, images: epath.Path, labels: epath.Path) -> Iterator[tupl
 
 
 def _cifar_splits(self, dl_manager):
-    """CIFAR's binary archive: the names of the classes, and a file per split or more."""
+    """CIFAR's binary archive: the names of the classes, and one or more files per split."""
     info = self._cifar_info
     archive = dl_manager.download(info.url)
     with archive.open("rb") as f, tarfile.open(fileobj=f) as tar:
@@ -107,7 +105,7 @@ def _cifar_splits(self, dl_manager):
 
 
 def _cifar_examples(self, prefix: str, archive: epath.Path, files: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """A record is a byte per label, then 3,072 of pixels: red, green, blue planes of 32 × 32."""
+    """Reads records of one byte per label, then 3,072 bytes of pixels: red, green and blue planes of 32 × 32."""
     info = self._cifar_info
     index = 0
     with archive.open("rb") as f, tarfile.open(fileobj=f) as tar:
@@ -121,7 +119,7 @@ def _cifar_examples(self, prefix: str, archive: epath.Path, files: list[str]) ->
 
 
 def _shakespeare_splits(self, dl_manager):
-    """90% of the characters to train on, 5% to validate, 5% to test, in this order."""
+    """90% of the characters for training, then 5% for validation, then 5% for testing."""
     (url,) = self.url_infos
     text = dl_manager.download(url).read_text()
     i = int(len(text) * 0.9)
@@ -146,7 +144,7 @@ def _with_tensorflow(name: str, root: epath.Path, manual_dir: str | None) -> str
         f".download_and_prepare(download_config=t.download.DownloadConfig(try_download_gcs=False{manual}))"
     )
     return (
-        f"TFDS's builder of {name!r} needs TensorFlow, which this project does without; prepare it once in a "
-        f"throw-away environment: uv run --no-project --python 3.11 --with tensorflow-datasets --with tensorflow-cpu "
+        f"TFDS's builder of {name!r} needs TensorFlow, which this project does not use; prepare it once in a "
+        f"temporary environment: uv run --no-project --python 3.11 --with tensorflow-datasets --with tensorflow-cpu "
         f'--with importlib_resources python -c "{script}"'
     )

@@ -158,7 +158,7 @@ def test_encode_refuses(path, raw, message):
 
 def test_encode_before_fit(path):
     for data in (Table(path, "species"), Table(path, "species", columns=COLUMNS)):
-        with pytest.raises(RequestError, match="has not seen its training split"):
+        with pytest.raises(RequestError, match="is not fitted to a training split"):
             data.encode([{"age": 1}])
 
 
@@ -172,7 +172,7 @@ def test_encode_before_fit(path):
         ({"columns": (Boolean("age"),)}, r".*data.csv, row 1, column 'age': '30' is neither true nor false"),
         ({"ignore": ("age", "city", "smokes", "score")}, "no column is left"),
         ({"path": "data.tsv"}, r"path='data.tsv' does not exist"),
-        ({"class_names": ("cat", "bird")}, r".*row 2: species 'dog' is no class of the training split"),
+        ({"class_names": ("cat", "bird")}, r".*row 2: species 'dog' is not a class of the training split"),
     ],
 )
 def test_requests_that_cannot_be(path, fields, message):
@@ -184,11 +184,11 @@ def test_requests_that_cannot_be(path, fields, message):
     ("rows", "header", "message"),
     [
         (["1,2,cat", "1,cat"], "x,z,y\n", r"data.csv: .*Expected 3 columns"),
-        (["1,cat"], "x,x,y\n", "two columns are called 'x'"),
+        (["1,cat"], "x,x,y\n", "two columns have the name 'x'"),
         ([], "x,y\n", "has no rows"),
         ([], "", "is empty"),
         (["1,cat", "2,"], "x,y\n", "row 2: the target 'y' is missing"),
-        (["1,cat", "2,cat"], "x,y\n", "target='y': the training split has no two classes"),
+        (["1,cat", "2,cat"], "x,y\n", "target='y': the training split has fewer than two classes"),
         (["1,cat", "inf,dog"], "x,y\n", "row 2, column 'x': inf is not a finite float32"),
         (["1,cat", "1e300,dog"], "x,y\n", "row 2, column 'x': 1e300 is not a finite float32"),
         (
@@ -228,7 +228,7 @@ def test_check(path, test):
         Table(path, "species", test=test).check()
     with pytest.raises(RequestError, match="target_type='classes': expected one of .*; did you mean 'class'"):
         Table(path, "species", target_type="classes").check()
-    with pytest.raises(RequestError, match="columns: age is there twice"):
+    with pytest.raises(RequestError, match="columns: age is listed twice"):
         Table(path, "species", columns=(Number("age"), Category("age"))).check()
     with pytest.raises(RequestError, match="columns: 'species' is the target"):
         Table(path, "species", columns=(Category("species"),)).check()

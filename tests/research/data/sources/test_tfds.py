@@ -368,7 +368,7 @@ def test_preparing_what_cannot_be(tmp_path, capsys):
     assert said("fashionmnist") == "TFDS has no data set 'fashionmnist'; did you mean 'fashion_mnist'?"
     assert "only: 3.0.1" in said("fashion_mnist:9.0.0")
     assert "'penguins' has no config 'simpel'; did you mean 'simple'?" in said("penguins/simpel")
-    assert "there is no such folder" in said("mnist", "--manual-dir", str(tmp_path / "missing"))
+    assert "no such folder" in said("mnist", "--manual-dir", str(tmp_path / "missing"))
     (tmp_path / "input.txt").write_text("another text")
     assert "wrong checksum" in said("tiny_shakespeare", "--manual-dir", str(tmp_path))
 
