@@ -129,12 +129,12 @@ def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, Any], di
     import numpy as np
 
     from research.data.feed import SHARED, columns_of
-    from research.data.source import like, shared
+    from research.data.source import first_example, shared
 
     example = experiment.data.example()
     if example is None:
         splits = experiment.data.load()
-        experiment, example = experiment.fit(splits), like(splits.train) | {SHARED: shared(splits.train)}
+        experiment, example = experiment.fit(splits), first_example(splits.train) | {SHARED: shared(splits.train)}
     one_step = dataclasses.replace(experiment.parallel, steps_per_call=1)  # a pod's batches are transferred
     batch = {"weight": np.float32(1)} | columns_of(example)
     shapes = {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), x.dtype) for name, x in batch.items()}

@@ -15,7 +15,7 @@ from research.config.hparams import blank, hparams
 from research.config.serialization import stable_hash
 from research.data.feed import available_memory, columns_of
 from research.data.feeds import Feeds
-from research.data.source import like
+from research.data.source import first_example
 from research.experiment import Experiment
 from research.parallel.placement import Held
 from research.parallel.programs import Programs
@@ -134,7 +134,7 @@ class ProgramCache:
 def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:
     """The key of a program: everything but seed, hparams and the values of the data."""
     feed = feeds.train
-    columns = columns_of(feed.resident) or like(feed.source)
+    columns = columns_of(feed.resident) or first_example(feed.source)
     shapes = tuple((name, x.shape, str(x.dtype)) for of in (columns, feed.shared) for name, x in sorted(of.items()))
     return signature(dataclasses.replace(experiment, data=None)), shapes, trials
 

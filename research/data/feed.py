@@ -31,7 +31,7 @@ import numpy as np
 from research.config.types import conform
 from research.data.buckets import Padded, assign, padding
 from research.data.order import Bucketed, InOrder, Plan, Shuffled
-from research.data.source import Columns, Source, like, materialize, nbytes, read, shared
+from research.data.source import Columns, Source, first_example, materialize, nbytes, read, shared
 from research.data.spec import Storage
 from research.errors import require
 
@@ -111,7 +111,7 @@ class WorkerBatches(Batches):
     """
 
     def __init__(self, plan: Plan, source: Source, *, workers: int, rows: slice):
-        self._read, self._workers = _Read(source, like(source), plan, rows), workers
+        self._read, self._workers = _Read(source, first_example(source), plan, rows), workers
         self._iterator, self._next = None, None
 
     def fed(self, step: int) -> dict[str, np.ndarray]:
@@ -244,7 +244,7 @@ def make_feed(
                 break
             chosen, what = fallback, f"{what}, over {place}'s budget of {_mebibytes(budget)}"
     if len(source):
-        names = source.arrays() if hasattr(source, "arrays") else like(source)
+        names = source.arrays() if hasattr(source, "arrays") else first_example(source)
         require(SHARED not in names, f"column {SHARED!r}: a batch has the shared columns under this name")
     kept = source if chosen == "workers" else _decoded(source)
     reason = f"{what}: {where[chosen]}" + ("" if storage == "auto" else ", as asked") + _padding(source)
@@ -308,7 +308,7 @@ class _Read:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Opens the source as a worker starts: two of its threads, importing what that needs at once, can deadlock."""
         self.__dict__.update(state)
-        like(self.source)
+        first_example(self.source)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         return self.batch(self.plan[step])

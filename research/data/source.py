@@ -163,7 +163,7 @@ def same_length(columns: Mapping[str, np.ndarray], what: str = "columns") -> int
     return next(iter(lengths.values()))
 
 
-def like(source: Source) -> dict[str, np.ndarray]:
+def first_example(source: Source) -> dict[str, np.ndarray]:
     """Example 0 of a source: the shapes and dtypes that all others must have."""
     require(len(source) > 0, "the data set is empty: expected at least one example")
     return {name: canonical(x, f"{where(source, 0)}: {name!r}") for name, x in examples(source, [0])[0].items()}
@@ -173,11 +173,11 @@ def nbytes(source: Source) -> int:
     """Bytes of all columns once decoded."""
     if hasattr(source, "arrays"):
         return sum(x.nbytes for x in source.arrays().values())
-    return len(source) * sum(x.nbytes for x in like(source).values())
+    return len(source) * sum(x.nbytes for x in first_example(source).values())
 
 
 def read(source: Source, indices: np.ndarray, first: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The examples at `indices` as columns, each example of the shapes and dtypes of `first` (see `like`).
+    """The examples at `indices` as columns, each example of the shapes and dtypes of `first` (see `first_example`).
 
     Raises RequestError, naming the example, for a missing field, another shape or dtype, and non-finite numbers.
     """
@@ -204,7 +204,7 @@ def materialize(source: Source, threads: int | None = None) -> dict[str, np.ndar
         columns = source.arrays()
         _check_finite(columns, lambda row: where(source, row))
         return columns
-    first = like(source)
+    first = first_example(source)
     columns = {name: np.empty((len(source), *x.shape), x.dtype) for name, x in first.items()}
 
     def decode(start: int) -> None:
@@ -224,7 +224,7 @@ def chunks(source: Source | Mapping[str, np.ndarray], size: int = 1024) -> Itera
         columns = source.arrays()
         yield from ({name: x[i : i + size] for name, x in columns.items()} for i in range(0, len(source), size))
         return
-    first = like(source)
+    first = first_example(source)
     for start in range(0, len(source), size):
         yield read(source, np.arange(start, min(start + size, len(source))), first)
 

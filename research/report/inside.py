@@ -95,13 +95,13 @@ def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
 
 def _examples(experiment: Any) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
     """Returns some examples of different classes, their images, and their split: validation, or else test."""
-    from research.data.source import column, like, read
+    from research.data.source import column, first_example, read
 
     field, label = getattr(experiment.task, "input", ""), getattr(experiment.task, "label", "")
     splits = experiment.data.load()
     split = "validation" if splits.validation is not None else "test" if splits.test is not None else "train"
     source = getattr(splits, split)
-    first = like(source)
+    first = first_example(source)
     require(field in first and first[field].ndim == 3, "its data hold no images")
     labels = column(source, label)
     firsts = np.zeros(0, int) if labels is None else np.unique(labels, return_index=True)[1]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from research.config.inherited import describe_inherited
-from research.data.source import Source, chunks, column, like
+from research.data.source import Source, chunks, column, first_example
 from research.errors import RequestError, nearest
 from research.metrics import directions
 from research.metrics.directions import Direction
@@ -168,7 +168,7 @@ def _missing(task: Task, method: str) -> TypeError:
 
 def require_columns(source: Source, split: str, **fields: str) -> None:
     """Raises RequestError unless the examples have the columns that the task's fields name."""
-    columns = like(source)
+    columns = first_example(source)
     for field, name in fields.items():
         if name not in columns:
             raise RequestError(f"task.{field}={name!r}: the {split} split has no such column; {nearest(name, columns)}")
