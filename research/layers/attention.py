@@ -1,4 +1,4 @@
-"""The attention layer: projections around attention in several heads, with a cache of keys and values for decoding."""
+"""Multi-head attention, with a cache of keys and values for decoding."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def check_heads(
     rotary: bool = False,
     field: str = "num_heads",
 ) -> None:
-    """Refuses heads that do not divide; the names are those of a model's fields, `field` that of `num_heads`.
+    """Checks that heads divide the width, by the names of a model's fields; `field` is the name for `num_heads`.
 
     Raises:
-      RequestError: names the field, what it is and what would do.
+      RequestError: names the field, its value, and valid values.
     """
     if head_dim is None:
         if width % num_heads:
@@ -41,26 +41,37 @@ def check_heads(
 
 
 class MultiHeadAttention(nn.Module):
-    """Queries from `x`, keys and values from `x` or from `memory`, attention in several heads, and a projection back.
+    """Attends from `x` to `x` or to `memory` with several heads, between linear projections.
 
-    Decoding (`decode=True`): the first call, which sees the whole prompt, makes the entries of collection `cache` and
-    later ones append to them, so apply with `mutable=["cache"]`.  The cache is as long as `mask`'s last axis:
+    >>> attention = MultiHeadAttention(num_heads=2)
+    >>> y, variables = jax.eval_shape(attention.init_with_output, jax.random.key(0), jnp.zeros((2, 5, 16)))
+    >>> y.shape
+    (2, 5, 16)
+
+    With `decode=True`, the first call, with the whole prompt, creates the entries of the collection `cache`, and later
+    calls append to them; apply with `mutable=["cache"]`.  The last axis of `mask` gives the length of the cache:
 
         cache/keys, cache/values                [batch, cache length, kv_heads, head_dim]
-        cache/index                             [], how many of its places are filled
+        cache/index                             [], the number of filled positions
         cache/memory_keys, cache/memory_values  [batch, memory length, kv_heads, head_dim], projected in the first call
 
-    When the caller makes the collection `intermediates` mutable, the weights are sown there as `attention_weights`
-    [batch, heads, queries, keys], computed beside the kernel and only then.
+    If the collection `intermediates` is mutable, the weights [batch, heads, queries, keys] are computed separately from
+    the kernel and sown as `attention_weights`.
 
     Attributes:
-      num_heads: heads of the queries.
-      num_kv_heads: heads of keys and values, a divisor of `num_heads`; None is as many (1 is multi-query).
-      head_dim: features of a head; None is those of `x` divided by `num_heads`.
-      use_bias: whether the four projections have one; `key_bias` and `out_bias` say otherwise where they are given.
-      scale: of the products; None is 1 / √head_dim.
-      rotary: turns queries and keys by their positions.
-      dropout: on the weights, in training.
+      num_heads: the number of query heads.
+      num_kv_heads: the number of key and value heads, a divisor of `num_heads`; None means `num_heads`, 1 is
+        multi-query.
+      head_dim: the features of a head; None means the features of `x` divided by `num_heads`.
+      use_bias: give the four projections a bias.
+      key_bias, out_bias: override `use_bias` for the key and the output projection; None does not.
+      scale: of the products; None means 1 / √head_dim.
+      rotary: rotates queries and keys by their positions.
+      dropout: the dropout rate on attention weights.
+      kernel: see `research.layers.attention_kernels`.
+      dtype: of the computation.
+      kernel_init: initialises the projections.
+      out_init: initialises the output projection; None means `kernel_init`.
     """
 
     num_heads: int
@@ -90,18 +101,18 @@ class MultiHeadAttention(nn.Module):
         decode: bool = False,
         train: bool = False,
     ) -> jax.Array:
-        """[batch, length, features] to the same.
+        """Maps [batch, length, features] to the same shape.
 
         Args:
-          x: what asks.
-          memory: [batch, memory length, features], what is looked at; None is `x` itself.  In decoding, only the first
-            call needs it.
-          mask: bool, broadcasts to [batch, heads, length, keys]; in decoding, keys are the places of the cache.
-          bias: added to the scaled products, like `mask`.
-          causal: whether a token sees only itself and those before it.
-          positions: [batch, length], for `rotary`; None is 0, 1, 2, ... on from what is in the cache.
-          decode: whether to append to the cache.
-          train: whether to drop.
+          x: gives the queries.
+          memory: [batch, memory length, features], gives keys and values; None means `x`.  During decoding, only the
+            first call reads it.
+          mask: bool, broadcasts to [batch, heads, length, keys]; during decoding, keys are the positions of the cache.
+          bias: added to the scaled products; broadcasts like `mask`.
+          causal: a token attends only to itself and to earlier tokens.
+          positions: [batch, length], for `rotary`; None continues from the tokens in the cache: 0, 1, 2, ...
+          decode: append to the cache.
+          train: apply dropout.
         """
         features = x.shape[-1]
         kv_heads = self.num_kv_heads or self.num_heads
@@ -119,7 +130,7 @@ class MultiHeadAttention(nn.Module):
             if decode:
                 first = not self.has_variable("cache", "keys")
                 cached_key, cached_value = self._append(key, value, mask.shape[-1])
-                if first:  # what is in the cache is what has just come: look at that alone
+                if first:  # the cache holds only these tokens, so attend to them directly
                     mask = mask[..., : x.shape[1]]
                 else:
                     key, value = cached_key, cached_value

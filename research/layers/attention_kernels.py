@@ -1,4 +1,4 @@
-"""Attention of heads, softmax(Q Kᵀ / √d) V (Vaswani et al., 2017): one meaning in three kernels."""
+"""Attention, softmax(Q Kᵀ / √d) V (Vaswani et al., 2017), with three interchangeable kernels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from research.layers.masks import both, causal_mask
 
 Kernel = Literal["auto", "einsum", "xla", "cudnn"]
 
-# What `auto` means where nothing stands against it.  einsum: products over contiguous heads, on a CPU 1.0 to 1.4 times
-# as fast as xla (experiments/speed/attention_kernels.py).  cudnn: flash attention, no [length, length] array.
+# The choice of `auto` where possible.  einsum: products over contiguous heads, on a CPU 1.0 to 1.4 times as fast as xla
+# (experiments/speed/attention_kernels.py).  cudnn: flash attention, without a [length, length] array.
 _TABLE = {"cpu": "einsum", "cuda": "cudnn", "rocm": "xla", "tpu": "xla"}
 
 
 def choose_kernel(
     kernel: Kernel, *, platform: str | None = None, dtype: str = "float32", head_dim: int = 64, plain: bool = True
 ) -> tuple[str, str]:
-    """The kernel to run, "einsum", "xla" or "cudnn", and the reason for it.
+    """Returns the kernel to run, "einsum", "xla" or "cudnn", and the reason.
 
     Args:
-      kernel: a kernel's name, which is kept or refused; or "auto", the table's choice that can run.
-      platform: what the program is compiled for; see `kernels.target_platform`.
+      kernel: the name of a kernel, which is used or refused; or "auto" for the table's choice among those that can run.
+      platform: the platform to compile for; see `kernels.target_platform`.
       dtype: of queries, keys and values.
-      head_dim: features of one head.
-      plain: neither dropout on the weights nor an additive bias.
+      head_dim: the features of a head.
+      plain: True if there is neither dropout on the weights nor an additive bias.
 
     Raises:
-      RequestError: the kernel that was asked for cannot run.
+      RequestError: the requested kernel cannot run.
     """
     platform = kernels.target_platform(platform)
     dtype = str(jnp.dtype(dtype))
@@ -47,10 +47,10 @@ def choose_kernel(
 
 
 def check_kernel(kernel: Kernel, *, dtype: str, head_dim: int, dropout: float = 0.0) -> None:
-    """Refuses a kernel that runs nowhere with a model's fields `dtype` and `dropout` and its heads.
+    """Checks that a kernel can run on some platform with a model's `dtype`, `dropout` and heads.
 
     Raises:
-      RequestError: names the field `kernel` and what stands against it.
+      RequestError: names the field `kernel` and the obstacle.
     """
     if kernel != "auto":
         _refuse(kernel, _obstacle(kernel, dtype, head_dim, dropout == 0))
@@ -62,7 +62,7 @@ def _refuse(kernel: str, obstacle: str | None) -> None:
 
 
 def _obstacle(kernel: str, dtype: str, head_dim: int, plain: bool) -> str | None:
-    """The reason why a kernel cannot be used on any platform; None if there is none."""
+    """The reason why a kernel cannot run on any platform; None if there is none."""
     if kernel != "einsum" and not plain:
         return "dropout of attention weights, or a bias on them, runs with 'einsum' only"
     if kernel == "cudnn" and dtype not in ("bfloat16", "float16"):
@@ -73,7 +73,7 @@ def _obstacle(kernel: str, dtype: str, head_dim: int, plain: bool) -> str | None
 
 
 def _absent(kernel: str, platform: str) -> str | None:
-    """The reason why a kernel cannot be used on this platform; None if there is none."""
+    """The reason why a kernel cannot run on this platform; None if there is none."""
     if kernel != "cudnn":
         return None
     if platform != "cuda":
@@ -83,12 +83,12 @@ def _absent(kernel: str, platform: str) -> str | None:
 
 @functools.cache
 def _cudnn_refusal() -> str | None:
-    """The reason why JAX refuses cuDNN's attention here, by the versions of library and GPU; None if it does not."""
+    """The reason why JAX refuses cuDNN's attention for this library version and GPU; None if it does not."""
     x = jax.ShapeDtypeStruct((1, 8, 1, 64), jnp.bfloat16)
     attend = jax.jit(functools.partial(jax.nn.dot_product_attention, implementation="cudnn"))
     try:
         attend.trace(x, x, x).lower(lowering_platforms=("cuda",))
-    except Exception as error:  # JAX raises several kinds
+    except Exception as error:  # JAX raises errors of several types
         return f"JAX says of cuDNN: {str(error).splitlines()[0].rstrip('.')}"
     return None
 
@@ -107,20 +107,20 @@ def dot_product_attention(
     kernel: Kernel = "auto",
     platform: str | None = None,
 ) -> jax.Array:
-    """softmax(scale Q Kᵀ + bias) V; the softmax in float32 at least, whatever the inputs.
+    """Computes softmax(scale Q Kᵀ + bias) V, with the softmax in at least float32.
 
     Args:
       query: [batch, queries, heads, head_dim].
       key: [batch, keys, kv_heads, head_dim]; kv_heads divides heads (grouped-query attention, Ainslie et al., 2023).
-      value: as `key`.
-      mask: bool, broadcasts to [batch, heads, queries, keys]; True where a query may look.  A query that may look
-        nowhere gets a finite value without meaning.
+      value: like `key`.
+      mask: bool, broadcasts to [batch, heads, queries, keys]; True where a query may attend to a key.  A query without
+        any keys gets a finite value without meaning.
       bias: added to the scaled products; broadcasts like `mask`.
-      causal: query i sees keys 0 ... i as well as what `mask` allows; queries = keys.
-      scale: 1 / √head_dim unless given.
-      dropout: the rate at which weights are dropped, with `dropout_rng`; without a key none are.
-      kernel: see `choose_kernel`; what runs is noted for `kernels.recording`.
-      platform: what the program is compiled for, where that is not the machine at hand.
+      causal: query i attends only to keys 0 ... i, within `mask`; needs as many queries as keys.
+      scale: None means 1 / √head_dim.
+      dropout: the dropout rate on the weights; needs `dropout_rng`.
+      kernel: see `choose_kernel`; the choice is noted for `kernels.recording`.
+      platform: the platform to compile for; None means this machine.
 
     Returns:
       [batch, queries, heads, head_dim] in the dtype of `query`.
@@ -152,7 +152,7 @@ def attention_weights(
     causal: bool = False,
     scale: float | None = None,
 ) -> jax.Array:
-    """softmax(scale Q Kᵀ + bias), [batch, heads, queries, keys] in float32: who looks at whom, for pictures."""
+    """Computes softmax(scale Q Kᵀ + bias), [batch, heads, queries, keys] in float32, for visualisation."""
     mask = both(mask, causal_mask(query.shape[1], key.shape[1]) if causal else None)
     scores = _scores(query, key, mask, bias, query.shape[-1] ** -0.5 if scale is None else scale)
     weights = jax.nn.softmax(scores, axis=-1)
@@ -160,8 +160,10 @@ def attention_weights(
 
 
 def _einsum_attention(query, key, value, mask, bias, scale, dropout, dropout_rng):
-    """Products over contiguous [batch · kv_heads, rows, head_dim]; the softmax's division waits for the second one,
-    where it runs over head_dim features and not over all keys."""
+    """Multiplies contiguous [batch · kv_heads, rows, head_dim].
+
+    The softmax is normalised after the second product, over head_dim features instead of over all keys.
+    """
     B, Q, H, D = query.shape
     G, K = key.shape[2], key.shape[1]
     scores = _scores(query, key, mask, bias, scale)
@@ -176,10 +178,12 @@ def _einsum_attention(query, key, value, mask, bias, scale, dropout, dropout_rng
 
 
 def _scores(query, key, mask, bias, scale):
-    """[batch, kv_heads, heads // kv_heads, queries, keys], at least float32; the least finite number where masked."""
+    """Returns [batch, kv_heads, heads // kv_heads, queries, keys] in at least float32; masked entries are the lowest
+    finite number.
+    """
     B, Q, H, D = query.shape
     G, K = key.shape[2], key.shape[1]
-    rows = _by_head(query).reshape(B * G, -1, D)  # the queries of heads that share keys, one after another
+    rows = _by_head(query).reshape(B * G, -1, D)  # concatenates the queries of heads that share keys
     dtype = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.einsum("nqd,nkd->nqk", rows, _by_head(key), preferred_element_type=dtype) * scale
     scores = scores.reshape(B, G, H // G, Q, K)
@@ -191,12 +195,12 @@ def _scores(query, key, mask, bias, scale):
 
 
 def _by_head(x):
-    """[batch, length, heads, head_dim] as contiguous [batch · heads, length, head_dim]."""
+    """Converts [batch, length, heads, head_dim] to contiguous [batch · heads, length, head_dim]."""
     B, T, H, D = x.shape
     return x.transpose(0, 2, 1, 3).reshape(B * H, T, D)
 
 
 def _grouped(x, groups):
-    """[batch, heads or 1, queries, keys] as [batch, groups or 1, heads // groups or 1, queries, keys]."""
+    """Converts [batch, heads or 1, queries, keys] to [batch, groups or 1, heads // groups or 1, queries, keys]."""
     B, H, Q, K = x.shape
     return x.reshape(B, 1, 1, Q, K) if H == 1 else x.reshape(B, groups, H // groups, Q, K)

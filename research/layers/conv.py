@@ -1,4 +1,4 @@
-"""Convolution with this house's conventions: NHWC, padding in view, kernels initialised for what follows them."""
+"""2-D convolution with common conventions: NHWC, explicit padding, and initialisation for the following activation."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ def conv(
     """A square 2-D convolution, [batch, height, width, channels] to [..., features].
 
     Args:
+      features: the number of output channels.
+      kernel_size: the side of the kernel in pixels.
       groups: 1 for a full convolution, the number of channels for a depthwise one.
-      padding: "symmetric" puts kernel_size // 2 zeros on every side, as PyTorch models do, but at stride 1 one less
-        before an even kernel, which keeps the size of the map; "same" is TensorFlow's and XLA's, which at stride 2 may
-        pad the end more than the start; "valid" pads nothing; or ((top, bottom), (left, right)).
-      kernel_init: None is He's for relu, by the outputs that one input reaches (He et al., 2015).
-      kernel: what computes it; see `research.layers.convolve`.
+      padding: "symmetric" pads kernel_size // 2 zeros on every side, as in PyTorch models; at stride 1 with an even
+        kernel, one less at the start, which keeps the size of the map.  "same" is TensorFlow's and XLA's, which may pad
+        the end more than the start at stride 2.  "valid" pads nothing.  Or ((top, bottom), (left, right)).
+      kernel_init: None uses He initialisation for relu, by fan-out (He et al., 2015).
+      kernel: the implementation; see `research.layers.convolve`.
     """
     half = kernel_size // 2
     sides = ((kernel_size - 1) // 2 if stride == 1 else half, half)
     named = {"symmetric": (sides, sides), "same": "SAME", "valid": "VALID"}
-    # Flax counts the outputs of all groups as reached by one input; only those of its own group are.
+    # Flax's fan-out counts the outputs of all groups, but an input reaches only those of its own group.
     he = nn.initializers.variance_scaling(2.0 * groups, "fan_out", "truncated_normal")
     return nn.Conv(
         features,
@@ -60,7 +62,7 @@ def conv(
 
 @functools.cache
 def _by(kernel: Kernel) -> Callable[..., jax.Array]:
-    """`convolve` as Flax calls it; the same function every time, so that equal layers compare equal."""
+    """Wraps `convolve` for Flax; caches the function, so that equal layers compare equal."""
 
     def run(x: jax.Array, weights: jax.Array, strides, padding, *, feature_group_count: int, **_) -> jax.Array:
         return convolve(x, weights, strides=strides, padding=padding, groups=feature_group_count, kernel=kernel)

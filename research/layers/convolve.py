@@ -1,8 +1,8 @@
-"""2-D convolution, one meaning in three kernels, chosen apart for the output and for each of the two gradients.
+"""2-D convolution with three interchangeable kernels, chosen separately for the output and for each gradient.
 
-XLA's own convolution is good where maps are large and channels many.  On a CPU it is slower than a matrix product
-where a map is a handful of pixels, and many times slower than a sum of shifted maps where every channel is convolved by
-itself; experiments/speed/convolution_kernels.py measures what is best where.
+XLA's own convolution is fast for large maps with many channels.  On a CPU it is slower than a matrix product for maps
+of a few pixels, and many times slower than a sum of shifted maps for depthwise convolutions.  The timings are in
+experiments/speed/convolution_kernels.py.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from research.layers.depthwise import depthwise
 from research.layers.window import Pads, Window, cropped, output_size, shifted, tiles
 
 Kernel = Literal["auto", "xla", "patches", "shifts"]
-"""xla: lax.conv_general_dilated.  patches: every window laid out as a row of a matrix, then one product.  shifts: one
-product for each pixel of the kernel, over the map shifted by it, summed; element by element if depthwise."""
+"""xla: lax.conv_general_dilated.  patches: every window becomes a row of a matrix, for one product.  shifts: one
+product per pixel of the kernel, with the map shifted by it, summed; elementwise if depthwise.
+"""
 
 
 class Kernels(NamedTuple):
-    """The kernel of the output, of the gradient of the input and of the gradient of the weights."""
+    """The kernels for the output, for the gradient of the input, and for the gradient of the weights."""
 
     output: str
     input_gradient: str
@@ -47,12 +48,14 @@ def convolve(
     kernel: Kernel = "auto",
     platform: str | None = None,
 ) -> jax.Array:
-    """[batch, height, width, channels] with weights [rows, columns, channels // groups, features] to [..., features].
+    """Convolves [batch, height, width, channels] with weights [rows, columns, channels // groups, features].
+
+    Returns [batch, height, width, features].
 
     Args:
       padding: zeros around the map, ((top, bottom), (left, right)), or "SAME" or "VALID" as in `lax`.
-      kernel: "auto" is the table's choice; groups run in XLA's only, but those of one channel in "shifts" too.
-      platform: what the program is compiled for, where that is not the machine at hand.
+      kernel: "auto" uses the table's choice.  Groups need "xla"; depthwise convolutions can also use "shifts".
+      platform: the platform to compile for; None means this machine.
     """
     if isinstance(padding, str):
         padding = tuple(lax.padtype_to_pads(x.shape[1:3], weights.shape[:2], strides, padding))
@@ -73,7 +76,7 @@ def convolve(
 def choose_kernels(
     shape: tuple[int, ...], weights: tuple[int, ...], window: Window, platform: str
 ) -> tuple[Kernels, str]:
-    """The kernels that the table has for a map and weights of these shapes, and the reason."""
+    """Returns the table's kernels for a map and weights of these shapes, and the reason."""
     reason = f"the table's for {platform}"
     if platform != "cpu":
         return XLA, reason
@@ -91,7 +94,7 @@ def choose_kernels(
 
 
 def _depthwise(shape: tuple[int, ...], weights: tuple[int, ...], window: Window) -> bool:
-    """Whether every channel becomes one, by a kernel of its own."""
+    """True if every channel has its own kernel and one output."""
     return window.groups == shape[-1] == weights[-1]
 
 
@@ -146,7 +149,7 @@ def _forward(x, weights, window, chosen):
 
 
 def _backward(window, chosen, saved, gradient):
-    """The transposes of whichever kernels were chosen; what they would compute forward is not used, so never is."""
+    """The transposes of the chosen kernels; XLA removes their unused forward computation."""
     x, weights = saved
     by_input = jax.vjp(lambda x: _KERNELS[chosen.input_gradient](x, weights, window), x)[1]
     by_weights = jax.vjp(lambda weights: _KERNELS[chosen.weight_gradient](x, weights, window), weights)[1]

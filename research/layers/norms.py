@@ -1,4 +1,4 @@
-"""Normalisation layers: one constructor each, with epsilon and momentum in view."""
+"""Normalisation layers, one constructor each, with explicit epsilon and momentum."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def batch_norm(
 ) -> BatchNorm:
     """Batch normalisation over every axis but the last (Ioffe & Szegedy, 2015).
 
-    `momentum` is the share of the old running statistic that is kept (PyTorch's 0.1 is 0.9 here); the running variance
-    is the biased one.  An enclosing `research.layers.surroundings` tells it the mapped axis, and whether it is frozen.
+    `momentum` is the fraction of the old running statistic that is kept (PyTorch's 0.1 is 0.9 here); the running
+    variance is biased.  An enclosing `research.layers.surroundings` sets the mapped axis, and freezes the layer.
     """
     return BatchNorm(
         use_running_average=not train,
@@ -39,18 +39,18 @@ def batch_norm(
 
 
 def layer_norm(*, dtype: str, epsilon: float = 1e-5, name: str | None = None, **kwargs) -> nn.LayerNorm:
-    """Layer normalisation over the last axis (Ba et al., 2016); statistics in float32 whatever `dtype`."""
+    """Layer normalisation over the last axis (Ba et al., 2016); statistics are in float32 for any `dtype`."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, param_dtype=param_dtype(dtype), name=name, **kwargs)
 
 
 class BatchNorm(nn.BatchNorm):
-    """Flax's batch norm over the last axis, with a derivative of its own in training: see `normalize`."""
+    """Flax's batch norm over the last axis, with its own derivative in training: see `normalize`."""
 
     @nn.compact
     def __call__(self, x: jax.Array, use_running_average: bool | None = None, *, mask=None) -> jax.Array:
         running = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
         if running or mask is not None or self.is_initializing():
-            # The function itself: by its wrapped method, Linen would capture what it returns a second time.
+            # Unwrapped, since through the wrapped method Linen would capture the output a second time.
             return inspect.unwrap(nn.BatchNorm.__call__)(self, x, use_running_average, mask=mask)
         shape = x.shape[-1:]
         means = self.variable("batch_stats", "mean", jnp.zeros, shape)
@@ -67,13 +67,14 @@ class BatchNorm(nn.BatchNorm):
 def normalize(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(x - mean) / √(variance + epsilon) · scale + bias over every axis but the last, the mean and the variance.
+    """Computes (x - mean) / √(variance + epsilon) · scale + bias over every axis but the last; also returns mean and
+    variance.
 
-    Of x [..., features] nothing but x itself is kept for the derivative, which goes over it twice: once for the sums of
-    dy and dy · x̂ (the gradients of bias and scale), once for dx.  The statistics that are returned have no derivative.
+    The derivative stores only x [..., features] and reads it twice: once for the sums of dy and dy · x̂ (the gradients
+    of bias and scale), once for dx.  The returned statistics have no derivative.
 
     Args:
-      axis_name: the mapped axis to average over as well, or None.
+      axis_name: a mapped axis to average over as well, or None.
     """
     return _normalize(x, scale, bias, epsilon, axis_name)[0]
 
@@ -81,8 +82,8 @@ def normalize(
 def _normalize(x, scale, bias, epsilon, axis_name):
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
-    # One pass sums x and x²; where the mean is many deviations, E[x²] - E[x]² is all rounding.  The first example's
-    # mean is at most about √batch deviations from that of all, however x is distributed: near enough to count from.
+    # One pass sums x and x².  If the mean is many deviations from 0, E[x²] - E[x]² is only rounding error, so the mean
+    # of the first example is subtracted: it is at most about √batch deviations from the mean, for any distribution.
     near = _averaged(wide[0].mean(axes[:-1]), axis_name)
     wide = wide - near
     mean, square = _averaged((wide.mean(axes), jnp.square(wide).mean(axes)), axis_name)

@@ -34,7 +34,7 @@ def elman_step(z: jax.Array, state: State, nonlinearity: Elementwise) -> State:
 def lstm_step(z: jax.Array, state: State, nonlinearity: Elementwise) -> State:
     """Hochreiter & Schmidhuber (1997), with the forget gate of Gers et al. (2000)."""
     _, c = state
-    # one sigmoid over all four, which XLA vectorises; one of them is unused
+    # one sigmoid over all four gates, which XLA vectorises; one result is unused
     i, f, _, o = jnp.split(nn.sigmoid(z), 4, axis=-1)
     g = nonlinearity(jnp.split(z, 4, axis=-1)[2])
     c = f * c + i * g

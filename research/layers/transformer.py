@@ -154,7 +154,7 @@ def encoder_sizes(model: Any) -> dict[str, int]:
 
 
 def decoder_sizes(model: Any) -> dict[str, int]:
-    """The same of its decoder, from the fields `decoder_depth` and so on; None copies the encoder's."""
+    """The same sizes of a model's decoder, from the fields `decoder_depth` and so on; None copies the encoder's."""
     return {name: getattr(model, f"decoder_{name}") or size for name, size in encoder_sizes(model).items()}
 
 

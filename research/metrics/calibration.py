@@ -1,4 +1,4 @@
-"""Calibration: whether a model is right as often as it says (Guo et al., 2017)."""
+"""Calibration: the agreement of confidence and accuracy (Guo et al., 2017)."""
 
 from __future__ import annotations
 

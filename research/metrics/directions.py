@@ -1,4 +1,4 @@
-"""Whether lower or higher values of a metric are better, as declared by tasks: {name or pattern: "min" or "max"}.
+"""The better direction of a metric, lower or higher, as declared by tasks: {name or pattern: "min" or "max"}.
 
 >>> better = {"loss": "min", "top_*_accuracy": "max", "samples/loss": "max"}
 >>> [direction(better, metric) for metric in ("test/loss", "top_5_accuracy", "samples/loss", "test/tokens")]

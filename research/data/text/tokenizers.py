@@ -216,7 +216,9 @@ def _utf8(text: str) -> bytes:
 class BPETokenizer(Tokenizer):
     """Byte pair encoding over bytes (Sennrich et al., 2016; Radford et al., 2019), by the library `tokenizers`.
 
-        tokenizer = BPETokenizer(max_vocab_size=4096, special_tokens=("<eos>",)).fit([text])
+    >>> tokenizer = BPETokenizer(max_vocab_size=258, min_frequency=1).fit(["banana banana"])
+    >>> tokenizer.decode(tokenizer.encode("banana"))
+    'banana'
 
     Attributes:
       max_vocab_size: the maximum number of tokens, including 256 bytes and the special tokens.
