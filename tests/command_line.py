@@ -1,4 +1,4 @@
-"""The command line in tests: called in this process, or started as one of its own, which can be killed."""
+"""Runs the command line in tests, in this process or as a separate process that can be killed."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ TESTS = pathlib.Path(__file__).resolve().parent
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Exit status and what was printed."""
+    """The exit status and the output."""
 
     status: int
     out: str
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def launch(*arguments: object) -> Outcome:
-    """`python -m launch ARGUMENTS`, in this process."""
+    """Runs `python -m launch ARGUMENTS` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([str(argument) for argument in arguments])
@@ -43,12 +43,12 @@ def launch(*arguments: object) -> Outcome:
 
 
 def fill(text: str, world: pathlib.Path, run: object = "") -> str:
-    """A text with $W, the folder of what there is, and $OUT, that of a run, put in."""
+    """Replaces $W by the folder of inputs and $OUT by the folder of the run."""
     return string.Template(text).substitute(W=world, OUT=run)
 
 
 def refused(arguments: Sequence[object]) -> str:
-    """The one line that a request is refused with."""
+    """Returns the one line with which a request is refused."""
     outcome = launch(*arguments)
     assert outcome.status == 2, outcome
     assert outcome.out == ""
@@ -60,7 +60,7 @@ def refused(arguments: Sequence[object]) -> str:
 
 @contextlib.contextmanager
 def quickly(folder: pathlib.Path) -> Iterator[None]:
-    """Within it programs are compiled once and kept in a folder, and reports have no figures: half of a run's cost."""
+    """Compiles programs only once into a folder and leaves figures out of reports, which halves the cost of a run."""
     options = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0}
     before = {name: getattr(jax.config, name) for name in options}
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +78,7 @@ def quickly(folder: pathlib.Path) -> Iterator[None]:
 
 
 class Process:
-    """`python -m launch ARGUMENTS` in a process of its own, on one device."""
+    """Runs `python -m launch ARGUMENTS` in a separate process with one device."""
 
     def __init__(self, *arguments: object, cwd: pathlib.Path = TESTS.parent, before: Sequence[str] = ()):
         environment = {key: x for key, x in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
@@ -97,7 +97,7 @@ class Process:
         return Outcome(self._process.returncode, out, err)
 
     def signal_when(self, ready: Callable[[], bool], number: signal.Signals, after: float = 0.0) -> Outcome:
-        """Sends a signal `after` seconds from when `ready()` first holds, unless the process has ended by then."""
+        """Sends a signal `after` seconds after `ready()` first returns True, unless the process has ended by then."""
         while not ready() and self._process.poll() is None:
             time.sleep(0.002)
         time.sleep(after)
@@ -107,35 +107,35 @@ class Process:
 
 
 def write_module(path: pathlib.Path, text: str) -> pathlib.Path:
-    """A Python file, its text freed of the indentation of the test that holds it."""
+    """Writes a Python file, after removing the indentation of its text in the test."""
     path.write_text(textwrap.dedent(text).lstrip())
     return path
 
 
 def files(folder: pathlib.Path) -> dict[str, bytes]:
-    """Every file below a folder with its contents; {} where there is no folder."""
+    """Returns every file below a folder with its contents; {} without a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def read(path: pathlib.Path):
-    """A JSON file."""
+    """Reads a JSON file."""
     return json.loads(path.read_text())
 
 
 def lines(trial: pathlib.Path, split: str | None = None) -> list[dict]:
-    """The records of a trial's metrics.jsonl, of one split or of all."""
+    """Reads the records of a trial's metrics.jsonl, for one split or all."""
     records = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
     return [r for r in records if split in (None, r["split"])]
 
 
 def saved_steps(trial: pathlib.Path) -> list[int]:
-    """The steps of the checkpoints that are whole, judged by their names alone."""
+    """Returns the steps of complete checkpoints, judged by their names alone."""
     folder = trial / "checkpoints"
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
 
 
 def state(trial: pathlib.Path, step: int | None = None):
-    """What a trial's last checkpoint, or that of a step, holds: nested dicts of NumPy arrays."""
+    """Reads a trial's last checkpoint, or that of a step: nested dicts of NumPy arrays."""
     store = Store(trial / "checkpoints")
     try:
         return store.restore(store.steps()[0] if step is None else step)

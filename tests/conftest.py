@@ -1,4 +1,4 @@
-"""Eight virtual devices for every test in this process, and where the real data lie."""
+"""Sets up eight virtual devices for every test in this process, and the folder of real data."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def data_root() -> pathlib.Path:
-    """The folder of real data sets (`ESPALIER_DATA`); a test that needs it skips where there is none."""
+    """The folder of real data sets (`ESPALIER_DATA`); tests that need it are skipped without it."""
     path = os.environ.get("ESPALIER_DATA")
     if not path or not pathlib.Path(path).is_dir():
         pytest.skip("needs real data: set ESPALIER_DATA to the folder that holds it")

@@ -1,11 +1,11 @@
-"""What convolutions are compared with, and what of them is compared."""
+"""Reference convolutions, and the quantities that tests compare with them."""
 
 import jax
 import jax.numpy as jnp
 
 
 def xla(x, weights, strides, padding):
-    """XLA's own convolution, in as many groups as the shapes say."""
+    """XLA's own convolution, with the number of groups inferred from the shapes."""
     return jax.lax.conv_general_dilated(
         x,
         weights,
@@ -17,7 +17,7 @@ def xla(x, weights, strides, padding):
 
 
 def with_gradients(f, x, weights):
-    """(f's output, the gradients of its input and weights), for a gradient that bfloat16 holds exactly."""
+    """Returns (f's output, the gradients of its input and weights) for an output gradient that is exact in bfloat16."""
     y, gradients = jax.vjp(f, x, weights)
     seed = jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(jnp.bfloat16)
     return y, *gradients(seed.astype(y.dtype))

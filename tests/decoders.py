@@ -1,4 +1,4 @@
-"""Decoders of one or two layers, and a batch of prompts, for tests of decoding."""
+"""Decoders of one or two layers and a batch of prompts, for tests of decoding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN = jax.jit(lambda model, variables, tokens: model.apply(variables, tokens),
 
 @functools.cache
 def initialised(model):
-    """Variables of a model that is sure of what it says, so that rounding does not choose."""
+    """Variables of a model with confident predictions, so that rounding does not change its choices."""
     return jax.tree.map(lambda x: x * 8, jax.jit(model.init)(jax.random.key(0), PROMPT))
 
 
@@ -39,5 +39,5 @@ TINY = MODELS["gpt"]
 
 
 def some(names, *slow):
-    """Parameters of a test, some of them slow."""
+    """Parameters of a test; some are marked slow."""
     return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]

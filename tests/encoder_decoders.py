@@ -1,4 +1,4 @@
-"""What the tests of models share that turn one sequence into another."""
+"""Shared tests of encoder-decoder models."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from research.pretrained import mapping
 
 
 def check_parity(arrays, key_map, variables, logits, *, padding: int, smoothing: float = 0.0, constants=()) -> None:
-    """Logits where labels are no `padding`, the loss, and the norm of its gradient by published parameter.
+    """Compares logits outside `padding`, the loss, and the gradient norms of published parameters.
 
     Args:
-      logits: variables to our logits [batch, length, vocab_size].
-      smoothing: the share of the loss that is with all tokens alike.
-      constants: published names of what is not trained, whose gradient a fixture may have or not.
+      logits: maps variables to our logits [batch, length, vocab_size].
+      smoothing: the share of the loss that is spread evenly over all tokens.
+      constants: published names of constants, for which a fixture may lack gradients.
     """
     labels = arrays["input/labels"]
     valid = labels != padding
@@ -41,15 +41,16 @@ def check_parity(arrays, key_map, variables, logits, *, padding: int, smoothing:
 
 
 def sure(model, *inputs):
-    """Variables of a model that is sure of what it says, so that rounding does not choose."""
+    """Variables of a model with confident predictions, so that rounding does not change its choices."""
     return jax.tree.map(lambda x: x * 4, jax.jit(model.init)(jax.random.key(0), *inputs))
 
 
 def check_decoding(model, variables, memory) -> None:
-    """Cached beams are uncached ones, and as likely as the model says; padding of the memory changes nothing.
+    """Checks that cached beams equal uncached ones with the model's likelihood, and that padding of the memory has no
+    effect.
 
     Args:
-      memory: what `decode` takes beside tokens, in the order of `__call__`; a mask is last.
+      memory: the arguments of `decode` besides tokens, in the order of `__call__`; a mask comes last.
     """
     size = len(next(iter(memory.values())))
     start = np.ones((size, 2), int)
@@ -74,7 +75,7 @@ def check_decoding(model, variables, memory) -> None:
 
 
 def check_order(model, variables, *memory) -> None:
-    """No token of the target sees what follows it, and each sees the source."""
+    """Checks that target tokens do not depend on later ones, but do depend on the source."""
     target = np.random.default_rng(1).integers(1, 11, (len(memory[0]), 5))
     changed = target.copy()
     changed[:, 3:] = changed[:, 3:] % 10 + 1

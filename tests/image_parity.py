@@ -1,4 +1,4 @@
-"""Image models of ours beside the fixtures of their references: the same weights, the same images."""
+"""Compares our image models with fixtures of reference implementations: same weights, same images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reference:
     Attributes:
       published: {published name: array}, the reference's weights and buffers.
       images: [batch, height, width, channels].
-      outputs: what the reference gave: logits, loss, hidden_states.0 [batch, channels, height, width], ...
+      outputs: the reference's outputs: logits, loss, hidden_states.0 [batch, channels, height, width], ...
     """
 
     arrays: dict[str, np.ndarray]
@@ -65,7 +65,7 @@ def reference(arrays: dict[str, np.ndarray], model: nn.Module, family: Family, p
 
 
 def load(name: str, family: Family, from_timm: Callable[[dict[str, Any]], nn.Module]) -> Reference:
-    """The fixture of that name; the model is built from the configuration in it."""
+    """Loads a fixture and builds the model from the configuration in it."""
     arrays, metadata = parity.load(name)
     if name.startswith("timm_"):
         return reference(arrays, from_timm(metadata["config"]), family, "timm")
@@ -81,7 +81,7 @@ class Evaluated:
 
 
 def evaluated(ref: Reference) -> Evaluated:
-    """Logits, mean cross-entropy, what is inside, and gradients, in evaluation mode."""
+    """Computes logits, mean cross-entropy, intermediates and gradients in evaluation mode."""
 
     @jax.jit
     def run(params, rest):
@@ -97,10 +97,10 @@ def evaluated(ref: Reference) -> Evaluated:
 
 
 def gradient_error(ref: Reference, gradients: dict[str, np.ndarray]) -> float:
-    """The largest difference of norms between our gradients and the reference's.
+    """The largest difference between the norms of our gradients and the reference's.
 
-    It is relative to the reference's norm, or to 1e-3 of the largest norm where that is more: gradients that are zero
-    but for rounding (the bias of keys, which softmax does not see) have no norm to speak of.
+    It is relative to the reference's norm, or to 1e-3 of the largest norm if that is larger: gradients that are zero up
+    to rounding (such as the bias of keys, which softmax ignores) have no meaningful norm.
     """
     norms = {name: float(x) for name, x in parity.under(ref.arrays, "gradnorm/").items()}
     floor = 1e-3 * max(norms.values())
@@ -109,17 +109,17 @@ def gradient_error(ref: Reference, gradients: dict[str, np.ndarray]) -> float:
 
 
 def largest_error(ours: jax.Array, theirs: np.ndarray) -> float:
-    """The largest absolute difference; a map [batch, height, width, channels] may stand beside PyTorch's."""
+    """The largest absolute difference; a map [batch, height, width, channels] may be compared with PyTorch's layout."""
     ours = ours.transpose(0, 3, 1, 2) if theirs.ndim == 4 else ours
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max())
 
 
 def training_errors(ref: Reference) -> dict[str, float]:
-    """The largest absolute error of one forward pass in training mode: of logits, and of each running statistic.
+    """The largest absolute errors of one forward pass in training mode: of the logits, and of each running statistic.
 
-    PyTorch's running variance is the unbiased one and Flax's the biased one; ours is brought to theirs by n / (n - 1),
-    with n the values that a channel's statistics are taken over.
+    PyTorch's running variance is unbiased and Flax's is biased; ours is multiplied by n / (n - 1), where n is the
+    number of values per channel.
     """
 
     @jax.jit
@@ -157,12 +157,12 @@ def _momentum(model: nn.Module, path: str) -> float:
 
 
 def count(model: nn.Module, family: Family) -> int:
-    """Parameters of a model, without making them."""
+    """Counts the parameters of a model without creating them."""
     return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(family.shapes(model)["params"]))
 
 
 def random_variables(model: nn.Module, x: jax.Array) -> dict[str, Any]:
-    """Variables of the right shapes, none of them zero: made by NumPy, as compiling an initialisation takes long."""
+    """Nonzero variables of the right shapes, made by NumPy, since compiling an initialisation is slow."""
     generator = np.random.default_rng(0)
 
     def made(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -176,13 +176,13 @@ def random_variables(model: nn.Module, x: jax.Array) -> dict[str, Any]:
 
 
 def apply(model: nn.Module, variables: dict[str, Any], x: jax.Array, **kwargs: Any) -> Any:
-    """`model.apply`, compiled; the arguments by name are static but for `rngs`."""
+    """A compiled `model.apply`; keyword arguments are static except for `rngs`."""
     rngs = kwargs.pop("rngs", None)
     return jax.jit(lambda variables, x, rngs: model.apply(variables, x, rngs=rngs, **kwargs))(variables, x, rngs)
 
 
 def written(directory, name="vit"):
-    """A fixture's weights as a file, and what else is in the fixture."""
+    """Writes the weights of a fixture to a file; also returns its other contents."""
     arrays, metadata = parity.load(name)
     path = directory / "model.safetensors"
     save_file(parity.under(arrays, "param/"), path)
@@ -190,7 +190,7 @@ def written(directory, name="vit"):
 
 
 def published(directory, variant, **fields):
-    """Random weights of a named variant, written under Hugging Face's names."""
+    """Random weights of a named variant, written with Hugging Face's names."""
     family, found = find_variant(variant)
     model = found.build().clone(**fields)
     variables = random_variables(model, np.ones(family.inputs(model)["x"].shape, np.float32))

@@ -1,4 +1,4 @@
-"""What the tests of GPT and of Llama share: a family of ours against a fixture of its reference."""
+"""Shared tests of GPT and Llama: our model against a fixture of its reference."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_logits(family: Family, name: str, fields: dict) -> None:
 
 
 def check_training(family: Family, name: str, fields: dict) -> None:
-    """The loss, the norm of every parameter's gradient, and, where they were recorded, losses over training steps."""
+    """Compares the loss, the norm of every parameter's gradient, and recorded losses over training steps, if any."""
     arrays, model, key_map, variables = reference(family, name, fields)
     tokens = arrays["input/input_ids"]
 

@@ -1,4 +1,4 @@
-"""Fixtures of independent reference implementations: arrays by name, and what they were made from."""
+"""Fixtures of independent reference implementations: arrays by name, and the configuration that produced them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
 
 def load(name: str) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays of `tests/fixtures/<name>.safetensors` and its metadata, JSON values parsed."""
+    """Reads the arrays of `tests/fixtures/<name>.safetensors` and its metadata, with JSON values parsed."""
     with safe_open(FIXTURES / f"{name}.safetensors", framework="numpy") as file:
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
         metadata = {key: _parsed(value) for key, value in (file.metadata() or {}).items()}
@@ -27,5 +27,5 @@ def _parsed(text: str):
 
 
 def under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays whose names start with `prefix`, without it."""
+    """The arrays whose names start with `prefix`, with the prefix removed."""
     return {key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Names and shapes of published checkpoints (fixtures/keys) against a model's key map."""
+"""Compares names and shapes of published checkpoints (fixtures/keys) with a model's key map."""
 
 import json
 
@@ -9,7 +9,7 @@ from research.pretrained import mapping
 
 
 def check(name, family, model):
-    """Abstractly: arrays without memory take the way of the weights."""
+    """Converts arrays without memory, in the same way as weights."""
     lines = (parity.FIXTURES / "keys" / f"{name}.txt").read_text().splitlines()
     published = {key: json.loads(shape) for key, shape in (line.split("\t") for line in lines if line[0] != "#")}
     leaves = mapping.flatten(family.shapes(model))

@@ -1,4 +1,4 @@
-"""The pages for newcomers do what they say: every block of docs/your_own.md runs, in order, in an empty folder."""
+"""The pages for newcomers are correct: every block of docs/your_own.md runs, in order, in an empty folder."""
 
 import json
 import os

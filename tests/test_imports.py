@@ -1,6 +1,6 @@
-"""Imports run downhill: no module imports what stands above it, and no modules import one another in a circle.
+"""Imports run downhill: no module imports a higher layer, and there are no circular imports.
 
-Imports inside functions count, and those behind a guard of TYPE_CHECKING.
+Imports inside functions and behind a TYPE_CHECKING guard count too.
 """
 
 import ast
@@ -67,7 +67,7 @@ MODULES = modules()
 
 
 def imports() -> Iterator[Import]:
-    """Every import of one of our modules by another; of a name on a face, that of the module that defines it."""
+    """Every import between our modules; a name on a face counts as an import of the module that defines it."""
     for importer, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
             yield from (Import(importer, imported) for imported in _imported(node) if imported != importer)
@@ -89,7 +89,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 
 def owner(module: str) -> tuple[int, str]:
-    """(number of its row, name there) that a module belongs to."""
+    """(row number, layer name) that a module belongs to."""
     found = [(len(name), row, name) for row, names in enumerate(LAYERS) for name in names if _is_in(module, name)]
     _, row, name = max(found)
     return row, name
@@ -100,7 +100,7 @@ def _is_in(module: str, name: str) -> bool:
 
 
 def uphill(entry: Import) -> bool:
-    """Whether the import is of what stands above, or beside under another name."""
+    """True if a module imports a higher layer, or another layer of its own row."""
     (own_row, own), (row, name) = owner(entry.importer), owner(entry.imported)
     return own != name and row >= own_row
 

@@ -1,4 +1,4 @@
-"""Small experiments on data made up here, for tests that look at the machinery rather than at the learning."""
+"""Small experiments on generated data, for tests of the machinery instead of learning."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The comparison of long_memory is a fair one, and what its picture is drawn from."""
+"""long_memory compares models fairly, and its figure is drawn from the right numbers."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is compared is as large: the counts that the module states."""
+"""The compared models have equal size: the parameter counts stated in the module."""
 
 import jax
 import jax.numpy as jnp

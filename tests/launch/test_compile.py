@@ -1,4 +1,4 @@
-"""`launch compile`: a step compiled for other devices, from shapes alone."""
+"""`launch compile`: compiles a step for other devices, from shapes alone."""
 
 import importlib.util
 
@@ -30,7 +30,7 @@ MODULE = """
 
 @pytest.fixture(scope="module", autouse=True)
 def devices():
-    """JAX makes its devices once a process: the tests' eight, before a command asks for other ones."""
+    """Initialises the tests' eight devices, which JAX does once per process, before a command requests others."""
     assert jax.device_count() == 8
 
 

@@ -1,4 +1,4 @@
-"""Kills, full disks, programs that raise: what the command line leaves, and how it goes on from there."""
+"""Kills, full disks and programs that raise: the files that remain, and how the command line continues."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ TRAINED = """
 
 @pytest.fixture(autouse=True, scope="module")
 def quick(tmp_path_factory):
-    """These tests look at trials."""
+    """Leaves out figures, since these tests look at trials."""
     with quickly(tmp_path_factory.mktemp("compiled")):
         yield
 
@@ -58,12 +58,12 @@ def groups(run):
 
 
 def result(trial):
-    """What result.json says, but for how long it took."""
+    """The contents of result.json without its times."""
     return {key: x for key, x in read(trial / "result.json").items() if "second" not in key}
 
 
 def assert_same(run, reference):
-    """The same plan gave the same: parameters bitwise, logs line by line, results but for time."""
+    """Checks that two runs of the same plan agree: parameters bitwise, logs line by line, results apart from times."""
     assert groups(run) == groups(reference)
     assert [t.name for t in trials(run)] == [t.name for t in trials(reference)]
     for one, other in zip(trials(run), trials(reference), strict=True):
@@ -78,7 +78,7 @@ def assert_same(run, reference):
 
 @pytest.fixture(scope="module", params=["on", "off"])
 def uninterrupted(request, tmp_path_factory):
-    """(arguments, run): a run of two trials that nobody stopped, side by side or one after another."""
+    """(arguments, run) of an uninterrupted run of two trials, stacked or one after another."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     module = write_module(folder / "mine.py", TRAINED)
     arguments = ("run", module, "--sweep", "rates", "--stack", request.param, "--out")
@@ -92,7 +92,7 @@ def uninterrupted(request, tmp_path_factory):
 
 
 def checkpoint_names(run):
-    """The checkpoints of all trials, and those that are being written (their names are longer)."""
+    """The checkpoints of all trials, including unfinished ones, whose names are longer."""
     found = set()
     for folder in run.glob("trials/*/checkpoints"):
         with contextlib.suppress(FileNotFoundError):
@@ -101,7 +101,7 @@ def checkpoint_names(run):
 
 
 def kill_once(generator, arguments, run):
-    """Starts the run and kills it at a random moment; whether it was writing a checkpoint then."""
+    """Starts the run and kills it at a random moment; returns True if it was writing a checkpoint."""
     before = checkpoint_names(run)
     moment = generator.choices(["starting", "writing", "training"], [1, 2, 2])[0]
     process = Process(*arguments, run)
@@ -116,7 +116,7 @@ def kill_once(generator, arguments, run):
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_it_ends_the_same(uninterrupted, tmp_path):
-    """Of each way of stacking: twenty moments in all."""
+    """Ten moments for each way of stacking."""
     arguments, reference = uninterrupted
     generator = random.Random(arguments[5])
     kills = torn = continued = 0
@@ -231,7 +231,7 @@ def module(tmp_path_factory):
 
 
 def stopping_after(monkeypatch, calls):
-    """Makes the launcher see a signal when it looks for the n-th time."""
+    """Simulates a signal at the launcher's n-th check."""
     left = [calls]
 
     def stop():
@@ -272,7 +272,7 @@ def dead_pid():
     ],
 )
 def test_a_lease_holds_while_its_owner_lives(module, tmp_path, dead_pid, lease, taken_over):
-    """Also where a launcher was killed before it wrote anything but the lease."""
+    """Also if a launcher was killed after writing only the lease."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "lease.json").write_text(lease(dead_pid))
@@ -288,7 +288,7 @@ def test_a_lease_holds_while_its_owner_lives(module, tmp_path, dead_pid, lease, 
 
 
 def test_two_that_start_at_once(module, tmp_path, monkeypatch):
-    """One has made its lease and not written it yet; or both found one that was nobody's."""
+    """One has created its lease without writing it yet, or both found an expired lease."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "lease.json").touch()
@@ -351,7 +351,7 @@ def test_a_finished_run_is_only_reported_again(module, tmp_path, monkeypatch):
     ],
 )
 def test_stopped_again_and_again_a_sweep_ends_the_same(module, tmp_path, monkeypatch, sweep, more, every):
-    """With groups of several lengths, and with trials that are pruned."""
+    """Includes groups of several lengths, and pruned trials."""
     arguments = ("run", module, "--sweep", sweep, "--set", "parallel.steps_per_call=2", *more, "--out")
     assert launch(*arguments, tmp_path / "whole").status == 0
     stops = 0
@@ -509,7 +509,7 @@ def test_a_disk_that_is_full_before_the_start(module, small_disk):
 
 @pytest.mark.slow
 def test_a_write_that_fails_half_way_is_a_line_in_a_process_of_its_own(module, tmp_path):
-    """Where the free space could not be known, as under a quota: files of more than 200 kB cannot be written."""
+    """The free space is unknown, as under a quota: files of more than 200 kB cannot be written."""
     run = tmp_path / "run"
     arguments = ("run", module, *FAT, "--seeds", "2", "--out", run)
     outcome = Process(*arguments, before=("prlimit", "--fsize=200000")).wait()

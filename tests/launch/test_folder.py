@@ -1,4 +1,4 @@
-"""Files of a run's folder that a launcher writes before it trains."""
+"""Files that a launcher writes to a run's folder before training."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def test_a_config_says_which_way_each_metric_is_better(tmp_path):
 
 
 def older(record):
-    """A record as it was written before modules moved and fields went."""
+    """A record in the form used before modules moved and fields were removed."""
     if isinstance(record, list):
         return [older(entry) for entry in record]
     if not isinstance(record, dict):
@@ -45,7 +45,7 @@ def older(record):
 
 @pytest.fixture
 def before(tmp_path):
-    """(folder, request) of a run that was begun before modules moved."""
+    """(folder, request) of a run started before modules moved."""
     asked = read_request("digits_mlp", sweep="activation", settings=["checkpoints.best=validation/accuracy"])
     folder = RunFolder(tmp_path)
     folder.write_request(asked, "auto", None)
@@ -62,7 +62,7 @@ def before(tmp_path):
 
 
 def continued(folder, asked, **changes):
-    """The same checks as those of a run that is continued."""
+    """Applies the checks for a continued run."""
     folder.check_same(asked, None)
     folder.check_configs({t.name: dataclasses.replace(t.experiment, **changes) for t in asked.trials})
 

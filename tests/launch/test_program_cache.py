@@ -1,4 +1,4 @@
-"""What a run keeps of its programs."""
+"""The programs that a run keeps."""
 
 import dataclasses
 

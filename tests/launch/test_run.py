@@ -1,4 +1,4 @@
-"""The command line where nothing goes wrong: what it prints, what it leaves, how much it compiles."""
+"""Successful commands: their output, their files, and the number of compilations."""
 
 import importlib
 import logging
@@ -71,14 +71,14 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def quick(cache):
-    """For tests that look neither at figures nor at compilations."""
+    """For tests that need neither figures nor compilation counts."""
     with quickly(cache):
         yield
 
 
 @pytest.fixture(scope="module")
 def swept(module):
-    """(run, what was printed) of a sweep over two variants and two seeds."""
+    """(run, output) of a sweep over two variants and two seeds."""
     run = module.parent / "swept"
     outcome = launch("run", module, "--sweep", "activation", "--seeds", "2", "--set", "batch_size=16", "--out", run)
     assert outcome.status == 0, outcome
@@ -172,7 +172,7 @@ def test_an_experiment_of_the_house_by_its_last_word(tmp_path, quick):
 
 @pytest.mark.slow
 def test_a_source_of_ones_own_goes_through_workers(tmp_path, quick):
-    """Worker processes cannot import a user's file; they get its classes all the same."""
+    """Worker processes cannot import a user's file, but still receive its classes."""
     module = write_module(
         tmp_path / "lazy.py",
         """
@@ -290,7 +290,7 @@ sys.exit(status)
 
 
 def test_the_list_is_what_the_modules_say():
-    """The names read from the source are those that the functions give; so is the first line of the docstring."""
+    """Names read from the source equal those that the functions return, and so does the first line of the docstring."""
     assert {"digits_mlp", "diabetes_mlp"} <= {entry.name for entry in entries()}
     for entry in entries():
         imported = importlib.import_module(f"experiments.{entry.name}")
@@ -334,7 +334,7 @@ def compiled(caplog):
 
 @pytest.fixture
 def unsaved(monkeypatch):
-    """What is counted is compilations: 64 trials leave no checkpoints, and a report without figures."""
+    """Counts compilations only: 64 trials without checkpoints, and a report without figures."""
     monkeypatch.setattr(Store, "save", lambda *_: None)
     monkeypatch.setattr(figures, "pictures", lambda table: ())
 

@@ -1,4 +1,4 @@
-"""Every variant of the vision experiments fits together, and one of each trains, on data made up in their format."""
+"""Every variant of the vision experiments passes its checks, and one of each trains on generated data."""
 
 import dataclasses
 import importlib
@@ -22,7 +22,7 @@ NAMES = ("fashion_mnist_cnn", "cifar10_resnet", "cifar10_vit", "cifar10_convnext
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """TFDS gives noise in the format of the data set asked for."""
+    """Makes TFDS return noise in the format of the requested data set."""
 
     def read_splits(data):
         generator = np.random.default_rng(0)

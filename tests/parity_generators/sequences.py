@@ -52,7 +52,7 @@ LENGTHS, TARGET_LENGTHS = (9, 5, 2), (7, 7, 4)
 
 
 def tokens(vocab_size: int, lengths: tuple[int, ...], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random tokens that are no special ones, padded on the right, and their mask."""
+    """Random tokens without special ones, padded on the right, and their mask."""
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     return torch.where(mask, torch.randint(5, min(vocab_size, 28), mask.shape), pad), mask
 
@@ -132,7 +132,7 @@ def generated(model: nn.Module, how: dict) -> dict[str, torch.Tensor]:
 
 
 class Translator(nn.Module):
-    """`nn.Transformer` with the paper's embeddings; a final norm only where it is asked for."""
+    """`nn.Transformer` with the paper's embeddings; the final norm is optional."""
 
     def __init__(self, config: dict):
         super().__init__()

@@ -88,7 +88,7 @@ CLASSES, BATCH = 6, 3
 
 
 def build(case: str, config: dict) -> tuple[nn.Module, dict]:
-    """The reference of a case, and the configuration to note, with what the reference adds to it."""
+    """The reference of a case, and its configuration including the reference's defaults."""
     if case.startswith("timm_"):
         return build_timm(case, config), {**config, "num_classes": CLASSES}
     import transformers
@@ -117,7 +117,7 @@ def build_timm(case: str, config: dict) -> nn.Module:
 
 
 def enliven(model: nn.Module, generator: torch.Generator) -> None:
-    """Random weights of a healthy scale: nothing is zero, one or symmetric, so that every mistake shows."""
+    """Sets random weights of a healthy scale: nothing is zero, one or symmetric, so that every mistake shows."""
     norms = {name for name, module in model.named_modules() if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm))}
     with torch.no_grad():
         for name, x in [*model.named_parameters(), *model.named_buffers()]:
@@ -150,7 +150,7 @@ def forward(model: nn.Module, case: str, images: torch.Tensor, labels: torch.Ten
 
 
 def published_state(model: nn.Module, directory: pathlib.Path) -> dict[str, np.ndarray]:
-    """The state under the names that the reference writes to a file, which are not always those of its modules."""
+    """The state with the names that the reference writes to a file, which may differ from those of its modules."""
     if hasattr(model, "save_pretrained"):
         from safetensors.numpy import load_file
 
@@ -160,7 +160,7 @@ def published_state(model: nn.Module, directory: pathlib.Path) -> dict[str, np.n
 
 
 def published_gradients(model: nn.Module, directory: pathlib.Path) -> dict[str, np.ndarray]:
-    """The gradients under the same names: put where the parameters are, and written the same way."""
+    """The gradients with the same names, put in place of the parameters and written in the same way."""
     kept = {name: x.detach().clone() for name, x in model.named_parameters()}
     with torch.no_grad():
         for x in model.parameters():
@@ -206,7 +206,7 @@ def make(case: str, config: dict, height: int, width: int, out: pathlib.Path, sc
 
 
 def make_position_resize(out: pathlib.Path) -> None:
-    """How PyTorch resizes a grid of features: what Vision Transformers do to their positions."""
+    """PyTorch's resizing of a grid of features, as for the positions of Vision Transformers."""
     generator = torch.Generator().manual_seed(0)
     grid = torch.randn(5, 4, 3, generator=generator)
     arrays = {"grid": grid.numpy()}

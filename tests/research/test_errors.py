@@ -1,4 +1,4 @@
-"""An error as one line: the cause stays when paths and a store's own notes are long."""
+"""Errors as one line: the cause remains when paths and a store's own notes are long."""
 
 import pytest
 

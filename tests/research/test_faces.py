@@ -1,4 +1,4 @@
-"""Faces of packages: complete, lazy, and clear about a name that is not there."""
+"""Faces of packages: complete, lazy, and clear about missing names."""
 
 import ast
 import collections
@@ -17,7 +17,7 @@ PACKAGES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "research").
 
 
 def public_classes(folder: pathlib.Path) -> dict[str, str]:
-    """{name of a public class: its module} of a package's own modules, without names that several define."""
+    """{name of a public class: its module} of a package's own modules, without names that several modules define."""
     found = [
         (node.name, path.stem)
         for path in folder.glob("*.py")

@@ -1,4 +1,4 @@
-"""Sweeps: how variants combine, what they are called, and which trials they give."""
+"""Sweeps: combinations of variants, their names, and the resulting trials."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The alignment picture: a map for every layer and head over the right tokens, for both kinds of models."""
+"""The alignment figure: one map per layer and head over the right tokens, for both kinds of models."""
 
 import jax
 import jax.numpy as jnp

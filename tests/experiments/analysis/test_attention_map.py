@@ -1,4 +1,4 @@
-"""From tokens to words, and the picture."""
+"""The attention map: tokens become words, and the figure is drawn."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The table of a finished run: every cell is what `launch eval` says; one line where it cannot begin."""
+"""The decoding table: every cell equals the result of `launch eval`; invalid requests give one line."""
 
 import pytest
 from command_line import launch, quickly, write_module

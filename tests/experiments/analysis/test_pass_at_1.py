@@ -1,4 +1,4 @@
-"""The command over a model that knows the answer, and what it says where it cannot begin."""
+"""pass_at_1 with a model that knows the answer, and its errors for invalid requests."""
 
 import json
 
@@ -18,7 +18,7 @@ PROBLEM = {
 
 
 class Parrot:
-    """A text model that always says the same, as long as the prompt fits."""
+    """A text model that always writes the same text, provided that the prompt fits."""
 
     class model:  # noqa: N801
         context_length = 20

@@ -1,4 +1,4 @@
-"""What the command counts, and both models' bits per byte over the same bytes."""
+"""The counts of python_functions, and the bits per byte of both models on the same bytes."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What wrong requests point to: modules of experiments, arrays, tables, folders of images, right and wrong."""
+"""The inputs of wrong requests: valid and invalid modules of experiments, arrays, tables and image folders."""
 
 import numpy as np
 import pytest
@@ -153,7 +153,7 @@ def image(path, size=(4, 4), mode="RGB"):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A folder with everything that the requests point to."""
+    """A folder with all inputs of the requests."""
     root = tmp_path_factory.mktemp("world")
     for name, text in MODULES.items():
         write_module(root / f"{name}.py", text)

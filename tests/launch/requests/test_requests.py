@@ -1,4 +1,4 @@
-"""Wrong requests: each is exit status 2 and one line that says what was wrong, before anything is written."""
+"""Wrong requests: each gives exit status 2 and one line that says what is wrong, before anything is written."""
 
 import itertools
 import shlex

@@ -1,4 +1,4 @@
-"""Wrong requests of a run that has ended, whole or damaged: each is one line, and the run stays as it is."""
+"""Wrong requests for finished runs, complete or damaged: each gives one line and leaves the run unchanged."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from command_line import files, fill, launch, refused
 
 @pytest.fixture(scope="module")
 def finished(world, tmp_path_factory):
-    """The folder of a run of eight steps that has ended."""
+    """The folder of a finished run of eight steps."""
     run = tmp_path_factory.mktemp("finished") / "run"
     assert launch("run", world / "fine.py", "--set", "steps=8", "--set", "data.validation=0", "--out", run).status == 0
     return run

@@ -1,4 +1,4 @@
-"""Fields against their types, in the words of an override."""
+"""Checks of fields against their types, with the messages of overrides."""
 
 import dataclasses
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Classes that older records name are found where they are now."""
+"""Classes named in older records are found at their present place."""
 
 import importlib
 

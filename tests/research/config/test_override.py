@@ -1,4 +1,4 @@
-"""Overrides by dotted path: what they change, what they refuse, and how they say it."""
+"""Overrides by dotted path: changes, refusals, and error messages."""
 
 import dataclasses
 import subprocess
@@ -170,7 +170,7 @@ print(override(experiment(), {"augment": "RandAugment"}, parse=True).augment)
 
 
 def test_a_class_is_known_by_name_whatever_has_been_imported():
-    """In a process of its own, which has imported the base class alone."""
+    """Runs in a separate process that has imported only the base class."""
     code = """
 import dataclasses
 from research import data, optimizers, override

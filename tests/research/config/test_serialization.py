@@ -1,4 +1,4 @@
-"""Values to JSON and back, and what does not get through."""
+"""Values to JSON and back, and values that JSON cannot hold."""
 
 import dataclasses
 import json

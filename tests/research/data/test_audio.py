@@ -1,4 +1,4 @@
-"""Wav files of every kind are one tone; resampling neither folds back nor mirrors; one line for every bad recording."""
+"""Wav files of every kind hold the same tone; resampling gives no aliases or images; one line per invalid file."""
 
 import wave
 from io import BytesIO
@@ -37,7 +37,7 @@ def test_24_bits_are_read():
 
 
 def test_a_stream_is_read_to_its_end():
-    """Who writes to a pipe cannot go back to say how much it was."""
+    """A writer to a pipe cannot go back to write the length."""
     whole = wav()
     streamed = whole[:4] + b"\xff" * 4 + whole[8:40] + b"\xff" * 4 + whole[44:]
     assert whole[36:40] == b"data"
@@ -87,7 +87,7 @@ def test_a_file_without_a_sample_rate_is_one_line():
 
 
 def loudness(x: np.ndarray, rate: int, hertz: float) -> tuple[float, float]:
-    """Decibels of a tone of size 1 at that frequency, and of the loudest at any other."""
+    """The level in decibels of a tone of amplitude 1 at that frequency, and of the loudest other frequency."""
     x = x[len(x) // 4 : -len(x) // 4]  # the filter rings at the ends
     window = np.blackman(len(x))
     spectrum = np.abs(np.fft.rfft(x * window)) / (window.sum() / 2)

@@ -1,4 +1,4 @@
-"""Length buckets: every example in one that takes it, little padding, and the same batches for all seeds' shapes."""
+"""Length buckets: every example is in one that fits, padding is small, and all seeds have the same shapes."""
 
 import gzip
 import pathlib
@@ -16,7 +16,7 @@ N, WIDTH = 103, {"source": 23, "target": 31}
 
 
 def padded(n: int = N, buckets: int = 4, seed: int = 0) -> Padded:
-    """Tokens that tell example and place: 1 + (example · 100 + place); 0 is padding."""
+    """Tokens that identify example and position: 1 + (example · 100 + position); 0 is padding."""
     rng = np.random.default_rng(seed)
     lengths = {name: rng.integers(1, width + 1, n) for name, width in WIDTH.items()}
     places = {name: np.arange(width) for name, width in WIDTH.items()}
@@ -116,7 +116,7 @@ def test_the_batch_that_needs_most_has_the_largest_shape():
 
 
 def test_the_average_batch_is_as_large_as_steps_are_in_the_mean():
-    """Of the shapes that there are, none is nearer."""
+    """None of the available shapes is closer."""
     batches = make_feed(padded(n=900), "host").batches(0, 8)
     seen = [places(batches[step]) for step in range(900 // 8)]
     nearest = min(set(seen), key=lambda size: abs(size - np.mean(seen)))
@@ -163,7 +163,7 @@ def test_processes_that_share_a_batch_see_one_shape():
 
 
 def test_words_of_multi30k_have_little_padding(data_root):
-    """The target of the project, in words, which need no tokenizer: at most 10% with 12 shapes."""
+    """The project's target, measured in words, which need no tokenizer: at most 10% padding with 12 shapes."""
     lengths = {}
     for name in ("de", "en"):
         text = gzip.decompress(pathlib.Path(data_root, "multi30k", f"train.{name}.gz").read_bytes()).decode()

@@ -1,4 +1,4 @@
-"""Three storages, one batch; evaluation covers each example once."""
+"""Three storages give the same batch; evaluation covers each example once."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ N = 103
 
 
 class Images:
-    """Images that are made when asked for: a source that a worker process can decode."""
+    """Images made on access: a source that a worker process can decode."""
 
     def __init__(self, n: int = N, weighted: bool = False):
         self.n, self.weighted = n, weighted

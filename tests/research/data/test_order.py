@@ -21,7 +21,7 @@ def test_seeds_and_epochs_differ():
 
 
 def test_order_is_the_same_on_every_machine():
-    """A changed permutation would change every result and every resumed run, so it is written down here."""
+    """A changed permutation would change every result and every resumed run, so the test states it literally."""
     assert order(0, 0, 10).tolist() == ORDER_0_0
     assert order(7, 3, 10).tolist() == ORDER_7_3
 

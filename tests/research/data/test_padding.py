@@ -1,4 +1,4 @@
-"""Padding behind: what it holds, and how few lengths it comes to."""
+"""Padding at the end: its content, and the small number of padded lengths."""
 
 import numpy as np
 

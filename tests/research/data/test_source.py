@@ -1,4 +1,4 @@
-"""Reading a source: threaded, subset, and one clear line for an example that does not fit."""
+"""Reading a source: in threads, as a subset, and one clear line for an invalid example."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from research.errors import RequestError
 
 
 class Squares:
-    """Example i is i², decoded when asked for."""
+    """Example i is i², decoded on access."""
 
     def __init__(self, n: int = 600):
         self.n = n

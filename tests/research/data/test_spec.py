@@ -1,4 +1,4 @@
-"""What every data set shares: carving, subsampling, encoding, and its own seed."""
+"""Shared behaviour of data sets: held-out splits, subsampling, encoding, and an independent seed."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from research.errors import RequestError
 
 @dataclasses.dataclass(frozen=True)
 class Toy(Data):
-    """100 examples of four unequal classes, 20 more to test on."""
+    """100 examples of four unequal classes, and 20 test examples."""
 
     own_validation: bool = False
 

@@ -35,7 +35,7 @@ def test_balanced_classes_are_split_exactly():
 
 
 def test_rare_classes_are_held_out_in_proportion():
-    """Each alone would round to none."""
+    """Each class alone would round to no example."""
     labels = np.concatenate([np.repeat(np.arange(4), 100), np.repeat(np.arange(4, 24), 4)])
     for seed in range(3):
         _, held = hold_out(labels, 0.1, seed)

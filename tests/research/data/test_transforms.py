@@ -1,4 +1,4 @@
-"""Preprocessing: what is fitted is fitted to the training split, and the program computes what NumPy does."""
+"""Preprocessing: fields are fitted to the training split, and the program computes the same as NumPy."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Windows: rows of a strided view, on the host and on the device, that cost one array."""
+"""Windows: rows of a strided view, on the host and on the device, with the memory of one array."""
 
 import jax
 import jax.numpy as jnp

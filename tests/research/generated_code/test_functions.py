@@ -1,4 +1,4 @@
-"""Functions that end, parse, are long enough, and are not copied."""
+"""Functions that end, parse, are long enough, and are not copies."""
 
 import numpy as np
 import pytest

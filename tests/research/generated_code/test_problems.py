@@ -1,4 +1,4 @@
-"""Problems are read, completions cut where they end, and published solutions pass their tests."""
+"""Problems are read, completions are cut at their end, and published solutions pass their tests."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Programs that misbehave, each in its own way: what they try does not happen, and they do not pass."""
+"""Programs that misbehave in different ways: their attempts have no effect, and they do not pass."""
 
 import os
 import pathlib
@@ -59,7 +59,7 @@ def test_an_endless_loop_times_out():
 @confined
 @pytest.mark.parametrize("kind", ["INET", "INET6", "UNIX"])
 def test_a_socket_cannot_connect(kind):
-    """To a server that is there: this process connects to it, the program does not."""
+    """A server exists: this process can connect to it, the program cannot."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         accepted = []

@@ -1,4 +1,4 @@
-"""Attention: every kernel against the definition, what masks hide, what the cache keeps, and what is refused."""
+"""Attention: every kernel against the definition, masks, the cache, and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inputs(seed=0, batch=2, queries=5, keys=5, heads=4, kv_heads=4, head_dim=8, 
 
 
 def by_definition(query, key, value, mask=None, bias=0.0, scale=None):
-    """One product at a time, in float64."""
+    """Computes one product at a time, in float64."""
     query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
     shared = query.shape[2] // key.shape[2]
     key, value = np.repeat(key, shared, axis=2), np.repeat(value, shared, axis=2)
@@ -88,7 +88,7 @@ def test_mask_of_every_head_by_itself():
 
 
 def test_bfloat16_softmax_is_in_float32():
-    """Scores near 40 apart by less than bfloat16 resolves; products round, the softmax does not."""
+    """Scores near 40 differ by less than the resolution of bfloat16; products round, the softmax does not."""
     query, key, value = inputs(dtype=jnp.bfloat16, head_dim=64, keys=64)
     expected, _ = by_definition(query, key, value, scale=1.0)
     out = dot_product_attention(query, key, value, scale=1.0)
@@ -153,7 +153,7 @@ CHOICES = [
 
 @pytest.fixture
 def with_cudnn(monkeypatch):
-    """As on a machine where JAX finds cuDNN."""
+    """Simulates a machine where JAX finds cuDNN."""
     monkeypatch.setattr(attention_kernels, "_cudnn_refusal", lambda: None)
 
 

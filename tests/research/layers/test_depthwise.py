@@ -45,7 +45,7 @@ def test_no_convolution_is_left_for_xla():
 
 
 def test_low_precision_is_summed_in_float32():
-    """49 products, and 4,096 of the weights' gradient: summed in bfloat16, they would be off by far more."""
+    """Sums of 49 products, and of 4,096 for the weights' gradient, would have much larger errors in bfloat16."""
     x = jax.random.uniform(jax.random.key(0), (16, 16, 16, 4), jnp.bfloat16)
     weights = jax.random.uniform(jax.random.key(1), (7, 7, 1, 4), jnp.bfloat16)
     found = with_gradients(ours((1, 1), "SAME", 4), x, weights)
@@ -56,7 +56,7 @@ def test_low_precision_is_summed_in_float32():
 
 
 def test_models_side_by_side_each_have_their_own_kernel():
-    """As trials that are stacked: mapped over weights and maps."""
+    """Stacked trials: mapped over weights and maps."""
     x = jax.random.normal(jax.random.key(0), (3, 5, 6, 6, 4))
     weights = jax.random.normal(jax.random.key(1), (3, 3, 3, 1, 4))
     run = functools.partial(with_gradients, ours((1, 1), "SAME", 4))

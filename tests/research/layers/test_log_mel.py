@@ -1,4 +1,4 @@
-"""Log-mel features against Whisper's, their masks, and what is refused."""
+"""Log-mel features against Whisper's, their masks, and refusals."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_mel_scale():
 
 
 def test_silence_and_loudness():
-    """Silence is finite; the range keeps only what is near the loudest."""
+    """Silence gives finite values; the dynamic range keeps only values near the maximum."""
     front = LogMel()
     wave = np.random.default_rng(0).normal(size=(1, 4000)).astype(np.float32) * 0.1
     quiet = np.concatenate([wave, np.zeros_like(wave)], axis=1)

@@ -40,7 +40,7 @@ def test_it_is_flaxs_and_so_are_its_gradients(dtype, axis_name):
 @pytest.mark.parametrize("axis_name", [None, AXIS])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-4), ("bfloat16", 0.02)])
 def test_a_mean_of_many_deviations_costs_no_precision(dtype, tolerance, axis_name):
-    """Against float64: output, statistics and gradients where the mean is 300 standard deviations."""
+    """Compares output, statistics and gradients with float64, where the mean is 300 standard deviations."""
     rng = np.random.default_rng(0)
     scale = 1 if dtype == "float32" else 100  # bfloat16 has no decimals at 300: the deviations are wider
     x = jnp.asarray(rng.normal([300, -300, 0], scale, (2, 32, 4, 4, 3)), dtype)

@@ -1,4 +1,4 @@
-"""Max-pooling by strided views is Flax's, and so is its gradient where no two are equal."""
+"""Max pooling by strided views equals Flax's, and so does its gradient without ties."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Positions: what rotations keep, what scaling leaves alone, and the three layouts of sinusoids."""
+"""Positions: invariants of rotations, frequencies that scaling leaves unchanged, and the three layouts of sinusoids."""
 
 from __future__ import annotations
 

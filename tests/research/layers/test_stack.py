@@ -1,4 +1,4 @@
-"""A stack of blocks is the same written out, scanned, and recomputed in the backward pass."""
+"""A stack of blocks gives the same result written out, scanned, and recomputed in the backward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sizes of the two stacks of an encoder-decoder, and what a model's width and kernel do not allow."""
+"""The sizes of both stacks of an encoder-decoder, and refusals of unsuitable widths and kernels."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""CTC: PyTorch's loss and gradient, and texts against all alignments counted by hand."""
+"""CTC: PyTorch's loss and gradient, and texts against an enumeration of all alignments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fixture():
 
 @pytest.mark.parametrize("blank", [0, 6])
 def test_loss_and_gradient_are_pytorchs(blank):
-    """Where nothing aligns, both are 0, as with `zero_infinity`; the blank may be any token."""
+    """If nothing aligns, both are 0, as with `zero_infinity`; the blank may be any token."""
     arrays, logits, mask, labels, labels_mask = fixture()
     if blank:  # the same, tokens counted from the other end
         logits, labels = logits[..., ::-1], 6 - labels
@@ -40,7 +40,7 @@ def test_loss_and_gradient_are_pytorchs(blank):
 
 
 def texts(log_probs, blank):
-    """{text: the sum of its alignments' log-probabilities}, all of them counted."""
+    """{text: the log of the total probability of its alignments}, by enumeration."""
     sums = {}
     for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
         text = tuple(token for token, _ in itertools.groupby(path) if token != blank)
@@ -79,7 +79,7 @@ def test_texts_are_those_of_all_alignments(case):
 
 
 def test_a_search_may_find_what_greedy_misses():
-    """Two alignments of a text weigh more together than the likeliest one alone (Graves et al., 2006, figure 2)."""
+    """Two alignments of a text are together more probable than the best one (Graves et al., 2006, figure 2)."""
     logits = np.log(np.array([[[0.6, 0.4], [0.6, 0.4]]], np.float32))
     mask = np.ones((1, 2), bool)
     assert greedy(logits, mask).lengths[0] == 0

@@ -57,7 +57,7 @@ def test_a_small_layer_scale_starts_blocks_near_the_identity():
 
 
 def test_drop_path_leaves_out_whole_branches():
-    """At a rate near 1 nearly every branch is dropped, and what stays is what downsampling alone gives."""
+    """At a rate near 1, nearly every branch is dropped, and the output is that of downsampling alone."""
     x = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
     model = ConvNeXt(**TINY | {"depths": (1, 1)}, layer_scale=1.0, drop_path=0.999)
     variables = random_variables(model, x)

@@ -1,4 +1,4 @@
-"""The road from ResNet-50 to ConvNeXt-T: its ends are those two, and every step costs what the paper says."""
+"""The roadmap starts with ResNet-50 and ends with ConvNeXt-T, and every step has the paper's cost."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The CTC model: Whisper's encoder, whatever the padding, under a head; and that it learns."""
+"""The CTC model: Whisper's encoder with a head, unaffected by padding; and it learns."""
 
 from __future__ import annotations
 

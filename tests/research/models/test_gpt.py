@@ -1,4 +1,4 @@
-"""GPT: the reference's logits, gradients and training losses, what it cannot see, its options, and its sizes."""
+"""GPT: the reference's logits, gradients and training losses, causality, its options, and its sizes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_options_change_the_parameters_they_name():
 
 
 def test_without_positions_order_of_what_came_before_is_lost():
-    """In one block: in the next, what came before has seen different things."""
+    """Holds for one block; in a second block, earlier tokens differ in what they attended to."""
     tokens, swapped = np.array([[1, 2, 3, 4]]), np.array([[2, 1, 3, 4]])
     for positions, same in (("none", True), ("learned", False), ("rotary", False), ("sinusoidal", False)):
         model = dataclasses.replace(TINY, positions=positions)

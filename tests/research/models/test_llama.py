@@ -36,7 +36,7 @@ TOKENS = np.random.default_rng(0).integers(0, 11, (2, 7))
 
 
 def test_moving_a_text_along_changes_nothing():
-    """Rotations know distances only."""
+    """Rotations depend only on distances."""
     variables = jax.jit(TINY.init)(jax.random.key(0), TOKENS)
     positions = jnp.arange(7)[None]
     apply = jax.jit(TINY.apply)

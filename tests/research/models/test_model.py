@@ -1,4 +1,4 @@
-"""What every model of the base class does with a wrong field: one line, from `check`, `init` and `apply` alike."""
+"""Every model of the base class reports a wrong field in one line, from `check`, `init` and `apply`."""
 
 import re
 

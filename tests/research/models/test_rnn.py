@@ -1,4 +1,4 @@
-"""Recurrent models: the head on every token as the reference has it, what is pooled, and packed texts."""
+"""Recurrent models: the reference's head on every token, pooling, and packed texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recurrent encoder-decoder: what it sees, its cache, its attention weights, against a loop by hand."""
+"""The recurrent encoder-decoder: dependencies, cache and attention weights, against a loop by hand."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from research.models.simple_cnn import SimpleCNN
 
 
 def convolved(x, kernel, bias):
-    """The definition: at every pixel, the sum over the window around it, zeros beyond the border."""
+    """The definition: at every pixel, the sum over the window around it, with zeros beyond the border."""
     size = kernel.shape[0]
     height, width = x.shape[1:3]
     padded = np.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
@@ -62,7 +62,7 @@ def test_every_pooling_halves_the_map(pool):
 
 
 def test_average_readout_does_not_see_where():
-    """Apart from the border, a shift by the pooling's stride moves nothing that the mean over pixels sees."""
+    """Apart from the border, a shift by the pooling stride does not change the mean over pixels."""
     model = SimpleCNN(channels=(4,), hidden=(), readout="average")
     x = np.zeros((1, 16, 16, 1), np.float32)
     x[:, 4:8, 4:8] = np.asarray(jax.random.normal(jax.random.key(0), (1, 4, 4, 1)))

@@ -1,4 +1,4 @@
-"""What is read under a key of a published config, and what is refused there."""
+"""Values of a published config: how each key is read, and which values are refused."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a config.json says: of Hugging Face's, of timm's, and what cannot be meant, in one line."""
+"""config.json of Hugging Face and timm: its meaning, and one line for an invalid value."""
 
 import pytest
 

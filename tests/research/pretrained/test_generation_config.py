@@ -1,4 +1,4 @@
-"""generation_config.json: what transformers' settings mean here, and what is written back."""
+"""generation_config.json: the meaning of transformers' settings, and the file that we write."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_model_that_writes_no_text():
 
 
 def test_a_published_folder_writes_as_the_reference_does(tmp_path):
-    """And the folder that we write of it again."""
+    """Also for the folder that we export again."""
     arrays, metadata = parity.load("gen_marian")
     save_file(parity.under(arrays, "param/"), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(metadata["config"]))

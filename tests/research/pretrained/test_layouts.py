@@ -1,4 +1,4 @@
-"""Published checkpoints, by the names and shapes of their tensors, on the models that their sizes are named after."""
+"""Published checkpoints, by the names and shapes of their tensors, for the models named after their sizes."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""On which grid of patches the positions in a file were learned."""
+"""The grid of patches for which the positions in a file were learned."""
 
 import json
 
@@ -18,7 +18,7 @@ OBLONG = ViT(width=16, depth=1, num_heads=1, patch_size=16, image_size=(64, 144)
 
 
 def oblong(directory, name="model.safetensors"):
-    """Weights of positions on 4 × 9 patches, which are as many as 6 × 6."""
+    """Weights of positions on 4 × 9 patches, the same number as 6 × 6."""
     variables = image_parity.random_variables(OBLONG, np.ones((1, 64, 144, 3), np.float32))
     return export_pretrained(OBLONG, variables, directory / name), variables["params"]["positions"]
 

@@ -1,4 +1,4 @@
-"""Published image models are read, used and written back."""
+"""Published image models are read, used and exported."""
 
 import json
 import sys
@@ -187,7 +187,7 @@ def test_preprocessing_beside_the_weights_is_read(tmp_path):
 
 
 def timm_folder(directory, architecture="resnet18", **config):
-    """Random weights of a variant as timm publishes them: its names, and all it says in one config.json."""
+    """Random weights of a variant as published by timm: its names, and one config.json with all details."""
     family, found = find_variant(architecture)
     model = found.build().clone(classes=3)
     variables = image_parity.random_variables(model, np.ones(family.inputs(model)["x"].shape, np.float32))

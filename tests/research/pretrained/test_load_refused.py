@@ -1,4 +1,4 @@
-"""What cannot be loaded is one line, which says why."""
+"""Unsuitable weights are refused with one line that says why."""
 
 import json
 import sys

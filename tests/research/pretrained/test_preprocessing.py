@@ -19,7 +19,7 @@ PLAIN = {"interpolation": "nearest", "mean": (0, 0, 0), "std": (1, 1, 1)}
 
 
 def test_the_centre_is_kept_at_its_aspect_ratio():
-    """A white square in the middle of a wide image stays a square, and what stands left and right is cropped away."""
+    """A white square in the middle of a wide image stays a square, and both sides are cropped away."""
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 90:110] = 255
     out = Preprocessing(image_size=64, crop=1.0, **PLAIN)(image)

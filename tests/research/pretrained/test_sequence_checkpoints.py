@@ -1,4 +1,4 @@
-"""Published encoder-decoders: full lists of names and shapes, files as they lie on the hub, and strictness."""
+"""Published encoder-decoders: full lists of names and shapes, files in the layout of the hub, and strictness."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_published_name_and_shape(name):
 
 
 def test_parameters_of_opus_mt():
-    """As the reference counts what is trained; its tables of positions are computed here."""
+    """Counts trained parameters as the reference does; our tables of positions are computed."""
     shapes = marian.FAMILY.shapes(PUBLISHED["opus_mt_en_de"][1])
     assert sum(x.size for x in mapping.flatten(shapes["params"]).values()) == 73_886_208
     assert [x.shape for x in mapping.flatten(shapes["constants"]).values()] == [(58101,)]
@@ -78,7 +78,7 @@ def test_configs_there_and_back(name, tmp_path):
 
 
 def test_marian_as_older_files_have_it(tmp_path):
-    """With copies of the shared table, and with the positions that are computed now."""
+    """Older files have copies of the shared table, and positions that are computed now."""
 
     def old(weights):
         table = weights["model.shared.weight"]

@@ -1,4 +1,4 @@
-"""Published text models: full lists of names and shapes, files as they lie on the hub, and strictness."""
+"""Published text models: full lists of names and shapes, files in the layout of the hub, and strictness."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_config_beside_the_weights_says_which_model(name, tmp_path):
 
 
 def test_gpt2_as_it_lies_on_the_hub(tmp_path):
-    """Without the prefix, with the causal mask of every block, and with a copy of the tied head."""
+    """The file lacks the prefix, and holds the causal mask of every block and a copy of the tied head."""
 
     def hub(weights):
         files = {key.removeprefix("transformer."): x for key, x in weights.items()}

@@ -1,4 +1,4 @@
-"""Folders as `python -m launch run` leaves them, made up."""
+"""Makes run folders like those of `python -m launch run`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BETTER = {
 
 @pytest.fixture(scope="session")
 def write() -> Callable[..., pathlib.Path]:
-    """`write_run`, for fixtures that outlive a test."""
+    """`write_run`, for fixtures that are shared between tests."""
     return write_run
 
 
 @pytest.fixture
 def make_run(tmp_path) -> Callable[..., pathlib.Path]:
-    """`write_run` into a folder of this test's own."""
+    """`write_run` into this test's own folder."""
     return lambda name="activation", **asked: write_run(tmp_path / name, **asked)
 
 
@@ -55,13 +55,13 @@ def write_run(
 
     Args:
       variants: overrides by name.
-      scores: (variant, seed) to the metrics of result.json.
+      scores: maps (variant, seed) to the metrics of result.json.
       splits: values of data.split_seed that every variant is crossed with.
-      ends: by trial name: a status; None for no result.json; a string starting with "{" as result.json's own text; a
+      ends: by trial name: a status; None for no result.json; a string starting with "{" for result.json's own text; a
         mapping of result.json's fields that differ.
-      better: what the config.json of every trial declares; None for one that was written before it did.
-      data: that of the experiment.
-      validation: every test metric has the same value on validation, where `scores` gives none.
+      better: the declaration in the config.json of every trial; None for a run from before declarations existed.
+      data: the data of the experiment.
+      validation: give every test metric the same value on validation, unless `scores` has one.
       sweep: other fields of sweep.json.
     """
     trials = []

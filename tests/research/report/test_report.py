@@ -1,4 +1,4 @@
-"""The whole report: its files, its page, and that the run is only read."""
+"""The whole report: its files and its page, and that the run is only read."""
 
 import base64
 import html.parser
@@ -37,7 +37,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def made(write, tmp_path_factory):
-    """The report of a run with every kind of ending; the run was not touched by it."""
+    """The report of a run with every kind of outcome, which leaves the run unchanged."""
     folder = write(
         tmp_path_factory.mktemp("runs") / "activation", variants=VARIANTS, scores=scores, seeds=range(4), ends=ENDS
     )
@@ -74,7 +74,7 @@ def test_the_files_lie_in_the_run(made):
 
 
 class Page(html.parser.HTMLParser):
-    """The elements of a page: that they nest, their attributes, and their text."""
+    """The elements of a page: their nesting, attributes and text."""
 
     VOID = frozenset({"meta", "img", "br", "wbr"})
 

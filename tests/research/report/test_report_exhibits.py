@@ -1,4 +1,4 @@
-"""Exhibits in a report: which are drawn, of which steps, and what is done about damaged ones."""
+"""Exhibits in a report: the selection of variants and steps, and damaged files."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which figures a report has, and what is drawn in them."""
+"""The figures of a report, and their content."""
 
 import itertools
 import json

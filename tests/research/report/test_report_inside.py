@@ -1,4 +1,4 @@
-"""Pictures from inside a model, in a report."""
+"""Figures of the inside of a model, in a report."""
 
 import shutil
 
@@ -40,7 +40,7 @@ CROPPED = VIT | {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A function from a model's fields to the folder of a run of it, on 60 images of 8 × 8."""
+    """A function that maps a model's fields to the folder of a run on 60 images of 8 × 8."""
     folder = tmp_path_factory.mktemp("inside")
     generator = np.random.default_rng(0)
     images = {"image": generator.integers(0, 256, (60, 8, 8, 3), np.uint8), "label": np.arange(60) % 3}

@@ -1,4 +1,4 @@
-"""What is read from a run's folder, whole or damaged."""
+"""Reading a run's folder, complete or damaged."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What is chosen, by what, and among which runs: validation chooses, declared directions decide, nothing is guessed."""
+"""Selection: validation chooses, declared directions decide, and nothing is guessed."""
 
 import dataclasses
 import json
@@ -205,7 +205,7 @@ def test_no_test_score_chooses():
 
 
 def test_the_stated_metric_is_one_that_all_variants_have():
-    """An encoder alone has no accuracy of tokens, and both have a word error rate."""
+    """An encoder alone has no token accuracy, but both models have a word error rate."""
     own = {"a": ("test/loss", "test/wer"), "b": ("test/accuracy", "test/loss", "test/wer")}
     trials = [
         Trial(f"{v}-s0", v, 0, status="finished", metrics=dict.fromkeys(names, 1.0), better=WAYS)

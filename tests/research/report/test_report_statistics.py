@@ -1,4 +1,4 @@
-"""Means and paired intervals: against SciPy, by hand, and as properties; and how numbers are written."""
+"""Means and paired intervals: against SciPy, by hand, and by their properties; and number formats."""
 
 import math
 
@@ -68,7 +68,7 @@ def test_pairing_removes_what_seeds_share():
 
 
 def test_the_same_difference_in_every_pair_is_no_certainty():
-    """Two seeds, each one example of 360 worse: an interval without width would exclude zero."""
+    """Two seeds are each worse by one example of 360: an interval of zero width would exclude zero."""
     baseline = {0: 350 / 360, 1: 347 / 360}
     found = paired_difference({seed: score - 1 / 360 for seed, score in baseline.items()}, baseline)
     assert found == Difference(pytest.approx(-1 / 360), None, None, 2)

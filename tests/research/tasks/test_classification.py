@@ -1,4 +1,4 @@
-"""Classification: losses against PyTorch's, metrics against their definitions, wrong data."""
+"""Classification: losses against PyTorch's, metrics against their definitions, and invalid data."""
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,6 @@
-"""Language modelling: every token once, whatever the rows; bits over what is spelled; packed documents see only
-themselves; recurrent networks and Transformers alike."""
+"""Language modeling: every token counts once for any rows; bits per character and byte; packed documents are
+independent; recurrent networks and Transformers agree.
+"""
 
 import dataclasses
 import math
@@ -157,7 +158,7 @@ def test_a_model_of_another_vocabulary_is_refused():
 
 
 def test_logits_of_low_precision_are_scored_in_float32():
-    """299 targets, which bfloat16 counts as 300."""
+    """Counts 299 targets, which bfloat16 would round to 300."""
     shape = (1, 299)
     batch = {"tokens": np.zeros(shape, np.int32), "targets": np.zeros(shape, np.int32), "weight": np.ones(1)}
     outputs = LanguageModeling(vocab_size=4).eval_outputs(lambda **_: jnp.zeros((*shape, 4), jnp.bfloat16), batch)

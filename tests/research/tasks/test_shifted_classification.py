@@ -1,4 +1,4 @@
-"""Accuracy on moved images: a model that minds against one that does not."""
+"""Accuracy on shifted images: a model that depends on positions, and one that does not."""
 
 import jax.numpy as jnp
 import numpy as np

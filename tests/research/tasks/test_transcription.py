@@ -42,7 +42,7 @@ def test_error_rates_are_edits_over_the_reference():
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Tones: a low one is "a", a high one "b"."""
+    """Tones: a low one means "a", a high one "b"."""
     folder = tmp_path_factory.mktemp("tones")
     rng = np.random.default_rng(0)
     for text, hertz in (("a", 300), ("b", 1800)):

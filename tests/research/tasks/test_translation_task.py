@@ -1,4 +1,4 @@
-"""Translation: BLEU as sacrebleu states it, exact references, and requests that cannot be."""
+"""Translation: sacrebleu's BLEU, exact references, and invalid requests."""
 
 import jax
 import jax.numpy as jnp

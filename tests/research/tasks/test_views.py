@@ -1,4 +1,4 @@
-"""Views of an image: what moves where, and that their shares are those of an average."""
+"""Views of an image: their shifts, and weights that sum to 1."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Augmentation: a key per example, by position; each function does what it says."""
+"""Augmentations: one key per example, by position, and the effect of each function."""
 
 import jax
 import jax.numpy as jnp

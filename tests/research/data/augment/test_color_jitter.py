@@ -1,4 +1,4 @@
-"""Colour jitter: each adjustment against Pillow or the definition of HSV, and what is drawn."""
+"""Colour jitter: each adjustment against Pillow or the definition of HSV, and the distribution of factors."""
 
 import colorsys
 

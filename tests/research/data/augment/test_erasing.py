@@ -13,7 +13,7 @@ IMAGES = {"image": jnp.ones((300, 12, 10, 2), jnp.uint8)}
 
 
 def erased(augmentation, images=IMAGES):
-    """[example, height, width], where pixels are gone; every channel alike."""
+    """[example, height, width], True for erased pixels; all channels agree."""
     found = np.asarray(augment((augmentation,), jax.random.key(0), images)["image"])
     assert found.dtype == np.uint8 and np.array_equal(found[..., 0], found[..., 1])
     return found[..., 0] != 1

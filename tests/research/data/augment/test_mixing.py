@@ -1,4 +1,4 @@
-"""Mixing: images and labels in the same shares, with neighbours, however the batch is divided."""
+"""Mixing: images and labels in equal proportion, with neighbours, independent of how the batch is divided."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def test_neighbours_change_places():
 
 
 def shares(labels, rows=None):
-    """Each example's share in its own label, after checking that its neighbour has the rest."""
+    """Each example's share of its own label, after checking that its neighbour has the rest."""
     rows = np.arange(len(labels)) if rows is None else rows
     own, other = labels[np.arange(len(labels)), rows], labels[np.arange(len(labels)), rows ^ 1]
     np.testing.assert_allclose(labels.sum(-1), 1, atol=1e-6)

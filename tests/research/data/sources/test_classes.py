@@ -1,4 +1,4 @@
-"""Some classes of another data set, numbered anew."""
+"""Selected classes of another data set, with new numbers."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from research.errors import RequestError
 
 @dataclasses.dataclass(frozen=True)
 class Toy(Data):
-    """60 examples of six classes and 12 to test on; decoded one by one where `lazy`."""
+    """60 examples of six classes and 12 test examples; decoded one by one if `lazy`."""
 
     lazy: bool = False
 

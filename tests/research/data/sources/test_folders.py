@@ -1,4 +1,4 @@
-"""Folders of images: layouts, resizing, and a line that names the file that is no use."""
+"""Image folders: layouts, resizing, and errors that name the unusable file."""
 
 import copy
 import io
@@ -112,7 +112,7 @@ def test_palettes_are_colour_and_16_bits_are_refused(tmp_path):
 
 
 def deep_png(colour_type, bands):
-    """A PNG of 4 × 4 pixels of 16 bits a channel, which Pillow writes in grey alone."""
+    """A PNG of 4 × 4 pixels with 16 bits per channel, which Pillow writes only in grey."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

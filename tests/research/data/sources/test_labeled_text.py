@@ -1,4 +1,4 @@
-"""Labelled texts: divided by label, numbered by the training split, and classified as if nothing were padded."""
+"""Labelled texts: stratified by label, numbered by the training split, and classified without influence of padding."""
 
 import json
 

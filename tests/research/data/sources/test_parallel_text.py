@@ -120,7 +120,7 @@ def damaged(data: bytes, place: int) -> bytes:
 
 
 def zipped(flags: int = 0, method: int = 0) -> bytes:
-    """An archive of a.txt that says so of itself, in both of its headers."""
+    """An archive of a.txt with these flags and compression method in both of its headers."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a.txt", "x\ty")
@@ -195,7 +195,7 @@ def test_a_pair_longer_than_a_packed_row_is_named(files):
 
 
 def test_packed_rows_of_multi30k_have_hardly_any_padding(data_root):
-    """Of as many bytes, for the sake of the time that learning a vocabulary takes."""
+    """Uses bytes as tokens, since learning a vocabulary is slow."""
     names = (str(data_root / "multi30k" / f"val.{side}.gz") for side in ("de", "en"))
     train = ParallelText(path=tuple(names), tokenizer=BYTES, validation=10, packed=512).load().train
     assert padding(train.lengths, train.shapes) <= 0.10

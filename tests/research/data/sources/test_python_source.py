@@ -1,4 +1,4 @@
-"""Python source as documents: what is left out, whole modules held out, and whose library it was."""
+"""Python source as documents: skipped files, whole modules held out, and the version of the library."""
 
 import platform
 import sysconfig

@@ -1,4 +1,4 @@
-"""Recall: what a sequence holds, and that it depends on its split and seed alone."""
+"""Recall: the content of a sequence depends only on its split and seed."""
 
 import dataclasses
 

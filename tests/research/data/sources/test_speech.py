@@ -1,4 +1,4 @@
-"""Recordings: read, mixed and resampled as they should be; splits by what names say; one line for every bad file."""
+"""Recordings: reading, mixing, resampling, splits by file names, and one line for every invalid file."""
 
 import io
 import tarfile
@@ -242,7 +242,7 @@ def test_recordings_to_transcribe_are_padded_to_one_of_a_few_lengths(folder):
 
 @pytest.mark.parametrize("samples", [1, 48, 159, 160, 170, 330])
 def test_features_begin_with_the_first_sample_whatever_follows(samples):
-    """A frame for every hop that has begun: of a recording of one sample too."""
+    """There is one frame for every hop, including an incomplete one: also for a recording of one sample."""
     transform = (LogMelFeatures(log_mel=LogMel(mels=20)),)
     sound = np.random.default_rng(0).integers(-9000, 9000, (1, samples))
     found = []

@@ -1,4 +1,4 @@
-"""CSV and Parquet: types, categories and fill values from the training split; a line for the row that does not fit."""
+"""CSV and Parquet: types, categories and fill values from the training split, and errors that name the row."""
 
 import dataclasses
 import gzip
@@ -76,7 +76,7 @@ def test_fit_fills_in_what_training_decides(path):
 
 
 def test_only_the_training_split_decides(tmp_path):
-    """Values of the test rows move no mean, no category and no indicator."""
+    """Values of test rows do not affect means, categories or indicators."""
     train = write(tmp_path, ["1,a,cat", "3,b,dog"], "x,c,y\n")
     test = write(tmp_path, ["100,z,cat", ",a,dog"], "x,c,y\n", "test.csv")
     splits = Table(train, "y", test_path=test, validation=0).load()
@@ -215,7 +215,7 @@ def test_text_that_is_not_utf8(tmp_path):
 
 
 def test_the_row_named_is_that_of_the_file(tmp_path):
-    """Splits shuffle rows; an error still counts them as the file does."""
+    """Splits shuffle rows, but errors count them as in the file."""
     rows = [f"{i},{'ab'[i % 2]}" for i in range(50)]
     rows[36] = "many,b"
     with pytest.raises(RequestError, match="row 37, column 'x': 'many' is not a number"):

@@ -1,4 +1,4 @@
-"""Corpora: what is held out, which tokens are predicted, what they spell; wrong files and fields in a line."""
+"""Corpora: held-out parts, predicted tokens, the text that they spell, and one line for wrong files and fields."""
 
 import dataclasses
 import gzip

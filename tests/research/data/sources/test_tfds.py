@@ -1,4 +1,4 @@
-"""Prepared TFDS data sets without TensorFlow: reading, preparing, and what to type where one is missing."""
+"""Prepared TFDS data sets without TensorFlow: reading, preparing, and the command to type if one is missing."""
 
 import dataclasses
 import gzip
@@ -156,7 +156,7 @@ def test_other_channels_than_declared_are_named_or_converted(tmp_path, size):
 
 
 def test_images_of_floats_are_left_to_tfds(tmp_path):
-    """TFDS writes a float32 as the four channels of a pixel: nothing to scale or to convert."""
+    """TFDS writes a float32 as the four channels of a pixel, so there is nothing to resize or convert."""
     import PIL.Image
 
     values = np.random.default_rng(0).random((4, 4), np.float32)
@@ -298,7 +298,7 @@ def split_lengths(folder):
 
 
 def prepare_with(name, folder, files):
-    """Prepares from small files of our own under the official names, with their checksums in place of upstream's."""
+    """Prepares from small generated files with the official names, and replaces TFDS's checksums by theirs."""
     import hashlib
 
     from tensorflow_datasets.core.download import checksums
@@ -374,7 +374,7 @@ def test_preparing_what_cannot_be(tmp_path, capsys):
 
 
 def test_upstreams_builders_that_need_tensorflow_say_how(tmp_path, monkeypatch):
-    """Where upstream's own builder asks for TensorFlow, the line shows the command for an environment that has it."""
+    """If TFDS's builder needs TensorFlow, the error shows the command for an environment that has it."""
     assert "tensorflow" not in sys.modules
     penguins = tfds.builder_cls("penguins")
 

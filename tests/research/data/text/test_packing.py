@@ -1,4 +1,4 @@
-"""Packed rows: every token but a document's first is a target once, and no row is longer than asked."""
+"""Packed rows: every token but a document's first is a target once, and no row is too long."""
 
 import numpy as np
 from hypothesis import given, settings

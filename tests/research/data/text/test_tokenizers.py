@@ -1,4 +1,4 @@
-"""Tokenizers: every text comes back, numbers stay where they are, and what cannot be read is named."""
+"""Tokenizers: every text is restored, token numbers are stable, and errors name what cannot be read."""
 
 from __future__ import annotations
 
