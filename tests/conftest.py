@@ -3,11 +3,11 @@
 import os
 import pathlib
 
-# XLA on a CPU runs a collective by blocking a thread for each device: with fewer threads than devices it deadlocks.
+# On a CPU, a collective blocks one thread per device, so XLA deadlocks with fewer threads than devices.
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile many small programs and run each for a moment: optimising them is most of what they would wait for.
+# Tests compile many small programs and run each briefly, so most of their time would go into optimisation.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import pytest

@@ -13,18 +13,18 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parent.parent
 
 LAYERS = (
-    # the ground
+    # foundations
     ("research.errors",),
     ("research.faces",),
     ("research.config", "research.paths"),
-    # what a model is made of, and where examples come from
+    # parts of models, and data
     ("research.schedules", "research.layers", "research.losses", "research.metrics", "research.generated_code"),
     ("research.optimizers", "research.data", "research.decoding"),
     ("research.models",),
-    # what is learned, and what others have learned
+    # tasks, and published weights
     ("research.evaluation.exhibits",),
     ("research.tasks", "research.pretrained"),
-    # an experiment and what it is made of besides: values
+    # experiments and their other parts, as values
     ("research.training.state", "research.training.records", "research.training.accumulation"),
     ("research.parallel", "research.training.checkpoints"),
     ("research.experiment",),
@@ -33,7 +33,7 @@ LAYERS = (
     ("research.training.step",),
     ("research.training.programs",),
     ("research.evaluation",),
-    # runs: what is read of them, what makes them, what is drawn of them
+    # runs: using them, making them, reporting on them
     ("research.inference",),
     ("research.training",),
     ("research.report",),
@@ -42,8 +42,9 @@ LAYERS = (
     ("experiments.analysis", "experiments.speed"),
     ("launch",),
 )
-"""From the ground up.  A module belongs to the longest of these names that it begins with; it imports what has the same
-name, and what stands in a row above here."""
+"""From the lowest layer to the highest.  A module belongs to the longest of these names that its own name starts with.
+It may import modules of the same name, and those in earlier rows.
+"""
 
 
 class Import(NamedTuple):
@@ -106,7 +107,7 @@ def uphill(entry: Import) -> bool:
 
 
 KNOWN = {Import("experiments.analysis.decoding", "launch.evaluate")}
-"""Imports that should not be, and are to go."""
+"""Known violations, to be removed."""
 
 
 def test_every_module_has_a_place():

@@ -25,7 +25,7 @@ def test_every_model_gets_the_same_steps_and_examples():
 
 @pytest.mark.parametrize(
     ("name", "chains"),
-    # a product a token and the head; query, scores, values, out, two of the MLP and the head
+    # one product per token and the head; query, scores, values, out, two of the MLP and the head
     [("RNN", {4: 6 + 1, 9: 11 + 1}), ("LSTM", {4: 7, 9: 12}), ("GRU", {4: 7}), ("Transformer", {4: 7, 9: 7})],
 )
 def test_longest_chain(name, chains):
@@ -44,7 +44,7 @@ def test_token_gradients_are_those_of_the_embedding_table():
         return -jax.nn.log_softmax(model.apply({"params": params}, tokens)[0, -1])[label[0]]
 
     table = variables["params"]["token_embedding"]["embedding"]
-    wanted = jax.grad(loss)(table)[tokens[0, 0]]  # the cue is in the sequence once
+    wanted = jax.grad(loss)(table)[tokens[0, 0]]  # the cue occurs once
     gradients = token_gradients(model, variables, tokens, label)
     assert gradients.shape == (*tokens.shape, 8)
     np.testing.assert_allclose(gradients[0, 0], wanted, rtol=1e-4, atol=1e-9)

@@ -83,7 +83,7 @@ def uninterrupted(request, tmp_path_factory):
     module = write_module(folder / "mine.py", TRAINED)
     arguments = ("run", module, "--sweep", "rates", "--stack", request.param, "--out")
     with pytest.MonkeyPatch.context() as patch:
-        # The processes to come find compiled what this one compiles.
+        # Later processes find the programs that this one compiles.
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         outcome = Process(*arguments, folder / "run").wait()
@@ -489,7 +489,7 @@ def test_a_full_disk_fails_the_trial_in_a_line_and_leaves_what_was_saved(module,
     steps = saved_steps(run / "trials" / "solid-s0")
     assert len(steps) >= 2
     assert [state(run / "trials" / "solid-s0", step)["step"] for step in steps] == steps
-    # With more room it goes on from there.
+    # With more space, it continues from there.
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     outcome = launch(*arguments, run)
     assert outcome.status == 0 and f"solid-s0: continues at step {steps[-1]}" in outcome.err, outcome.err

@@ -45,7 +45,7 @@ CASES = {  # fixture: (configuration, side of the images or height and width)
     ),
     "timm_convnext": ({"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}, 64),
     "timm_vit": (TIMM_VIT, 24),
-    # The same with what their sizes leave unseen: odd and oblong images, other activations, strides, pooling, channels.
+    # The same with untested options: odd and oblong images, other activations, strides, pooling, channels.
     "resnet_basic_odd": (
         RESNET
         | {"layer_type": "basic", "hidden_sizes": [8, 8], "depths": [1, 2]}

@@ -22,7 +22,7 @@ from research.schedules import (
     WarmupStableDecay,
 )
 
-# The series of the fixture, made by PyTorch's and Hugging Face's schedulers over 40 steps from a base rate of 0.1.
+# The fixture's series, from PyTorch's and Hugging Face's schedulers over 40 steps with a base rate of 0.1.
 REFERENCE = {
     "cosine_annealing": (Cosine(final=0.05), 40),
     "cosine_restarts": (CosineRestarts(period=7, growth=2, final=0.02), 40),
@@ -92,7 +92,7 @@ def test_is_a_share_of_the_rate_at_every_step_and_after_the_last(schedule):
     assert np.isfinite(factors).all()
     assert factors.min() >= 0
     assert factors.max() <= 1 + 1e-6
-    np.testing.assert_allclose(factors[7], schedule.factor(7, 40), atol=1e-6)  # alone, and as a Python int
+    np.testing.assert_allclose(factors[7], schedule.factor(7, 40), atol=1e-6)  # on its own, and as a Python int
 
 
 @settings(max_examples=20, deadline=None)

@@ -43,7 +43,7 @@ def test_bits_per_byte_is_over_every_byte_of_the_split(data):
     first = len(data.tokenizer.decode(tokens[:1]).encode())
     wanted = -model.log_probs(tokens).sum() / math.log(2) / (len("".join(documents).encode()) - first)
     assert bits_per_byte(model, splits.test) == pytest.approx(wanted)
-    assert wanted < 1  # it has seen almost the same
+    assert wanted < 1  # its training text is almost the same
 
 
 def test_the_command(data, tmp_path, monkeypatch, capsys):

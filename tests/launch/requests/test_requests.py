@@ -13,7 +13,7 @@ from research.data.transforms import Scale
 from research.errors import RequestError
 
 COMMANDS = {
-    # what is asked for
+    # the request itself
     "no command": ("", "arguments are required: COMMAND"),
     "unknown command": ("rum $W/fine.py", "no command 'rum'; did you mean 'run'?"),
     "unknown option": ("run $W/fine.py --stpes 3", "unrecognized arguments: --stpes 3"),
@@ -151,7 +151,7 @@ COMMANDS = {
     "model with a mistake": ("run $W/attribute.py", "attribute.py, line 8: AttributeError: "),
     "task that cannot be scored": ("run $W/only_when_scored.py", "only_when_scored.py, line 7: KeyError: 'labels'"),
     "data that raise": ("run $W/data_raises.py", "data_raises.py, line 6: KeyError: 'train'"),
-    # model, task and data against each other
+    # model, task and data that do not fit together
     "classes of model and task": ("run $W/fine.py --set model.classes=4", "the model gives 4 logits"),
     "labels beyond the task": (
         "run $W/fine.py --set model.classes=2 --set task.classes=2",

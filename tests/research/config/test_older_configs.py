@@ -30,7 +30,7 @@ def test_a_config_of_before_rebuilds_its_experiment(path):
     now = to_json(experiment)
     assert from_json(now) == experiment
     assert not MOVED_MODULES.keys() & {name.partition(":")[0] for name in types(now)}
-    # Values are what they were: a field that both have is the same, but for the names of classes.
+    # Values are unchanged: fields that both have are equal, apart from class names.
     for name in record.keys() & now.keys() - {"model", "task", "data", "checkpoints", "_type"}:
         assert types(record[name]) or record[name] == now[name]
     for part in ("model", "task", "data"):

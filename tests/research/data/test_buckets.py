@@ -70,7 +70,7 @@ def test_a_batch_is_cut_to_its_bucket_with_a_mask_and_is_the_same_wherever_the_d
         example = (batch["source"][:, 0] - 1) // 100
         np.testing.assert_array_equal(example, (batch["target"][:, 0] - 1) // 100)
         whole = feeds[1].source.arrays()["target"][example]
-        assert (whole[:, batch["target"].shape[1] :] == 0).all()  # nothing real is cut
+        assert (whole[:, batch["target"].shape[1] :] == 0).all()  # only padding is cut
     assert 2 <= len(shapes) <= 4
 
 

@@ -42,7 +42,7 @@ def test_it_is_flaxs_and_so_are_its_gradients(dtype, axis_name):
 def test_a_mean_of_many_deviations_costs_no_precision(dtype, tolerance, axis_name):
     """Compares output, statistics and gradients with float64, where the mean is 300 standard deviations."""
     rng = np.random.default_rng(0)
-    scale = 1 if dtype == "float32" else 100  # bfloat16 has no decimals at 300: the deviations are wider
+    scale = 1 if dtype == "float32" else 100  # bfloat16 has no decimals at 300, so deviations are larger
     x = jnp.asarray(rng.normal([300, -300, 0], scale, (2, 32, 4, 4, 3)), dtype)
     dy = jnp.asarray(rng.normal(size=x.shape), dtype)
     layer = batch_norm(True, dtype=dtype)

@@ -85,9 +85,7 @@ def test_layers_are_initialised_and_dropped_differently():
     kernels = variables["params"]["blocks"]["dense"]["kernel"]
     assert abs(kernels[0] - kernels[1]).min() > 0
     ones = jnp.ones((200, 5))
-    zeroed = jax.tree.map(
-        jnp.zeros_like, variables
-    )  # so that only dropout changes anything: kept ones are 1, 2, 4 or 8
+    zeroed = jax.tree.map(jnp.zeros_like, variables)  # only dropout has an effect: kept values are 1, 2, 4 or 8
     kept = net.apply(zeroed, ones, jnp.zeros_like(ones), True, rngs={"dropout": jax.random.key(3)})
     assert 0.05 < (kept != 0).mean() < 0.2  # one in eight; with one mask for all layers it would be one in two
 

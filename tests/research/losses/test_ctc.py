@@ -27,7 +27,7 @@ def fixture():
 def test_loss_and_gradient_are_pytorchs(blank):
     """If nothing aligns, both are 0, as with `zero_infinity`; the blank may be any token."""
     arrays, logits, mask, labels, labels_mask = fixture()
-    if blank:  # the same, tokens counted from the other end
+    if blank:  # the same, with tokens numbered from the other end
         logits, labels = logits[..., ::-1], 6 - labels
     run = jax.jit(jax.value_and_grad(lambda x: ctc_loss(x, mask, labels, labels_mask, blank=blank).sum()))
     total, gradient = run(logits)

@@ -99,7 +99,7 @@ GFLOPS = (4.1, 4.5, 4.4, 2.4, 5.3, 4.6, 4.1, 4.2, 4.2, 4.2, 4.2, 4.2, 4.5)
 def test_every_step_costs_what_figure_2_says(step):
     model = roadmap(step)
     variables = shapes(model)
-    with kernels.targeting("tpu"):  # where a convolution of single channels is one too, and counted as one
+    with kernels.targeting("tpu"):  # a convolution of single channels counts as depthwise too
         jaxpr = jax.make_jaxpr(model.apply)(variables, IMAGE)
     assert multiply_adds(jaxpr.jaxpr) / 1e9 == pytest.approx(GFLOPS[step], abs=0.06)
 

@@ -101,7 +101,7 @@ def test_blocks_that_start_as_the_identity_leave_the_map_alone(preactivation, bl
     x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
     maps = apply(model, jax.jit(model.init)(jax.random.key(1), x), x, features=True)
     np.testing.assert_array_equal(maps["stem"], maps["stage1"])
-    if preactivation:  # there the last thing in a block is a convolution: zero it instead
+    if preactivation:  # the last layer of such a block is a convolution, so set that to zero
         model = model.clone(preactivation=True, zero_init=False)
         variables = random_variables(model, x)
         last = "conv1" if block == "basic" else "conv2"

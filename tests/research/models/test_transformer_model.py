@@ -70,7 +70,7 @@ MASK = np.arange(6) < np.array([6, 4, 2])[:, None]
 MEMORY = {"source": SOURCE, "source_mask": MASK}
 
 OPTIONS = [
-    pytest.param({}, marks=pytest.mark.slow),  # as the fixtures, whose tokens are decoded with and without a cache
+    pytest.param({}, marks=pytest.mark.slow),  # like the fixtures, whose tokens are decoded with and without a cache
     {"norm": "pre", "positions": "learned", "scan_layers": True, "decoder_num_heads": 4, "source_vocab_size": 13,
      "shared_embedding": False, "tied_head": False, "mlp_width": 12},
 ]  # fmt: skip

@@ -54,7 +54,7 @@ MASK = np.arange(13) < np.array([13, 8, 5])[:, None]
 TARGET = np.random.default_rng(1).integers(1, 11, (3, 5))
 
 OPTIONS = [
-    pytest.param({}, marks=pytest.mark.slow),  # as the fixtures, whose tokens are decoded with a cache
+    pytest.param({}, marks=pytest.mark.slow),  # like the fixtures, whose tokens are decoded with a cache
     {"strides": (2, 2), "scan_layers": True, "decoder_num_heads": 4, "tied_head": False, "decoder_mlp_width": 12},
 ]
 
@@ -88,7 +88,7 @@ def test_dropout_only_in_training_and_bfloat16_inside():
     np.testing.assert_allclose(short, quiet, atol=0.1)
 
 
-PARAMETERS = {  # as the reference counts them, the encoder's table of positions among them
+PARAMETERS = {  # counted like the reference, including the encoder's table of positions
     "tiny": 37_760_640,
     "base": 72_593_920,
     "small": 241_734_912,

@@ -13,7 +13,7 @@ from research.errors import RequestError
 from research.optimizers import SGD, Adafactor, Adam, AdamW, Lamb, Lion, Muon, RMSprop, layer_decay
 from research.schedules import Cosine
 
-# What the fixtures were made with: PyTorch's optimizers, 20 steps.
+# The fixtures come from 20 steps of PyTorch's optimizers with these settings.
 REFERENCE = {
     "sgd_momentum": SGD(learning_rate=0.05, momentum=0.9, weight_decay=0.01),
     "sgd_nesterov": SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=0.0),
@@ -65,7 +65,7 @@ def step_of(optimizer, loss, total_steps=20, clip=None):
 
     def step(values, params, state):
         loss_before, grads = jax.value_and_grad(loss)(params)
-        if clip is not None:  # as PyTorch's clip_grad_norm_
+        if clip is not None:  # like PyTorch's clip_grad_norm_
             scale = jnp.minimum(1.0, clip / (optax.tree.norm(grads) + 1e-6))
             grads = jax.tree.map(lambda g: g * scale, grads)
         updates, state = bind(optimizer, values).transformation(total_steps).update(grads, state, params)
@@ -77,7 +77,7 @@ def step_of(optimizer, loss, total_steps=20, clip=None):
 def train(optimizer, loss, params, steps=5):
     """Params and the optimizer's state after some steps with concrete hyperparameters."""
     state = optimizer.transformation(20).init(params)
-    # Operations one by one are compiled once for all tests; loops and vmap inside of them would be at every call.
+    # Single operations are compiled once for all tests; loops and vmap would be compiled at every call.
     loops = isinstance(optimizer, Muon) or getattr(optimizer, "stacked", ())
     step = jax.jit(step_of(optimizer, loss)) if loops else step_of(optimizer, loss)
     for _ in range(steps):
@@ -129,7 +129,7 @@ def test_equals_pytorch(name, dtype, tolerance):
             return jnp.mean((hidden @ p["2"]["kernel"] + p["2"]["bias"] - y) ** 2)
 
         def trajectory(loss, params):
-            # As in training: one compiled step, whose hyperparameters are arguments.
+            # Like training: one compiled step with hyperparameters as arguments.
             step, state = jax.jit(step_of(optimizer, loss, clip=clip)), optimizer.transformation(20).init(params)
             passed, losses = [params], []
             for _ in range(20):

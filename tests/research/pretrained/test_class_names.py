@@ -30,7 +30,7 @@ def test_an_id2label_that_names_nothing(given):
 
 
 def test_what_is_written_is_read():
-    written = class_names.written(["crane", "crane"], 2)  # two of ImageNet's are called so
+    written = class_names.written(["crane", "crane"], 2)  # two classes of ImageNet have this name
     assert written["id2label"] == {"0": "crane", "1": "crane"}
     assert class_names.read(written, 2) == ("crane", "crane")
     assert class_names.written(None, 2)["label2id"] == {"LABEL_0": 0, "LABEL_1": 1}

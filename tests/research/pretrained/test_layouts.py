@@ -12,7 +12,7 @@ from research.pretrained.load import fitting
 
 KEYS = pathlib.Path(__file__).parents[2] / "fixtures" / "keys"
 
-LAYOUTS = {  # list of names: our variant, whose names they are
+LAYOUTS = {  # list of names: our variant with these names
     "resnet18": ("resnet18", "huggingface"),
     "resnet50": ("resnet50", "huggingface"),
     "timm_resnet50": ("resnet50", "timm"),

@@ -37,7 +37,7 @@ def test_positions_are_on_the_grid_that_the_config_beside_them_states(image_size
 
 def test_positions_without_a_config_are_on_the_models_own_grid_or_on_a_square(tmp_path):
     path, positions = oblong(tmp_path, "weights.safetensors")
-    for image_size in ((64, 144), 96):  # as many tokens each
+    for image_size in ((64, 144), 96):  # equal numbers of tokens
         np.testing.assert_array_equal(read_positions(OBLONG.clone(image_size=image_size), path), positions)
     read = read_positions(OBLONG.clone(image_size=224), path)
     np.testing.assert_array_equal(read, np.asarray(resize_positions(positions, (6, 6), (14, 14))))

@@ -51,7 +51,7 @@ def test_loaded_and_exported_again_is_the_same_bit_for_bit(name, tmp_path):
     loaded = load_pretrained(model, path)
     assert loaded.publisher == ("timm" if name.startswith("timm_") else "huggingface")
     again = export_pretrained(*loaded, tmp_path / "again" / "model.safetensors", publisher=loaded.publisher)
-    if loaded.publisher == "huggingface":  # the folder now says what it holds
+    if loaded.publisher == "huggingface":  # the folder now describes its contents
         assert load_pretrained("auto", again.parent).model == loaded.model
     before, after = load_file(path), load_file(again)
     assert set(before) == set(after)
@@ -273,7 +273,7 @@ EFFICIENTNET = EfficientNet(stages=(Stage(8, 1, 3, 1, 1), Stage(8, 1, 3, 2, 2)),
         ("timm", {"epsilon": 1e-4, "padding": "symmetric"}, "set model.epsilon=1e-05"),
         ("huggingface", {"epsilon": 1e-5}, "set model.epsilon=0.001"),
         ("torchvision", {"padding": "symmetric", "epsilon": 1e-5}, None),
-        ("timm", {}, None),  # may be TensorFlow's
+        ("timm", {}, None),  # possibly TensorFlow's
         ("timm", {"padding": "symmetric", "epsilon": 1e-5}, None),
         ("huggingface", {}, None),
     ],

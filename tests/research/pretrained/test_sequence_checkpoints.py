@@ -62,7 +62,7 @@ def test_import_and_export_bit_for_bit(name, scan_layers, tmp_path):
     folder, weights, model = checkpoint(name, tmp_path)
     model, variables = load_pretrained(model.clone(scan_layers=scan_layers), folder)
     back = load_file(export_pretrained(model, variables, tmp_path / "back" / "model.safetensors"))
-    unused = {"model.shared.weight"} if name == "marian_odd" else set()  # no table is tied to it: nothing reads it
+    unused = {"model.shared.weight"} if name == "marian_odd" else set()  # unused, since no table is tied to it
     assert set(back) == set(weights) - unused
     for key, x in back.items():
         np.testing.assert_array_equal(x, weights[key])

@@ -11,7 +11,7 @@ from research.report.markdown import to_markdown
 from research.report.read import read_run, read_runs
 from research.report.runs import Run, Trial
 
-# Accuracies of `digits_mlp --sweep lr_wd --seeds 2 --set steps=300`, as they were measured: (validation, test).
+# Measured accuracies of `digits_mlp --sweep lr_wd --seeds 2 --set steps=300`: (validation, test).
 LR_WD = {
     (0.01, 0.01): (0.9688, 0.9805),
     (0.03, 0.01): (0.9861, 0.9833),

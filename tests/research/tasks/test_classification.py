@@ -99,7 +99,7 @@ def test_a_mirrored_answer_is_the_mean_of_both_sides():
 def test_a_moved_answer_is_half_that_in_place():
     images = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(8.0)
 
-    def apply(x, **_):  # the logits of the middle, of the pixel right of it, and of a corner that nothing reaches
+    def apply(x, **_):  # the logits of the centre, of the pixel to its right, and of a corner that is never reached
         return jnp.stack([x[:, 2, 2, 0], x[:, 2, 3, 0], x[:, 0, 0, 0]], -1)
 
     task = Classification(classes=3, moved=1)
@@ -124,7 +124,7 @@ def test_labels_may_be_probabilities():
     batch = {"image": logits, "label": SOFT, "weight": jnp.ones(2)}
     task = Classification(classes=3)
     correct, total = task.loss(lambda x, **_: x, batch)["accuracy"]
-    assert float(correct / total) == pytest.approx((0.7 + 0.2) / 2)  # the guesses' shares in the labels
+    assert float(correct / total) == pytest.approx((0.7 + 0.2) / 2)  # the shares of the predicted classes in the labels
     outputs = {name: np.asarray(x) for name, x in task.eval_outputs(lambda x, **_: x, batch).items()}
     assert task.finalize(outputs)["accuracy"] == 0.5
     np.testing.assert_allclose(outputs["loss"], expected, rtol=1e-6)

@@ -50,7 +50,7 @@ def test_metrics_are_sums_over_the_text_whatever_the_rows(tokenizer):
     size = fitted.vocab_size
     table = jax.nn.log_softmax(jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), jnp.float32))
 
-    def bigrams(tokens, *, train):  # a model to which only the last token matters
+    def bigrams(tokens, *, train):  # a model that depends only on the last token
         return table[tokens]
 
     text = TEXT[len(TEXT) // 2 :]

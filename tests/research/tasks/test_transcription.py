@@ -116,7 +116,7 @@ def test_ctc_learns_to_tell_two_tones_and_transcribes_a_file(recordings, tmp_pat
         dataclasses.replace(predictor.experiment, data=dataclasses.replace(predictor.experiment.data, pad_to=0)),
         predictor.variables,
     )
-    near = [samples[:1100], samples[:1200], samples[:1290]]  # twice as many once they are resampled
+    near = [samples[:1100], samples[:1200], samples[:1290]]  # twice as many after resampling
     programs = predictor._predict._cache_size()
     assert [transcribe(predictor, x, rate) for x in near] == [transcribe(exact, x, rate) for x in near]
     assert predictor._predict._cache_size() - programs <= 1 and exact._predict._cache_size() == 3

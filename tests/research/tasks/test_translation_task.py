@@ -74,7 +74,7 @@ def predictor(model=MODEL, pad_to: int = 0, **fields) -> Predictor:
         steps=1,
         batch_size=1,
     )
-    return Predictor(experiment, jax.tree.map(lambda x: 4 * x, variables))  # so sure that rounding does not choose
+    return Predictor(experiment, jax.tree.map(lambda x: 4 * x, variables))  # confident, so that rounding has no effect
 
 
 @pytest.mark.parametrize("model", [MODEL, Seq2SeqRNN(TOKENIZER.vocab_size, width=8)])

@@ -19,7 +19,7 @@ from research.training.programs import make_programs
 
 N, CLASSES = 64, 70
 KEY = jax.random.key(5)
-# Image i is i everywhere and its label i, so that pixels say whose they are.
+# Image i has the value i and the label i, so that pixels identify their image.
 BATCH = {
     "image": jnp.broadcast_to(jnp.arange(N, dtype=jnp.uint8)[:, None, None, None], (N, 8, 6, 1)),
     "label": jnp.arange(N),
@@ -73,7 +73,7 @@ def test_shares_are_beta():
     _, labels = mixed(Mixup(classes=2, alpha=0.2), images)
     own = np.where(np.arange(4000) % 2 == 0, labels[:, 1], labels[:, 0])
     assert abs(own.mean() - 0.5) < 0.03
-    assert own.var() == pytest.approx(1 / (4 * 1.4), rel=0.05)  # of Beta(a, a): 1 / (4 (2a + 1))
+    assert own.var() == pytest.approx(1 / (4 * 1.4), rel=0.05)  # the variance of Beta(a, a): 1 / (4 (2a + 1))
 
 
 @pytest.mark.parametrize("augmentation", [Mixup(classes=CLASSES), CutMix(classes=CLASSES)])

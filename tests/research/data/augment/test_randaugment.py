@@ -76,7 +76,7 @@ def test_movements_are_pillows(name, signed, resampling):
         theirs = pillow(image).transform((width, height), transform, flat, mode, fillcolor=(9, 9, 9))
     ours = np.asarray(affine(jnp.asarray(image, jnp.float32), coefficients, resampling, 9.0))
     distance = np.abs(ours - pixels(theirs)).max(-1)
-    assert (distance > 1).mean() < 0.01  # a pixel centre on the edge between two may go either way
+    assert (distance > 1).mean() < 0.01  # a pixel centre on an edge may be rounded either way
 
 
 def test_every_operation_is_drawn_and_the_image_stays_one():
@@ -85,7 +85,7 @@ def test_every_operation_is_drawn_and_the_image_stays_one():
     found = np.asarray(batch["image"])
     assert found.dtype == np.uint8 and found.shape == images.shape
     results = {x.tobytes() for x in found}
-    assert 14 <= len(results) <= 25  # 14 operations, 9 of which have a sign; some do the same to this image
+    assert 14 <= len(results) <= 25  # 14 operations, 9 of which have a sign; some have the same effect on this image
     unchanged = np.all(found == np.asarray(images), axis=(1, 2, 3)).mean()
     assert 0.02 < unchanged < 0.2
 

@@ -30,7 +30,7 @@ def test_it_is_a_crop_and_a_resize():
         top, left, height, width = (int(x) for x in crop.window(key, 20, 30))
         part = IMAGE[top : top + height, left : left + width]
         found = crop.apply(key, IMAGE)
-        # Sampling next to the border of the rectangle sees the image beyond it; inside they agree.
+        # Near the border of the rectangle, sampling uses pixels outside it; inside, both agree.
         expected = jax.image.resize(part, (8, 6, 3), "linear")
         np.testing.assert_allclose(found[2:-2, 2:-2], expected[2:-2, 2:-2], atol=0.5)
 

@@ -207,7 +207,7 @@ def test_workers_decode_a_folder_of_mixed_sizes_and_name_what_is_damaged(tmp_pat
         for step in range(3):
             for name, x in batches.fed(step).items():
                 assert np.array_equal(x, expected[step][name])
-    for i in range(2, 12):  # the first, whose shape all must have, is read before any worker
+    for i in range(2, 12):  # the first image, which gives the shape of all, is read before workers start
         (tmp_path / "ab"[i % 2] / f"{i}.png").write_bytes(b"no image")
     with (
         make_feed(splits.train, "workers", workers=1).batches(0, 12) as batches,

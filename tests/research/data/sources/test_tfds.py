@@ -97,7 +97,7 @@ def test_features_by_other_names(root):
 def test_images_are_brought_to_a_size(root):
     whole, small = (materialize(TFDS("shapes", root, size=size).read().test) for size in (None, (2, 3)))
     assert small["image"].shape == (10, 2, 3, 1) and small["image"].dtype == np.uint8
-    assert np.array_equal(small["image"][:, 1, 2, 0], whole["image"][:, 0, 0, 0])  # each is of one grey
+    assert np.array_equal(small["image"][:, 1, 2, 0], whole["image"][:, 0, 0, 0])  # each image has one grey value
     assert np.array_equal(small["label"], whole["label"])
 
 
@@ -163,7 +163,7 @@ def test_images_of_floats_are_left_to_tfds(tmp_path):
     file = io.BytesIO()
     PIL.Image.fromarray(values[..., None].view(np.uint8)).save(file, "png")
     image = tfds.features.Image(shape=(4, 4, 1), dtype=np.float32)
-    image._image_encoder.encode_image_or_path = bytes  # its own asks TensorFlow
+    image._image_encoder.encode_image_or_path = bytes  # TFDS's own uses TensorFlow
     data = dataclasses.replace(pictures(tmp_path, file.getvalue(), image), size=(8, 8))
     found = data.read().train[0]["image"]
     assert found.shape == data.example()["image"].shape
@@ -187,7 +187,7 @@ def test_slices_and_own_validation(root):
     data = TFDS("shapes", root, train="train[:10]", validation_split="train[10:14]", test=None)
     splits = data.load()
     assert [split and len(split) for split in splits] == [10, 4, None]
-    assert splits.validation.where(1).endswith(", train, example 11")  # by its number in the split
+    assert splits.validation.where(1).endswith(", train, example 11")  # by the index in the split
     both = TFDS("shapes", root, train="train[:10]+test[5:]", test=None, validation=0).load().train
     assert len(both) == 15 and both.where(12).endswith(", test, example 7")
     assert both[12]["size"] == TFDS("shapes", root).read().test[7]["size"]
@@ -231,7 +231,7 @@ def test_encode_takes_columns_and_images(root, tmp_path):
 
 
 def test_versions_and_configs(root):
-    assert TFDS("shapes", root)._directory().name == "1.10.0"  # the newest, not the last by spelling
+    assert TFDS("shapes", root)._directory().name == "1.10.0"  # the newest, not the last in alphabetical order
     assert TFDS("shapes:1.2.0", root)._directory().name == "1.2.0"
     assert TFDS("rows/small", root)._directory().parts[-2:] == ("small", "1.2.0")
 

@@ -11,7 +11,7 @@ from research.data.text.packing import pack
 @given(st.lists(st.integers(0, 20), max_size=12), st.integers(1, 8))
 def test_every_pair_once(lengths, length):
     documents, start = [], 1
-    for n in lengths:  # every token of the corpus is another number
+    for n in lengths:  # every token of the corpus is a different number
         documents.append(np.arange(start, start + n, dtype=np.int32))
         start += n
     packed = pack(documents, length)
