@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("eval", help="score a finished run's checkpoints again")
     evaluate.add_argument("dir", metavar="DIR", help="a run's folder, or a trial's")
-    evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    evaluate.add_argument("--split", default="test", metavar="NAME", help="train, or an evaluation: validation, test")
     _settings(evaluate)
 
     compiled = commands.add_parser("compile", help="compile the step for other hardware, and see whether it fits")

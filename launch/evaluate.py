@@ -15,10 +15,11 @@ from research.config.override import conformed, override, parse_assignment
 from research.data.feeds import Feeds, make_feeds
 from research.data.spec import Data
 from research.errors import RequestError, in_one_line, nearest
-from research.evaluation.evaluations import evaluate
+from research.evaluation.evaluations import Evaluation
 from research.experiment import Experiment
 from research.parallel.programs import Programs
 from research.report.statistics import summarize
+from research.training.evaluate import evaluate, feed_of
 from research.training.folder import read_experiment, read_variables
 from research.training.programs import make_programs
 from research.training.records import read_json
@@ -29,7 +30,7 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
 
     Args:
       path: a run's folder, or a trial's.
-      split: a split of the data.
+      split: a split of the data, or the name of one of the experiment's evaluations.
       settings: "PATH=VALUE" for changes to scoring, such as the beam size or shifts of test images.
 
     Returns the exit status: 1 if some trials cannot be scored, with one line for each of them.
@@ -78,15 +79,24 @@ class Scorer:
         feeds = self._feeds.get(experiment.data)
         if feeds is None:
             feeds = self._feeds[experiment.data] = make_feeds(experiment.data.load(), experiment.data)
-        feed = {"train": feeds.train, **feeds.evaluation}.get(self.split)
+        evaluation = self._evaluation(trial, experiment)
+        feed = feed_of(evaluation, feeds)
         if feed is None:
             known = nearest(self.split, ["train", *feeds.evaluation])
-            raise RequestError(f"{trial}: its data has no {self.split} split; {known}")
+            raise RequestError(f"{trial}: its data has no {evaluation.of_split} split; {known}")
         programs, state = self._initial(experiment, feeds)
         params = variables.pop("params")
         _check_shapes(state.params, params)
         whole = programs.placement.whole(state).replace(params=params, collections=variables)
-        return evaluate(programs, programs.placement.place(whole), feed, experiment)[0]
+        return evaluate(programs, programs.placement.place(whole), feed, experiment, evaluation)[0]
+
+    def _evaluation(self, trial: epath.Path, experiment: Experiment) -> Evaluation:
+        """The evaluation that is asked for, or that of the whole training split."""
+        known = {evaluation.name: evaluation for evaluation in experiment.all_evaluations()}
+        known.setdefault("train", Evaluation("train", split="train"))
+        if self.split not in known:
+            raise RequestError(f"{trial}: no split or evaluation {self.split!r}; {nearest(self.split, known)}")
+        return known[self.split]
 
     def _initial(self, experiment: Experiment, feeds: Feeds):
         """Returns the programs of an experiment, and their initial state."""

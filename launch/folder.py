@@ -24,6 +24,7 @@ from research.config.migration import LAYOUT
 from research.config.modules import FILE_PREFIX
 from research.config.serialization import from_json, stable_hash, to_json
 from research.errors import RequestError
+from research.evaluation.evaluations import directions_of
 from research.experiment import Experiment
 from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
@@ -128,7 +129,8 @@ class RunFolder:
         each of its metrics is better."""
         path = self.trial(name) / "config.json"
         if read_json(path) is None:
-            record = {"trial": name, "hash": stable_hash(experiment), "better": dict(experiment.task.better)}
+            better = directions_of(experiment.task, experiment.evaluations)
+            record = {"trial": name, "hash": stable_hash(experiment), "better": better}
             write_json(path, record | {"experiment": to_json(experiment)})
 
 

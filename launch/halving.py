@@ -8,7 +8,8 @@ import math
 from launch.folder import RunFolder
 from launch.request import Request
 from research.errors import RequestError
-from research.tasks.task import Direction, require_direction
+from research.evaluation.evaluations import selecting
+from research.metrics.directions import Direction
 from research.training.records import read_lines, write_json
 from research.training.trial import finished_status
 
@@ -19,7 +20,7 @@ class Halving:
     steps.
 
     Attributes:
-      metric: a validation metric, without "validation/".
+      metric: a metric of an evaluation during training, such as "validation/accuracy".
       direction: "max" if the largest value is best, "min" if the smallest is, as declared by the task.
       rungs: the steps at which trials are compared, in ascending order.
       eta: the reduction factor.
@@ -40,9 +41,8 @@ class Halving:
             there are too few of them.
         """
         metric, _, mode = text.partition(":")
-        if not metric.startswith("validation/"):
-            raise RequestError(f"--prune {text}: expected a validation metric, such as validation/loss")
-        declared = require_direction(f"--prune {metric}", request.experiment.task, metric)
+        experiment = request.experiment
+        declared = selecting("--prune ", metric, experiment.all_evaluations(), experiment.task)[1]
         if mode not in ("", declared):
             raise RequestError(f"--prune {text}: the task declares {declared} as best; expected --prune {metric}")
         steps = {trial.experiment.steps for trial in request.trials}
@@ -55,7 +55,7 @@ class Halving:
         if not rungs:
             asked = f"{len(request.trials)} trials of {total} steps"
             raise RequestError(f"--prune {text}: {asked} leave nothing to prune; expected at least {eta + 1} trials")
-        return Halving(metric.removeprefix("validation/"), declared, rungs, eta)
+        return Halving(metric, declared, rungs, eta)
 
     def prune(self, folder: RunFolder, rung: int, names: list[str]) -> None:
         """Ends the trials that are not among the best at `rung`; their results record the step and the rank.
@@ -63,21 +63,21 @@ class Halving:
         Ranks every trial that reached the rung, including trials that have ended since, so that a continued run prunes
         in the same way.
         """
-        scores = {}
+        scores, (evaluation, _, metric) = {}, self.metric.partition("/")
         for name in names:
             path = folder.trial(name) / "metrics.jsonl"
             for record in read_lines(path) if path.exists() else ():
-                if (record["split"], record["step"]) == ("validation", rung):
-                    scores[name] = record[self.metric]
+                if (record["split"], record["step"]) == (evaluation, rung):
+                    scores[name] = record[metric]
         ranked = sorted(scores, key=lambda name: self._key(scores[name]))
         for rank, name in enumerate(ranked):
             if rank >= math.ceil(len(ranked) / self.eta) and not finished_status(folder.trial(name)):
                 result = {
                     "status": "finished",
-                    "metrics": {f"validation/{self.metric}": scores[name]},
+                    "metrics": {self.metric: scores[name]},
                     "steps": rung,
                     "pruned_at_step": rung,
-                    "error": f"pruned at step {rung}: place {rank + 1} of {len(ranked)} by validation/{self.metric}",
+                    "error": f"pruned at step {rung}: place {rank + 1} of {len(ranked)} by {self.metric}",
                 }
                 write_json(folder.trial(name) / "result.json", result)
 

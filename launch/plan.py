@@ -19,6 +19,7 @@ from research.data.source import first_example
 from research.experiment import Experiment
 from research.parallel.placement import Held
 from research.parallel.programs import Programs
+from research.training.evaluate import evaluation_memory
 from research.training.programs import make_programs
 from research.training.state import TrainState
 
@@ -81,10 +82,16 @@ def device_memory() -> int:
 
 @dataclasses.dataclass
 class Candidate:
-    """Programs to train a group with, the bytes they need on a device, and how fast they were seen to be."""
+    """Programs to train a group with, and what was measured of them.
+
+    Attributes:
+      programs: compiled.
+      memory: bytes that training and evaluating need on a device, the data apart; None has not been asked for.
+      trial_steps_per_second: None has not been timed.
+    """
 
     programs: Programs
-    memory: int
+    memory: int | None = None
     trial_steps_per_second: float | None = None
 
 
@@ -100,28 +107,42 @@ class ProgramCache:
         self._held = Held()
 
     def get(
-        self, experiments: Sequence[Experiment], feeds: Feeds, *, stacked: bool, measured: bool = False
+        self,
+        experiments: Sequence[Experiment],
+        feeds: Feeds,
+        *,
+        stacked: bool,
+        sized: bool = False,
+        timed: bool = False,
     ) -> Candidate:
-        """The compiled programs of a group, on its data; timed, if `measured` says so."""
+        """The compiled programs of a group, on its data; with their memory and speed where these are asked for."""
         trials = len(experiments) if stacked else None
         key = program_key(experiments[0], feeds, trials)
         own = experiments if stacked else experiments[:1]
         batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size)
         with contextlib.closing(batches):
-            fed, average = batches.largest(), batches.average()
+            largest, average = batches.largest(), batches.average()
+
+        def initial(programs: Programs) -> TrainState:
+            return programs.init([e.seed for e in own], [hparams(e) for e in own], largest)
+
         if key not in self._candidates:
             like = self._candidates.get(program_key(experiments[0], feeds, None))
             programs = self._on(
                 feeds, make_programs(experiments[0], {}, trials=trials, like=like.programs if like else None)
             )
-            state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
-            memory = programs.train_memory(state, _stack(fed, trials))
-            self._candidates[key] = Candidate(programs.on({}), memory)
+            programs.train_program(initial(programs), _stack(largest, trials))
+            self._candidates[key] = Candidate(programs.on({}))
         found = self._candidates[key]
         programs = self._on(feeds, found.programs)
-        if measured and found.trial_steps_per_second is None:
-            state = programs.init([e.seed for e in own], [hparams(e) for e in own], fed)
-            found.trial_steps_per_second = _time_steps(programs, state, _stack(average, trials))
+        if sized and found.memory is None:
+            state = initial(programs)
+            found.memory = max(
+                programs.train_memory(state, _stack(largest, trials)),
+                evaluation_memory(programs, state, experiments[0], feeds),
+            )
+        if timed and found.trial_steps_per_second is None:
+            found.trial_steps_per_second = _time_steps(programs, initial(programs), _stack(average, trials))
         return dataclasses.replace(found, programs=programs)
 
     def _on(self, feeds: Feeds, programs: Programs) -> Programs:
@@ -175,16 +196,16 @@ def decide(
     if stack == "on":
         chunks = [undecided.trials]
         while len(chunks[0]) > 1:
-            together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True)
+            together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, sized=True)
             if together.memory <= MEMORY_SHARE * device_memory():
                 break
             chunks = split_evenly(undecided.trials, len(chunks[0]) // 2)
         return [dataclasses.replace(undecided, trials=chunk, stacked=True) for chunk in chunks]
-    single = cache.get(own, feeds, stacked=False, measured=True)
+    single = cache.get(own, feeds, stacked=False, sized=True, timed=True)
     chunks = split_evenly(undecided.trials, largest_stack(single))
     if len(chunks[0]) == 1:
         return [dataclasses.replace(undecided, stacked=False)]
-    together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, measured=True)
+    together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, timed=True)
     one, side_by_side = single.trial_steps_per_second, together.trial_steps_per_second
     measured = {"one_after_another": round(one, 3), "stacked": round(side_by_side, 3)}
     if one >= side_by_side:

@@ -82,7 +82,7 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
     folder = RunFolder(out or request.default_folder)
     folder.check_same(request, prune)
     halving = Halving.parse(prune, request) if prune else None
-    prepared = prepare(request, halving and f"validation/{halving.metric}")
+    prepared = prepare(request, halving and halving.metric)
     folder.check_configs(prepared.experiments)
     with contextlib.ExitStack() as held:
         try:

@@ -22,6 +22,8 @@ from . import (
 )
 from .config.override import override as override
 from .errors import RequestError as RequestError
+from .evaluation.evaluations import Evaluation as Evaluation
 from .experiment import Experiment as Experiment
 from .parallel.spec import Parallel as Parallel
 from .training.checkpoints import Checkpoints as Checkpoints
+from .training.early_stopping import EarlyStopping as EarlyStopping

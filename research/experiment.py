@@ -14,10 +14,12 @@ from research.data.source import Decoded, Source
 from research.data.spec import Data, Splits
 from research.data.transforms import Transform, fit_transforms
 from research.errors import RequestError
+from research.evaluation.evaluations import Evaluation, check_evaluations, complete, selecting
 from research.optimizers import Optimizer
 from research.parallel.spec import Parallel
 from research.tasks.task import Task
 from research.training.checkpoints import Checkpoints
+from research.training.early_stopping import EarlyStopping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,9 @@ class Experiment:
       log_every: steps between lines of training metrics.
       eval_every: steps between evaluations on the validation split; None evaluates at the end only.
       eval_batch_size: examples per evaluation call; it changes no metric.
+      evaluations: beside "validation" and "test", which are evaluated by default, or in place of these
+        (research/evaluation/evaluations.py).
+      early_stopping: ends training before `steps` where a metric no longer improves.
       checkpoints: when state is saved and which states are kept.
       parallel: how the step is laid out over devices; changes nothing but rounding.
       init_from: what to take parameters from: a run's or trial's folder, or published weights
@@ -68,6 +73,8 @@ class Experiment:
     log_every: int = 20
     eval_every: int | None = None
     eval_batch_size: int = 512
+    evaluations: tuple[Evaluation, ...] = ()
+    early_stopping: EarlyStopping | None = None
     checkpoints: Checkpoints = Checkpoints()
     parallel: Parallel = Parallel()
     init_from: str | None = None
@@ -99,9 +106,19 @@ class Experiment:
         check_part("optimizer", self.optimizer, self.steps)
         check_part("checkpoints", self.checkpoints)
         check_part("parallel", self.parallel)
-        for name in ("preprocess", "augment"):
+        for name in ("preprocess", "augment", "evaluations"):
             for i, part in enumerate(getattr(self, name)):
                 check_part(f"{name}.{i}", part)
+        check_evaluations(self.evaluations, self.eval_every)
+        if self.checkpoints.best is not None:
+            selecting("checkpoints.best=", self.checkpoints.best, self.all_evaluations(), self.task)
+        if self.early_stopping is not None:
+            check_part("early_stopping", self.early_stopping)
+            selecting("early_stopping.metric=", self.early_stopping.metric, self.all_evaluations(), self.task)
+
+    def all_evaluations(self) -> tuple[Evaluation, ...]:
+        """Its evaluations, "validation" and "test" included."""
+        return complete(self.evaluations, eval_every=self.eval_every, steps=self.steps)
 
     def fit(self, splits: Splits, decoded: Splits | None = None) -> Experiment:
         """The resolved experiment: what was left None for the training split to say (means, categories) filled in.
@@ -119,13 +136,19 @@ class Experiment:
         decoded = splits if decoded is None else decoded
         for name, source, original in zip(Splits._fields, decoded, splits, strict=True):
             if source is not None:
-                self.task.check_examples(_as_called(source, original), name)
+                for task in self._tasks_of(name):
+                    task.check_examples(_as_called(source, original), name)
         return dataclasses.replace(
             self,
             data=_fitted(self.data, splits.train),
             task=_fitted(self.task, decoded.train),
+            evaluations=tuple(dataclasses.replace(e, task=_fitted(e.task, decoded.train)) for e in self.evaluations),
             preprocess=fit_transforms(self.preprocess, decoded.train),
         )
+
+    def _tasks_of(self, split: str) -> list[Task]:
+        """The tasks that see the examples of a split."""
+        return [self.task, *(e.task for e in self.evaluations if e.task is not None and e.of_split == split)]
 
 
 def _as_called(source: Source, original: Source) -> Source:

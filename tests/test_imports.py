@@ -24,9 +24,10 @@ LAYERS = (
     # tasks, and published weights
     ("research.evaluation.exhibits",),
     ("research.tasks", "research.pretrained"),
+    ("research.evaluation.evaluations",),
     # experiments and their other parts, as values
     ("research.training.state", "research.training.records", "research.training.accumulation"),
-    ("research.parallel", "research.training.checkpoints"),
+    ("research.parallel", "research.training.checkpoints", "research.training.early_stopping"),
     ("research.experiment",),
     ("research.sweep", "research.training.folder"),
     # the step, which knows no device; its programs; scores of a split by them

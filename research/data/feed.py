@@ -79,6 +79,10 @@ class Batches:
     def fed(self, step: int) -> dict[str, np.ndarray]:
         return self._sent(self._plan[step])
 
+    def peek(self, step: int) -> dict[str, np.ndarray]:
+        """The same as `fed`; no worker is started for it."""
+        return self.fed(step)
+
     def largest(self) -> dict[str, np.ndarray]:
         """A step's arrays in the largest shapes there are; no worker is started for it."""
         return self._sent(_of_bucket(self._plan, -1))
@@ -122,6 +126,9 @@ class WorkerBatches(Batches):
         batch = next(self._iterator)
         self._next = step + 1
         return batch
+
+    def peek(self, step: int) -> dict[str, np.ndarray]:
+        return self._read.batch(self._read.plan[step])
 
     def largest(self) -> dict[str, np.ndarray]:
         return self._read.batch(_of_bucket(self._read.plan, -1))
@@ -196,18 +203,38 @@ class Feed:
 
 
 def evaluation_batches(
-    feed: Feed | Source, batch_size: int, rows: slice = slice(None)
+    feed: Feed | Source, batch_size: int, examples: int | None = None, *, rows: slice = slice(None)
 ) -> Iterator[dict[str, np.ndarray]]:
     """The arrays from which `take` makes batches of every example once, in the feed's `reading_order`.
 
     Batches have the examples' numbers in the split as `example`, int32 [batch]; the last is padded with weight 0.
+
+    Args:
+      feed: the split.
+      batch_size: examples in a batch.
+      examples: only the first so many of the split; None takes all.
+      rows: the part of each batch that this process needs.
     """
     feed = feed if isinstance(feed, Feed) else make_feed(feed, "host")
-    require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
-    plan = InOrder(feed.examples, batch_size, feed.reading_order)
+    plan = _in_order(feed, batch_size, examples)
     with feed._batches(plan, rows) as batches:
         for step in range(len(plan)):
             yield batches.fed(step) | {"example": plan[step]["index"][rows]}
+
+
+def largest_evaluation_batch(feed: Feed, batch_size: int, examples: int | None = None) -> dict[str, np.ndarray]:
+    """The one of `evaluation_batches` with the largest shapes; no worker is started for it."""
+    plan = _in_order(feed, batch_size, examples)
+    step = 0 if feed.buckets is None else int(np.argmax(feed.buckets[plan.order])) // batch_size
+    with feed._batches(plan, slice(None)) as batches:
+        return batches.peek(step) | {"example": plan[step]["index"]}
+
+
+def _in_order(feed: Feed, batch_size: int, examples: int | None) -> InOrder:
+    require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
+    count = min(feed.examples, feed.examples if examples is None else examples)
+    order = feed.reading_order
+    return InOrder(count, batch_size, None if order is None else order[order < count])
 
 
 def make_feed(

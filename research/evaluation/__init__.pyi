@@ -1,4 +1,4 @@
-from .evaluations import evaluate as evaluate, split_outputs as split_outputs
+from .evaluations import Evaluation as Evaluation
 from .exhibit_files import Saved as Saved, read_exhibits as read_exhibits, write_exhibits as write_exhibits
 from .exhibits import (
     Boxes as Boxes,

@@ -77,23 +77,33 @@ class Texts(Task, abc.ABC):
         hypothesis = jax.lax.cond(
             wanted.any(), lambda: self.written(apply, batch), lambda: jnp.zeros(shape.shape, shape.dtype)
         )
-        return {"hypothesis": hypothesis, "reference": batch[self.target], "not_decoded": ~wanted}
+        return {
+            "hypothesis": hypothesis,
+            "hypothesis_mask": jnp.ones_like(hypothesis, bool),
+            "reference": batch[self.target],
+            "reference_mask": batch[f"{self.target}_mask"],
+            "not_decoded": ~wanted,
+        }
 
     def _finalized(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         wanted = ~outputs["not_decoded"].astype(bool)
         if not wanted.any():
             return {}
-        texts = ([self.tokenizer.decode(row) for row in outputs[name][wanted]] for name in ("hypothesis", "reference"))
-        return self.text_metrics(*texts)
+        return self.text_metrics(
+            self._decoded(outputs, "hypothesis", wanted), self._decoded(outputs, "reference", wanted)
+        )
+
+    def _decoded(self, outputs: Mapping[str, np.ndarray], name: str, rows: np.ndarray) -> list[str]:
+        """The texts of an output's rows."""
+        tokens = zip(outputs[name][rows], outputs[f"{name}_mask"][rows].astype(bool), strict=True)
+        return [self.tokenizer.decode(row[mask]) for row, mask in tokens]
 
     def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Exhibit]:
         """Returns {"texts": TextPairs}, the first decoded texts next to their references."""
         wanted = np.flatnonzero(~outputs["not_decoded"].astype(bool))[:SHOWN]
         if not len(wanted):
             return {}
-        written, reference = (
-            [self.tokenizer.decode(row) for row in outputs[name][wanted]] for name in ("hypothesis", "reference")
-        )
+        written, reference = (self._decoded(outputs, name, wanted) for name in ("hypothesis", "reference"))
         return {"texts": TextPairs(reference=reference, written=written)}
 
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:

@@ -1,5 +1,7 @@
 from .checkpoints import Checkpoints as Checkpoints, CorruptCheckpoint as CorruptCheckpoint, Store as Store
 from .clock import Clock as Clock
+from .early_stopping import EarlyStopping as EarlyStopping
+from .evaluate import Evaluations as Evaluations, evaluate as evaluate, outputs_of as outputs_of
 from .events import Every as Every, Save as Save
 from .folder import (
     Saved as Saved,

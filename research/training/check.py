@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +13,11 @@ from research.data.feed import MASK, SHARED, columns_of, take
 from research.data.feeds import Feeds
 from research.data.source import Source
 from research.errors import RequestError, TooLong, located, nearest
+from research.evaluation.evaluations import Evaluation, selecting
 from research.experiment import Experiment
-from research.tasks.task import metrics_of, require_direction
+from research.tasks.task import Task, metrics_of
 from research.training.abstract import abstract_state, check_carried
+from research.training.evaluate import SAMPLES, feed_of, key_of, task_of
 from research.training.programs import placement_of
 from research.training.step import make_eval_step, make_train_step
 from research.training.transfer import initial_parameters
@@ -26,7 +28,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
 
     Args:
       experiment: resolved (`Experiment.fit`).
-      prune: a metric of the validation split that trials are to be pruned by.
+      prune: a metric that trials are to be pruned by, such as "validation/loss".
 
     Raises:
       RequestError: what does not fit.
@@ -34,28 +36,51 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
         batch = take(feeds.train.resident, batches.largest())
     placement = placement_of(experiment)  # refuses devices that the batch does not divide over
+    for i, evaluation in enumerate(experiment.evaluations):
+        if feed_of(evaluation, feeds) is None:
+            raise RequestError(f"evaluations.{i}: the data have no {evaluation.of_split} split")
     try:
         state = abstract_state(experiment, batch)
         check_carried(state, jax.eval_shape(make_train_step(experiment), state, batch)[0])
-        outputs = jax.eval_shape(make_eval_step(experiment), state, _at_its_longest(batch, feeds))
+        outputs = _outputs(experiment, state, _at_its_longest(batch, feeds))
     except TooLong as error:
         raise RequestError(f"{error}{_whose(error.column, experiment, feeds.train.source)}") from error
     except RequestError:
         raise
     except Exception as error:  # whatever a model or a task can raise
         raise RequestError(f"model, task and data do not fit together: {located(error)}") from error
-    for name, x in outputs.items():
-        if x.shape[:1] != (experiment.batch_size,):
-            raise RequestError(f"task: eval_outputs gives {name} {x.shape} for a batch of {experiment.batch_size}")
-    metrics = _metrics_of_zeros(experiment, outputs)
-    for asked, metric in (("checkpoints.best=", experiment.checkpoints.best), ("--prune ", prune)):
+    metrics = {evaluation.name: _metrics_of_zeros(task_of(experiment, evaluation), own) for evaluation, own in outputs}
+    early = experiment.early_stopping
+    for asked, metric in (
+        ("checkpoints.best=", experiment.checkpoints.best),
+        ("early_stopping.metric=", early and early.metric),
+        ("--prune ", prune),
+    ):
         if metric is not None:
-            require_direction(asked, experiment.task, metric)
-            _check_metric(f"{asked}{metric}", metric, feeds, metrics)
+            evaluation, _ = selecting(asked, metric, experiment.all_evaluations(), experiment.task)
+            _check_metric(f"{asked}{metric}", metric, evaluation, feeds, metrics[evaluation.name])
     experiment.optimizer.check_paths(state.params)
     placement.state_shardings(state)
     if experiment.init_from is not None:
         initial_parameters(experiment, state, stacked=False)
+
+
+def _outputs(experiment: Experiment, state: Any, batch: Mapping[str, Any]) -> list[tuple[Evaluation, dict[str, Any]]]:
+    """The shapes of the outputs of each evaluation; `batch` is of examples."""
+    samples = {name: jax.ShapeDtypeStruct((len(batch["weight"]),), dtype) for name, dtype in SAMPLES.items()}
+    traced, found = {}, []
+    for evaluation in experiment.all_evaluations():
+        key = key_of(evaluation), evaluation.of_split is None
+        if key not in traced:
+            step = make_eval_step(experiment, **key_of(evaluation)._asdict())
+            traced[key] = jax.eval_shape(step, state, samples if key[1] else batch)
+            for name, x in traced[key].items():
+                if x.shape[:1] != (experiment.batch_size,):
+                    raise RequestError(
+                        f"task: eval_outputs gives {name} {x.shape} for a batch of {experiment.batch_size}"
+                    )
+        found.append((evaluation, traced[key]))
+    return found
 
 
 def _at_its_longest(batch: Mapping[str, Any], feeds: Feeds) -> dict[str, Any]:
@@ -76,8 +101,8 @@ def _whose(column: str, experiment: Experiment, source: Source) -> str:
     return f"; the longest is that of {place}" if place else ""
 
 
-def _metrics_of_zeros(experiment: Experiment, outputs: Mapping[str, Any]) -> list[str] | None:
-    """The names of the task's metrics, from outputs that are all 0; None where the task cannot make any of those.
+def _metrics_of_zeros(task: Task, outputs: Mapping[str, Any]) -> list[str] | None:
+    """The names of a task's metrics, from outputs that are all 0; None where the task cannot make any of those.
 
     Raises:
       RequestError: a metric is no number.
@@ -86,17 +111,17 @@ def _metrics_of_zeros(experiment: Experiment, outputs: Mapping[str, Any]) -> lis
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return list(metrics_of(experiment.task, zeros))
+            return list(metrics_of(task, zeros))
     except RequestError:
         raise
     except Exception:  # zeros may be none of the task's outputs: the first evaluation will tell
         return None
 
 
-def _check_metric(asked: str, metric: str, feeds: Feeds, metrics: list[str] | None) -> None:
-    """Refuses a metric of the validation split that the task does not give."""
-    if "validation" not in feeds.evaluation:
-        raise RequestError(f"{asked}: the data have no validation split")
-    names = [f"validation/{name}" for name in metrics or ()]
+def _check_metric(asked: str, metric: str, evaluation: Evaluation, feeds: Feeds, metrics: Sequence[str] | None) -> None:
+    """Refuses a metric that the evaluation does not give."""
+    if feed_of(evaluation, feeds) is None:
+        raise RequestError(f"{asked}: the data have no {evaluation.of_split} split")
+    names = [f"{evaluation.name}/{name}" for name in metrics or ()]
     if metrics is not None and metric not in names:
         raise RequestError(f"{asked}: no such metric; {nearest(metric, names)}")

@@ -31,9 +31,9 @@ class Checkpoints:
       every_seconds: save when this long has passed since the last save; None leaves it to the steps alone.  A program
         over several hosts follows the steps only.
       keep: how many of the latest are kept; two at least until training ends, so that there is one to fall back to.
-      best: a validation metric, such as "validation/accuracy"; the state with its best value is kept beside the latest,
-        and the test split is scored with it.  The task says whether the largest is best, or the smallest (`better`).
-        None scores the last state.
+      best: a metric of an evaluation that is made during training, such as "validation/accuracy"; the state with its
+        best value is kept beside the latest, and the evaluations at the end, of the test split too, are made with it.
+        The task says whether the largest is best, or the smallest (`better`).  None scores the last state.
     """
 
     every_steps: int | None = None
@@ -48,8 +48,6 @@ class Checkpoints:
             raise RequestError(f"every_seconds={self.every_seconds}: expected a number above 0, or none")
         if self.keep < 1:
             raise RequestError(f"keep={self.keep}: expected at least 1")
-        if self.best is not None and not self.best.startswith("validation/"):
-            raise RequestError(f"best={self.best}: expected a metric of the validation split, such as validation/loss")
 
 
 class Store:

@@ -13,10 +13,10 @@ import jax
 
 from research.config.hparams import hparams
 from research.data.feeds import Feeds
-from research.evaluation.evaluations import split_outputs
+from research.evaluation.evaluations import Evaluation
 from research.parallel.programs import Programs
-from research.tasks.task import metrics_of
 from research.training.clock import Clock
+from research.training.evaluate import Evaluations, outputs_of
 from research.training.events import Every, Save
 from research.training.pending import PendingMetrics
 from research.training.programs import make_programs
@@ -111,8 +111,8 @@ def _train(
     progress.start(step, experiment.steps, [slot.trial.name for slot in slots.active])
 
     pending = PendingMetrics(placement.fetch)
-    log, evaluation, saving = Every(experiment.log_every), Every(experiment.eval_every), Save(experiment.checkpoints)
-    choosing = experiment.checkpoints.best is not None
+    log, evaluations, saving = Every(experiment.log_every), Evaluations(experiment, feeds), Save(experiment.checkpoints)
+    choosing = (experiment.checkpoints.best or "").partition("/")[0]
 
     def facts(step: int) -> dict[str, Any]:
         """The entries of result.json beside status and metrics."""
@@ -148,24 +148,29 @@ def _train(
         if still := [slot.index for slot in slots.active]:
             progress.update(read.start + read.steps, read.values["loss"][-1, still], clock.rate)
 
-    def evaluate(split: str, state: TrainState) -> None:
-        """Scores each trial on a split, if there is such a split."""
-        if split in feeds.evaluation:
-            outputs = split_outputs(programs, state, feeds.evaluation[split], experiment)
-            finalized = {}
+    def evaluate(some: Sequence[Evaluation], state: TrainState, among: Sequence[Slot]) -> None:
+        """Scores trials by some of the evaluations."""
+        for evaluation in some:
+            outputs = outputs_of(programs, state, evaluations.feed(evaluation), experiment, evaluation)
+            scored = [slot.guarded(slot.score, step, evaluation.name, outputs[slot.index]) for slot in among]
+            progress.evaluated(step, evaluation.name, [metrics for metrics in scored if metrics is not None])
 
-            def score(slot: Slot) -> None:
-                task, own = slot.trial.experiment.task, outputs[slot.index]
-                finalized[slot] = metrics_of(task, own)
-                slot.score(step, split, finalized[slot], task.exhibits(own))
-
-            slots.each(score)
-            progress.evaluated(step, split, list(finalized.values()))
+    def finish(ending: Sequence[Slot], **more: Any) -> None:
+        """Ends trials whose state is saved, after the evaluations that are made once."""
+        with clock.paused():
+            if evaluations.once:
+                evaluate(evaluations.once, slots.best(state, ending) if choosing else state, ending)
+        for slot in ending:
+            slot.guarded(slot.store.delete_surplus)
+            if slot.active:
+                best = {"best_step": slot.store.best_step()} if choosing else {}
+                slot.end("finished", **facts(step), **best, **more)
 
     def save() -> None:
         slots.save(state, step, clock.record())
         saving.done()
 
+    finish(slots.stopping, stopped_at_step=step)  # a kill came between the last save and the result
     capacity = programs.steps_per_call(state, batches.largest())
     most = min(4, capacity)
     while step < until and slots.active:
@@ -174,7 +179,7 @@ def _train(
             save()
             slots.each(Slot.close)
             raise Interrupted(step)
-        happens = min(until, evaluation.next_due(step), saving.next_due(step))
+        happens = min(until, evaluations.next_due(step), saving.next_due(step))
         with clock.waiting(lambda: pending.device_idle):
             taken = batches.take(step, min(most, happens - step))
         compiled = programs.compiling_seconds
@@ -187,27 +192,24 @@ def _train(
             follow(leave=1)
         if clock.rate and capacity > 1:
             most = max(1, min(capacity, round(clock.rate * SECONDS_PER_CALL)))
-        if step < until and (evaluation.due(step) or saving.due(step)):
+        due = evaluations.due(step)
+        if step < until and (due or saving.due(step)):
             follow()
             with clock.paused():
-                if evaluation.due(step):
-                    evaluate("validation", state)
-                if saving.due(step) or (evaluation.due(step) and choosing):
+                evaluate(due, state, slots.active)
+                if saving.due(step) or slots.stopping or any(evaluation.name == choosing for evaluation in due):
                     save()
+            finish(slots.stopping, stopped_at_step=step)
     follow()
     if not slots.active:
         return
     with clock.paused():
-        evaluate("validation", state)
+        evaluate(evaluations.recurring, state, slots.active)
         save()
-        if until < experiment.steps:
-            slots.each(Slot.close)
-            return
-        evaluate("test", slots.best(state) if choosing else state)
-    for slot in slots.active:
-        slot.guarded(slot.store.delete_surplus)
-        if slot.active:
-            slot.end("finished", **facts(step), **({"best_step": slot.store.best_step()} if choosing else {}))
+    if until < experiment.steps:
+        slots.each(Slot.close)
+    else:
+        finish(slots.active)
 
 
 def _initial_state(slots: Slots, feeds: Feeds, programs: Programs) -> TrainState:

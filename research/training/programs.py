@@ -11,7 +11,6 @@ from research.experiment import Experiment
 from research.parallel.mapping import Functions
 from research.parallel.placement import Placement, make_placement
 from research.parallel.programs import Programs
-from research.tasks.task import Task
 from research.training.step import make_eval_step, make_init, make_train_step
 
 
@@ -19,12 +18,12 @@ class EvalKey(NamedTuple):
     """Tells evaluation programs of an experiment apart: evaluations that agree in it share one.
 
     Attributes:
-      task: None is the experiment's.
+      task_of: the name of the evaluation whose own task is used; None is the experiment's task.
       averaged: by the moving average of the variables, where there is one.
       seed: of the keys of the examples.
     """
 
-    task: Task | None = None
+    task_of: str | None = None
     averaged: bool = True
     seed: int = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from etils import epath
@@ -52,8 +52,9 @@ def finite(value: float) -> float | None:
 class MetricsLog:
     """A trial's metrics, a line per log step and evaluation, and the same as TensorBoard scalars.
 
-    A trial that continues from step `resume_from` loses the lines after it, and with `evaluated_again` the evaluations
-    at it: they are written again.  `kept` are the records that stay.  Where files cannot be appended to, nothing is
+    A trial that continues from step `resume_from` loses the lines after it, those of evaluations that are made `once`,
+    at the end, and with `evaluated_again` the evaluations at it: they are written again.  `kept` are the records that
+    stay.  Where files cannot be appended to, nothing is
     lost, and each flush is a numbered part (metrics.00001.jsonl, ...).
     """
 
@@ -63,6 +64,7 @@ class MetricsLog:
         *,
         resume_from: int = 0,
         evaluated_again: bool = False,
+        once: Collection[str] = ("test",),
         tensorboard: bool = True,
     ):
         self.folder = epath.Path(folder)
@@ -74,9 +76,13 @@ class MetricsLog:
         self.kept: list[dict[str, Any]] = []
         path = self.folder / "metrics.jsonl"
         if is_local(folder) and path.exists():
-            last = {"train": resume_from, "validation": resume_from - evaluated_again}
+
+            def stays(record: Mapping[str, Any]) -> bool:
+                last = resume_from if record["split"] == "train" else resume_from - evaluated_again
+                return record["split"] not in once and record["step"] <= last
+
             if resume_from:
-                self.kept = [record for record in read_lines(path) if record["step"] <= last.get(record["split"], 0)]
+                self.kept = [record for record in read_lines(path) if stays(record)]
             temporary = self.folder / f".metrics.{os.getpid()}.tmp"
             temporary.write_text("".join(json.dumps(record) + "\n" for record in self.kept))
             os.replace(temporary, path)

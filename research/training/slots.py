@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from research.errors import RequestError, nearest, one_line
+from research.evaluation.evaluations import selecting
 from research.evaluation.exhibit_files import write_exhibits
-from research.evaluation.exhibits import Exhibit
 from research.parallel.placement import Placement
-from research.tasks.task import direction
+from research.tasks.task import metrics_of
 from research.training.checkpoints import CorruptCheckpoint, Store
+from research.training.early_stopping import exhausted
+from research.training.evaluate import task_of
 from research.training.pending import StepMetrics
 from research.training.records import MetricsLog, finite, write_json
 from research.training.state import TrainState
@@ -26,29 +28,46 @@ class Slot:
     Attributes:
       index: its place in the stack.
       status: None while it trains; else "finished", "diverged", "failed", or "paused" where it has come to `until`.
-      metrics: the latest of every split, {"validation/loss": ...}, for result.json; of training the loss alone.
+      metrics: the latest of every evaluation, {"validation/loss": ...}, for result.json; of training the loss alone.
       scores: those of evaluations at the step `scored`.
+      watched: the values of the metric of early stopping, one for each evaluation.
     """
 
     def __init__(self, index: int, trial: Trial, until: int, note: Callable[[str], None]):
         self.index = index
         self.trial = trial
         self.note = note
-        policy = trial.experiment.checkpoints
-        best = None if policy.best is None else direction(trial.experiment.task, policy.best)
+        experiment = trial.experiment
+        self.evaluations = {evaluation.name: evaluation for evaluation in experiment.all_evaluations()}
+        policy, best = experiment.checkpoints, None
+        if policy.best is not None:
+            best = selecting("checkpoints.best=", policy.best, experiment.all_evaluations(), experiment.task)[1]
         self.store = Store(trial.folder / "checkpoints", policy, best)
         self.log: MetricsLog | None = None
         self.status = standing(trial, until)
         self.metrics: dict[str, float | None] = {}
         self.scored, self.scores = -1, {}
+        self.watched: list[float | None] = []
 
     @property
     def active(self) -> bool:
         return self.status is None
 
+    @property
+    def stopping(self) -> bool:
+        """True where the metric of early stopping has not improved for as long as its policy allows."""
+        experiment = self.trial.experiment
+        policy = experiment.early_stopping
+        if policy is None or not self.active:
+            return False
+        asked = "early_stopping.metric="
+        direction = selecting(asked, policy.metric, experiment.all_evaluations(), experiment.task)[1]
+        return exhausted(self.watched, policy, direction)
+
     def open(self, step: int, *, evaluated_again: bool) -> None:
         """Opens the files to go on from `step`, and removes what they hold of later steps."""
-        self.log = MetricsLog(self.trial.folder, resume_from=step, evaluated_again=evaluated_again)
+        once = [evaluation.name for evaluation in self.evaluations.values() if evaluation.once]
+        self.log = MetricsLog(self.trial.folder, resume_from=step, evaluated_again=evaluated_again, once=once)
         for line in self.log.kept:
             self._remember(line["split"], {name: x for name, x in line.items() if name not in ("step", "split")})
         self.store.delete_after(step)
@@ -66,20 +85,31 @@ class Slot:
                 self._remember("train", line)
         return None if diverged is None else read.start + diverged + 1
 
-    def score(self, step: int, split: str, metrics: Mapping[str, float], exhibits: Mapping[str, Exhibit]) -> None:
-        """Writes the metrics and the exhibits of an evaluation."""
-        self.log.write(step, split, metrics)
+    def score(self, step: int, name: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Writes the metrics and the exhibits of an evaluation; returns the metrics."""
+        task = task_of(self.trial.experiment, self.evaluations[name])
+        metrics, exhibits = metrics_of(task, outputs), task.exhibits(outputs)
+        self.log.write(step, name, metrics)
         self.log.flush()
-        names, events = self.trial.experiment.data.class_names, self.log.events
-        for line in write_exhibits(self.trial.folder, split, step, exhibits, class_names=names, events=events):
+        class_names, events = self.trial.experiment.data.class_names, self.log.events
+        for line in write_exhibits(self.trial.folder, name, step, exhibits, class_names=class_names, events=events):
             self.note(f"{self.trial.name}: {line}")
-        self._remember(split, metrics)
+        self._remember(name, metrics)
         kept = self.scores if self.scored == step else {}
-        self.scored, self.scores = step, kept | {f"{split}/{name}": finite(x) for name, x in metrics.items()}
+        self.scored, self.scores = step, kept | {f"{name}/{metric}": finite(x) for metric, x in metrics.items()}
+        return metrics
 
-    def _remember(self, split: str, line: Mapping[str, float | None]) -> None:
-        line = {"loss": line["loss"]} if split == "train" else line
-        self.metrics |= {f"{split}/{name}": None if x is None else finite(x) for name, x in line.items()}
+    def _remember(self, name: str, line: Mapping[str, float | None]) -> None:
+        line = {"loss": line["loss"]} if name == "train" else line
+        found = {f"{name}/{metric}": None if x is None else finite(x) for metric, x in line.items()}
+        self.metrics |= found
+        policy = self.trial.experiment.early_stopping
+        if policy is not None and policy.metric.partition("/")[0] == name:
+            if policy.metric not in found:
+                raise RequestError(
+                    f"early_stopping.metric={policy.metric}: no such metric; {nearest(policy.metric, found)}"
+                )
+            self.watched.append(found[policy.metric])
 
     def save(self, step: int, state: TrainState, spent: Mapping[str, float]) -> None:
         """Starts saving its own state, with the scores at this step."""
@@ -87,8 +117,9 @@ class Slot:
             return
         scores = self.scores if self.scored == step else {}
         best = self.trial.experiment.checkpoints.best
-        if best is not None and scores and best not in scores:
-            raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, scores)}")
+        beside = [] if best is None else [name for name in scores if name.partition("/")[0] == best.partition("/")[0]]
+        if beside and best not in beside:
+            raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, beside)}")
         self.store.save(step, state, scores, spent)
 
     def restore_best(self, like: TrainState) -> TrainState:
@@ -149,6 +180,11 @@ class Slots:
         """The slots that still train."""
         return [slot for slot in self.slots if slot.active]
 
+    @property
+    def stopping(self) -> list[Slot]:
+        """Those of them that are to end early."""
+        return [slot for slot in self.slots if slot.stopping]
+
     def each(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> None:
         """Calls action(slot, ...) for each active one; an error fails that trial alone."""
         for slot in self.active:
@@ -177,10 +213,10 @@ class Slots:
         host = self.placement.snapshot(state)
         self.each(lambda slot: slot.save(step, self.placement.part(host, slot.index), spent))
 
-    def best(self, state: TrainState) -> TrainState:
-        """The state with that of each active trial at its best evaluation."""
+    def best(self, state: TrainState, among: Sequence[Slot]) -> TrainState:
+        """The state with those of some trials as they were at their best evaluations."""
         whole, parts = self.placement.whole(state), {}
-        for slot in self.active:
+        for slot in among:
             restored = slot.guarded(slot.restore_best, self.placement.part(whole, slot.index))
             parts |= {} if restored is None else {slot.index: restored}
         return self.placement.place(self._joined(whole, parts))

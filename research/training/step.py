@@ -22,7 +22,7 @@ from research.experiment import Experiment
 from research.layers.surroundings import surroundings
 from research.models.model import named
 from research.tasks.randomness import example_keys
-from research.tasks.task import Apply, Batch, Task, Terms
+from research.tasks.task import Apply, Batch, Terms
 from research.training.accumulation import accumulate, gradients_of, ratio, total_loss, weights_of
 from research.training.state import TrainState
 
@@ -108,12 +108,12 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
 
 
 def make_eval_step(
-    experiment: Experiment, *, task: Task | None = None, averaged: bool = True, seed: int = 0
+    experiment: Experiment, *, task_of: str | None = None, averaged: bool = True, seed: int = 0
 ) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
     """A pure function (state, batch) -> the task's per-example outputs, with the batch's weight among them.
 
     Args:
-      task: in place of the experiment's.
+      task_of: the name of an evaluation of the experiment whose task takes the place of the experiment's.
       averaged: by the moving average of the variables, where there is one.
       seed: of the examples' keys; an example's key also depends on its number, `batch["example"]` int32 [batch], which
         is its place in the batch where the batch does not say.
@@ -123,8 +123,10 @@ def make_eval_step(
         bound = bind(experiment, state.hparams)
         batch = {**batch, "key": _keys(jax.random.key(seed), batch)}
         apply = bound_apply(bound.model, state.variables(averaged=averaged))
-        batch = preprocess(bound.preprocess, batch, partial=task is not None)
-        outputs = (task or bound.task).eval_outputs(apply, batch)
+        samples = not batch.keys() - {"key", "weight", "example", "shared"}
+        batch = preprocess(bound.preprocess, batch, partial=samples)
+        task = bound.task if task_of is None else {e.name: e.task for e in bound.evaluations}[task_of]
+        outputs = task.eval_outputs(apply, batch)
         return {**outputs, "weight": batch["weight"]}
 
     return eval_step

@@ -8,7 +8,7 @@ import toys
 from launch.plan import ProgramCache
 from research.config.hparams import hparams
 from research.data.feeds import make_feeds
-from research.evaluation.evaluations import evaluate
+from research.training.evaluate import evaluate
 
 
 def test_however_many_programs_the_data_are_on_the_device_once():

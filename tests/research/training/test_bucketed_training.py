@@ -15,7 +15,6 @@ from research.data.feeds import make_feeds
 from research.data.sources.parallel_text import SPECIAL, ParallelText
 from research.data.text.tokenizers import ByteTokenizer
 from research.errors import RequestError
-from research.evaluation.evaluations import evaluate
 from research.experiment import Experiment
 from research.inference import load, transcribe, translate
 from research.models.transformer import Transformer
@@ -23,6 +22,7 @@ from research.optimizers import SGD
 from research.tasks.translation import Translation
 from research.training.check import check_trainable
 from research.training.checkpoints import Checkpoints
+from research.training.evaluate import evaluate
 from research.training.loop import Interrupted, train
 from research.training.programs import make_programs
 from research.training.progress import Progress

@@ -10,13 +10,13 @@ import pytest
 import toys
 
 from research.data.feeds import make_feeds
-from research.evaluation.evaluations import evaluate
 from research.models.mlp import MLP
 from research.optimizers import SGD
 from research.parallel.spec import Parallel
 from research.tasks.randomness import per_example
 from research.tasks.task import Task, direction, weighted
 from research.training.abstract import hparam_arrays
+from research.training.evaluate import evaluate
 from research.training.programs import make_programs
 
 STEPS = 6

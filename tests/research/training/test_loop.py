@@ -17,12 +17,12 @@ from command_line import files, lines, read, saved_steps, state
 from research.config.hparams import hparams
 from research.data.feed import Batches, make_feed
 from research.data.feeds import make_feeds
-from research.evaluation.evaluations import evaluate
 from research.models.mlp import MLP
 from research.optimizers import SGD, AdamW
 from research.parallel.programs import Programs
 from research.tasks.classification import Classification
 from research.training.checkpoints import Checkpoints, Store
+from research.training.evaluate import evaluate
 from research.training.loop import Interrupted, train
 from research.training.programs import make_programs
 from research.training.progress import Progress
