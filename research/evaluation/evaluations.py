@@ -132,7 +132,7 @@ def selecting(asked: str, metric: str, evaluations: Sequence[Evaluation], task: 
             f"{asked}{metric}: expected a metric of an evaluation during training ({others}), such as validation/loss"
         )
     evaluation = usable[name]
-    return evaluation, require_direction(asked, evaluation.task or task, metric)
+    return evaluation, require_direction(f"{asked}{metric}", evaluation.task or task, metric)
 
 
 def directions_of(task: Task, evaluations: Sequence[Evaluation]) -> dict[str, Direction]:

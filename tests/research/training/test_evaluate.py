@@ -141,7 +141,8 @@ def test_evaluations_have_their_own_cadence_task_and_exhibits(tmp_path, feeds):
     (folder,) = train_into(tmp_path, experiment, feeds)
     made = [(line["split"], line["step"]) for line in lines(folder) if line["split"] != "train"]
     assert made == [
-        ("samples", 8), ("validation", 12), ("samples", 16), ("validation", 24), ("samples", 24), ("test", 24), ("fit", 24),
+        ("samples", 8), ("validation", 12), ("samples", 16), ("validation", 24), ("samples", 24), ("test", 24),
+        ("fit", 24),
     ]  # fmt: skip
     result = read(folder / "result.json")["metrics"]
     assert result["samples/made"] == 10 and result["fit/accuracy"] > 0.5
