@@ -44,7 +44,7 @@ class RMSprop(Optimizer):
     As PyTorch's: the mean square starts at 0, and a weight decay is L2, added to the gradient.  The first update of
     every number is about learning_rate / sqrt(1 - alpha):
 
-    >>> rule = RMSprop(1e-3, alpha=0.75).transformation(total_steps=10)
+    >>> rule = RMSprop(1e-3, alpha=0.75).transformation()
     >>> params = {"kernel": jnp.array([1.0, 2.0])}
     >>> rule.update({"kernel": jnp.array([0.5, -3.0])}, rule.init(params), params)[0]["kernel"]
     Array([-0.002,  0.002], dtype=float32)
@@ -70,7 +70,7 @@ class Adam(Optimizer):
 
     The first update of every number is about the learning rate, whatever the size of its gradient:
 
-    >>> rule = Adam(1e-3).transformation(total_steps=10)
+    >>> rule = Adam(1e-3).transformation()
     >>> params = {"kernel": jnp.array([1.0, 2.0])}
     >>> rule.update({"kernel": jnp.array([0.5, -3.0])}, rule.init(params), params)[0]["kernel"].round(4)
     Array([-0.001,  0.001], dtype=float32)
@@ -95,7 +95,7 @@ class AdamW(Optimizer):
 
     >>> optimizer = AdamW(3e-4, schedule=Cosine(warmup_steps=100), weight_decay=0.1, frozen=("embedding/*",))
     >>> optimizer.check(total_steps=1000)
-    >>> rule = AdamW(0.1, weight_decay=0.1).transformation(total_steps=1000)
+    >>> rule = AdamW(0.1, weight_decay=0.1).transformation()
     >>> params = {"kernel": jnp.array([1.0, 2.0])}
     >>> rule.update({"kernel": jnp.zeros(2)}, rule.init(params), params)[0]["kernel"]  # no gradient, so decay alone
     Array([-0.01, -0.02], dtype=float32)
@@ -119,7 +119,7 @@ class AdamW(Optimizer):
 class Lion(Optimizer):
     """The sign of an interpolated momentum (Chen et al., 2023); wants a rate 3 to 10 times lower than AdamW's.
 
-    >>> rule = Lion(1e-4).transformation(total_steps=10)
+    >>> rule = Lion(1e-4).transformation()
     >>> params = {"kernel": jnp.array([1.0, 2.0])}
     >>> rule.update({"kernel": jnp.array([0.5, -3.0])}, rule.init(params), params)[0]["kernel"]
     Array([-0.0001,  0.0001], dtype=float32)

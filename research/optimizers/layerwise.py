@@ -60,7 +60,7 @@ class Layerwise(Optimizer):
 class Lamb(Layerwise):
     """Adam with the update of each layer as long as its weights (You et al., 2020), for very large batches.
 
-    >>> rule = Lamb(0.1).transformation(total_steps=10)
+    >>> rule = Lamb(0.1).transformation()
     >>> params = {"kernel": jnp.array([3.0, 4.0])}
     >>> updates, state = rule.update({"kernel": jnp.array([1.0, 1.0])}, rule.init(params), params)
     >>> round(float(jnp.linalg.norm(updates["kernel"])), 3)  # a tenth of the weights' 5
@@ -83,7 +83,7 @@ class Lamb(Layerwise):
 class Adafactor(Layerwise):
     """Second moments kept as a row and a column (Shazeer & Stern, 2018): a matrix has state for its sides alone.
 
-    >>> rule = Adafactor(weight_decay=None).transformation(total_steps=10)
+    >>> rule = Adafactor(weight_decay=None).transformation()
     >>> state = rule.init({"kernel": jnp.zeros((256, 512))})
     >>> sum(x.size for x in jax.tree.leaves(state)) < 1000
     True

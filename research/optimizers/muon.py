@@ -26,7 +26,7 @@ class Muon(Layerwise):
     >>> optimizer = Muon(1e-2, weight_decay=0.1, matrices=(("head/*", 0), ("*/kernel", 1)))
     >>> params = {"hidden": {"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}, "head": {"kernel": jnp.ones((8, 2))}}
     >>> optimizer.check_paths(params)
-    >>> rule = optimizer.transformation(total_steps=10)
+    >>> rule = optimizer.transformation()
     >>> updates, state = rule.update(params, rule.init(params), params)
     >>> jax.tree.map(jnp.shape, updates["head"])
     {'kernel': (8, 2)}

@@ -59,7 +59,7 @@ class Optimizer(abc.ABC):
     ... class SignSGD(Optimizer):
     ...     def core(self):
     ...         return optax.chain(optax.scale_by_sign(), self.decay())
-    >>> rule = SignSGD(learning_rate=0.1).transformation(total_steps=10)
+    >>> rule = SignSGD(learning_rate=0.1).transformation()
     >>> params = {"kernel": jnp.array([1.0, 2.0])}
     >>> updates, state = rule.update({"kernel": jnp.array([0.5, -3.0])}, rule.init(params), params)
     >>> updates["kernel"]
@@ -97,13 +97,18 @@ class Optimizer(abc.ABC):
     def core(self) -> optax.GradientTransformation:
         """From gradients to the direction that is to be subtracted, before the learning rate; with weight decay."""
 
-    def transformation(self, total_steps: int) -> optax.GradientTransformation:
-        """The optimizer for a training of `total_steps`; `update` needs params.  Hyperparameters may be traced."""
-        trained = optax.chain(
-            self.core(),
-            optax.scale_by_schedule(lambda step: -self.learning_rate_at(step, total_steps)),
-            self._multiply(),
-        )
+    def transformation(self, rate: jax.Array | float | None = None) -> optax.GradientTransformation:
+        """The update rule of one step; its `update` needs params.  Hyperparameters may be traced.
+
+        Args:
+          rate: the learning rate of this step, as `learning_rate_at` gives it; by default `learning_rate` itself.
+        """
+        rate = self.learning_rate if rate is None else rate
+
+        def scale(updates: optax.Updates, params: optax.Params) -> optax.Updates:
+            return jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates)
+
+        trained = optax.chain(self.core(), optax.stateless(scale), self._multiply())
         return _keep_dtypes(optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, self._labels))
 
     def learning_rate_at(self, step: jax.Array | int, total_steps: int) -> jax.Array:

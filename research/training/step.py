@@ -49,12 +49,11 @@ def make_init(experiment: Experiment) -> Callable[[jax.Array, Batch, Mapping[str
             if name not in ("params", "intermediates") and not _sown(value)
         }
         params = variables.get("params", {})
-        optimizer = bound.optimizer.transformation(bound.steps)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             collections=collections,
-            opt_state=optimizer.init(params),
+            opt_state=bound.optimizer.transformation().init(params),
             ema={"params": params, **collections} if bound.ema_decay is not None else None,
             rng=key,
             hparams=dict(hparams),
@@ -92,13 +91,13 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
         if bound.clip_norm is not None:
             scale = jnp.minimum(1.0, bound.clip_norm / (norm + 1e-6))
             gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
-        optimizer = bound.optimizer.transformation(bound.steps)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        rate = bound.optimizer.learning_rate_at(state.step, bound.steps)
+        updates, opt_state = bound.optimizer.transformation(rate).update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {name: ratio(*term) for name, term in terms.items()}
         metrics["loss"] = total_loss(metrics)
         metrics["gradient_norm"] = norm
-        metrics["learning_rate"] = bound.optimizer.learning_rate_at(state.step, bound.steps)
+        metrics["learning_rate"] = rate
         # Batch statistics are those of the parameters of their step: averaged parameters need averaged ones.
         ema = state.ema and _averaged(bound, state, {"params": params, **collections})
         state = state.replace(step=state.step + 1, params=params, collections=collections, opt_state=opt_state, ema=ema)

@@ -61,14 +61,16 @@ LOSS = quadratic(random_like(PARAMS, seed=1))
 
 
 def step_of(optimizer, loss, total_steps=20, clip=None):
-    """A train step (hyperparameters by path, params, state) -> (params, state, loss before it)."""
+    """A train step (number, hyperparameters by path, params, state) -> (params, state, loss before it)."""
 
-    def step(values, params, state):
+    def step(number, values, params, state):
         loss_before, grads = jax.value_and_grad(loss)(params)
         if clip is not None:  # like PyTorch's clip_grad_norm_
             scale = jnp.minimum(1.0, clip / (optax.tree.norm(grads) + 1e-6))
             grads = jax.tree.map(lambda g: g * scale, grads)
-        updates, state = bind(optimizer, values).transformation(total_steps).update(grads, state, params)
+        bound = bind(optimizer, values)
+        rate = bound.learning_rate_at(number, total_steps)
+        updates, state = bound.transformation(rate).update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss_before
 
     return step
@@ -76,12 +78,12 @@ def step_of(optimizer, loss, total_steps=20, clip=None):
 
 def train(optimizer, loss, params, steps=5):
     """Params and the optimizer's state after some steps with concrete hyperparameters."""
-    state = optimizer.transformation(20).init(params)
+    state = optimizer.transformation().init(params)
     # Single operations are compiled once for all tests; loops and vmap would be compiled at every call.
     loops = isinstance(optimizer, Muon) or getattr(optimizer, "stacked", ())
     step = jax.jit(step_of(optimizer, loss)) if loops else step_of(optimizer, loss)
-    for _ in range(steps):
-        params, state, _ = step({}, params, state)
+    for number in range(steps):
+        params, state, _ = step(number, {}, params, state)
     return params, state
 
 
@@ -96,7 +98,7 @@ def train_with_optax(tx, loss, params, steps=5):
 def updates_of(optimizer, grads=None):
     """The first updates, by path."""
     grads = jax.tree.map(jnp.zeros_like, PARAMS) if grads is None else grads
-    tx = optimizer.transformation(20)
+    tx = optimizer.transformation()
     update = jax.jit(tx.update) if isinstance(optimizer, Muon) else tx.update
     return paths.flatten(update(grads, tx.init(PARAMS), PARAMS)[0])
 
@@ -130,10 +132,10 @@ def test_equals_pytorch(name, dtype, tolerance):
 
         def trajectory(loss, params):
             # Like training: one compiled step with hyperparameters as arguments.
-            step, state = jax.jit(step_of(optimizer, loss, clip=clip)), optimizer.transformation(20).init(params)
+            step, state = jax.jit(step_of(optimizer, loss, clip=clip)), optimizer.transformation().init(params)
             passed, losses = [params], []
-            for _ in range(20):
-                params, state, loss_before = step(hparams(optimizer), params, state)
+            for number in range(20):
+                params, state, loss_before = step(number, hparams(optimizer), params, state)
                 passed, losses = [*passed, params], [*losses, loss_before]
             return passed, losses
 
@@ -237,10 +239,10 @@ def test_two_trials_under_vmap_with_traced_hyperparameters_are_two_trainings(opt
     assert {"learning_rate", "weight_decay", "schedule.final"} <= set(values)
 
     params = jax.tree.map(lambda x: jnp.stack([x, x]), PARAMS)
-    state = jax.vmap(optimizer.transformation(20).init)(params)
-    step = jax.jit(jax.vmap(step_of(optimizer, LOSS)))
-    for _ in range(5):
-        params, state, _ = step(values, params, state)
+    state = jax.vmap(optimizer.transformation().init)(params)
+    step = jax.jit(jax.vmap(step_of(optimizer, LOSS), in_axes=(None, 0, 0, 0)))
+    for number in range(5):
+        params, state, _ = step(number, values, params, state)
     for i, trial in enumerate(trials):
         alone, _ = train(trial, LOSS, PARAMS)  # its hyperparameters are Python floats
         assert_trees_close(jax.tree.map(lambda x, i=i: x[i], params), alone, rtol=1e-4, atol=1e-5)
@@ -255,7 +257,7 @@ def test_state_keeps_its_types(optimizer, dtype):
         values = {name: jax.ShapeDtypeStruct((), "float64") for name in hparams(optimizer)}
 
         def states(values, params):
-            tx = bind(optimizer, values).transformation(20)
+            tx = bind(optimizer, values).transformation()
             return tx.init(params), *tx.update(params, tx.init(params), params)
 
         before, updates, after = jax.eval_shape(states, values, params)
@@ -302,13 +304,13 @@ def test_frozen_parameters_and_layers_stay_bitwise(optimizer):
 
 
 def test_what_is_not_frozen_has_state():
-    state = paths.flatten(Adam(frozen=("head/*",)).transformation(20).init(PARAMS))
+    state = paths.flatten(Adam(frozen=("head/*",)).transformation().init(PARAMS))
     for path in set(paths.flatten(PARAMS)) - {"head/kernel"}:
         assert len([held for held in state if held.endswith(f"/{path}")]) == 2, path
 
 
 def test_a_leaf_of_which_all_layers_are_frozen_has_no_state():
-    state = Adam(frozen=("blocks[:]/kernel",)).transformation(20).init(PARAMS)
+    state = Adam(frozen=("blocks[:]/kernel",)).transformation().init(PARAMS)
     assert not [held for held in paths.flatten(state) if held.endswith("blocks/kernel")]
 
 
@@ -342,7 +344,7 @@ def test_layer_decay_falls_from_the_output_to_the_input_through_scanned_layers()
     rates = layer_decay(0.5, ("*", "blocks[0]/*", "blocks[1]/*", "head"))
     optimizer = SGD(learning_rate=1.0, rates=rates)
     optimizer.check_paths(params)
-    updates, _ = optimizer.transformation(1).update(params, optimizer.transformation(1).init(params), params)
+    updates, _ = optimizer.transformation().update(params, optimizer.transformation().init(params), params)
     assert (updates["head"] == -1).all() and (updates["norm"] == updates["patches"]).all()
     assert updates["blocks"]["kernel"][:, 0].tolist() == [-0.25, -0.5] and updates["patches"][0] == -0.125
 

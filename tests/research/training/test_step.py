@@ -17,6 +17,7 @@ from research.errors import RequestError
 from research.models.mlp import MLP
 from research.models.model import arguments
 from research.optimizers import SGD, AdamW
+from research.schedules import Linear
 from research.tasks.classification import Classification
 from research.tasks.task import Task
 from research.training.abstract import check_carried
@@ -119,6 +120,19 @@ def test_clipping_bounds_the_update():
     moved = optax.tree.norm(jax.tree.map(jnp.subtract, after.params, state.params))
     assert float(metrics["gradient_norm"]) > 0.1
     np.testing.assert_allclose(moved, 1e-2, rtol=1e-3)
+
+
+def test_the_rate_that_is_logged_is_the_rate_that_moved_the_parameters():
+    """Both are those of the state's step, wherever that comes from."""
+    experiment = toys.experiment(optimizer=SGD(learning_rate=0.5, schedule=Linear(warmup_steps=10)))
+    state, batches = start(experiment)
+    step = jax.jit(make_train_step(experiment))
+    for number, rate in ((4, 0.2), (25, 0.25)):
+        before = state.replace(step=jnp.int32(number))
+        after, metrics = step(before, batches[0])
+        moved = optax.tree.norm(jax.tree.map(jnp.subtract, before.params, after.params))
+        np.testing.assert_allclose(metrics["learning_rate"], rate, rtol=1e-6)
+        np.testing.assert_allclose(moved / metrics["gradient_norm"], rate, rtol=1e-4)
 
 
 def test_frozen_parameters_stay_and_count_in_no_norm():
