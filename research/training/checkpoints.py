@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,10 @@ from research.training.state import is_key
 
 KEPT_WHILE_TRAINING = 2
 """A kill between the saves of two stacked trials leaves them a step in common; so does one corrupt checkpoint."""
+
+
+NO_LONGER_CARRIED = r"\['opt_state'\].*\['count'\]"
+"""Paths of arrays that older checkpoints hold: the schedule's own count of steps, from before it read the state's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,17 +163,26 @@ class Store:
         import orbax.checkpoint as ocp
 
         try:
-            saved = ocp.args.StandardRestore(None if like is None else _storable(like, abstract=True))
+            asked = None if like is None else _storable(like, abstract=True)
+            older = asked is not None and self._is_older(step, asked)
+            saved = ocp.args.StandardRestore(None if older else asked)
             restored = self._open().restore(
                 step, args=ocp.args.Composite(state=saved, checksums=ocp.args.JsonRestore())
             )
             state, sums = restored["state"], _checksums(restored["state"])
             intact = all(sums.get(path, crc) == crc for path, crc in restored["checksums"].items())
+            state = _without_others(state, asked) if older else state
         except Exception as error:  # Orbax and its stores raise of every kind
             raise CorruptCheckpoint(f"{self.folder / str(step)}: {one_line(error)}") from error
         if not intact:
             raise CorruptCheckpoint(f"{self.folder / str(step)}: its contents are not what was written")
         return jax.tree.map(np.asarray, state) if like is None else _rewrap(state, like)
+
+    def _is_older(self, step: int, asked: Any) -> bool:
+        """True where a checkpoint has arrays that the state no longer has, and only known ones."""
+        saved = read_json(self.folder / str(step) / "checksums" / "metadata")
+        others = set(saved if isinstance(saved, dict) else ()) - _leaves(asked).keys()
+        return bool(others) and all(re.fullmatch(NO_LONGER_CARRIED, path) for path in others)
 
     def delete_after(self, step: int) -> None:
         """Removes checkpoints later than `step`, so that training again from there can save them anew."""
@@ -239,6 +253,17 @@ def _storable(tree: Any, *, abstract: bool = False) -> Any:
     return serialization.to_state_dict(jax.tree.map(leaf, tree))
 
 
+def _leaves(tree: Any) -> dict[str, Any]:
+    """The arrays of a nested dict, by path."""
+    return {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _without_others(stored: Any, asked: Any) -> Any:
+    """The arrays that `asked` has, in its structure."""
+    held = _leaves(stored)
+    return jax.tree_util.tree_map_with_path(lambda path, _: np.asarray(held[jax.tree_util.keystr(path)]), asked)
+
+
 def _rewrap(stored: Any, like: Any) -> Any:
     from flax import serialization
 
@@ -251,9 +276,8 @@ def _rewrap(stored: Any, like: Any) -> Any:
 
 def _checksums(stored: Any) -> dict[str, int]:
     """CRC-32 of every array that this process holds whole, by path."""
-    leaves = jax.tree_util.tree_flatten_with_path(stored)[0]
-    sums = {}
-    for path, x in leaves:
-        if getattr(x, "is_fully_addressable", True):
-            sums[jax.tree_util.keystr(path)] = zlib.crc32(np.ascontiguousarray(np.asarray(x)))
-    return sums
+    return {
+        path: zlib.crc32(np.ascontiguousarray(np.asarray(x)))
+        for path, x in _leaves(stored).items()
+        if getattr(x, "is_fully_addressable", True)
+    }
