@@ -50,6 +50,7 @@ def test_only_what_was_decoded_counts_for_bleu():
     outputs = {
         "loss": np.array([2.0, 4.0]), "correct": np.array([1, 1]), "tokens": np.array([2, 2]),
         "hypothesis": np.stack([right, wrong]), "reference": np.stack([right, right]),
+        "hypothesis_mask": np.ones((2, 9), bool), "reference_mask": np.ones((2, 9), bool),
         "not_decoded": np.array([False, True]),
     }  # fmt: skip
     metrics = task.finalize(outputs)
