@@ -38,3 +38,16 @@ def test_other_data_take_the_place_of_those_before():
     assert second.train.resident["image"].shape in shapes
     for feed in (first.train, first.evaluation["validation"], second.evaluation["validation"]):
         assert feed.resident["image"].shape not in shapes
+
+
+def test_the_memory_of_a_trial_is_that_of_its_evaluations_where_these_need_more():
+    found = []
+    for size in (8, 4000):
+        own = toys.experiment(data=toys.Blobs(examples=6000, validation=4000), eval_batch_size=size)
+        feeds = make_feeds(own.data.load(), own.data)
+        candidate = ProgramCache().get([own], feeds, stacked=False, sized=True)
+        with feeds.train.batches(0, own.batch_size) as batches:
+            state = candidate.programs.init([0], [hparams(own)], batches.largest())
+            found.append((candidate.memory, candidate.programs.train_memory(state, batches.largest())))
+    (small, training), (large, again) = found
+    assert small == training == again < large
