@@ -58,8 +58,8 @@ COMMANDS = {
     "half a seed": ("plan $W/fine.py --seeds 1.5", "--seeds 1.5: expected a whole number"),
     "unknown way of stacking": ("run $W/fine.py --stack maybe", "invalid choice: 'maybe'"),
     "unknown place": ("run $W/fine.py --on mars", "invalid choice: 'mars'"),
-    "pruning by nothing": ("run $W/fine.py --prune loss", "--prune loss: expected a validation metric, such as"),
-    "pruning by the test split": ("run $W/fine.py --prune test/loss:min", "expected a validation metric"),
+    "pruning by nothing": ("run $W/fine.py --prune loss", "--prune loss: expected a metric of an evaluation"),
+    "pruning by the test split": ("run $W/fine.py --prune test/loss:min", "expected a metric of an evaluation"),
     "pruning too few": (
         "run $W/fine.py --seeds 3 --prune validation/loss:min",
         "leave nothing to prune; expected at least 4 trials",
@@ -121,7 +121,7 @@ COMMANDS = {
     "negative seed": ("run $W/fine.py --set seed=-1", "seed=-1: expected 0 to 4294967295"),
     "average that never moves": ("run $W/fine.py --set ema_decay=1", "ema_decay=1.0: expected 0 <= ema_decay < 1"),
     "nothing kept": ("run $W/fine.py --set checkpoints.keep=0", "checkpoints.keep=0: expected at least 1"),
-    "best by the test split": ("run $W/fine.py --set checkpoints.best=test/loss", "a metric of the validation split"),
+    "best by the test split": ("run $W/fine.py --set checkpoints.best=test/loss", "a metric of an evaluation"),
     "best without a validation split": (
         "run $W/fine.py --set data.validation=0 --set checkpoints.best=validation/loss",
         "no validation split",
@@ -215,7 +215,6 @@ COMMANDS = {
     "report without a folder": ("report", "arguments are required: DIR"),
     "eval of nothing": ("eval $W/nothing", "no run there"),
     "eval of an empty folder": ("eval $W/hollow", "no run there"),
-    "eval on an unknown split": ("eval $W/run --split tets", "invalid choice: 'tets'"),
     "start from nothing": ("run $W/fine.py --set init_from=$W/nothing", "nothing: no run there"),
     "start from no run": ("run $W/fine.py --set init_from=$W/images", "images: no run there"),
 }

@@ -94,6 +94,7 @@ CONTINUED = {
     "start from a damaged checkpoint": (FROM, damage, "checkpoints/8: "),
     "start from no checkpoint": (FROM, lambda run: shutil.rmtree(run / TRIAL / "checkpoints"), "no checkpoint in it"),
     # looking at it
+    "eval by an evaluation that is not there": ("eval $OUT --split tets", None, "'tets'; did you mean 'test'?"),
     "eval on a split that is not there": ("eval $OUT --split validation", None, "no validation split"),
     "eval as another model": (
         "eval $OUT --set model.widths=16,9",
