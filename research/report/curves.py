@@ -10,7 +10,7 @@ import numpy as np
 
 from research.metrics.directions import Direction
 from research.report import style
-from research.report.runs import Curve, Trial
+from research.report.runs import Curve, TrialResult
 from research.report.statistics import counted
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Line:
 
     name: str
     label: str
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialResult, ...]
     color: str
     grey: bool = False
 

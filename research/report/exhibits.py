@@ -16,7 +16,7 @@ from research.evaluation.exhibit_files import Saved, read_exhibits
 from research.evaluation.exhibits import Exhibit, TextPairs
 from research.report import exhibit_figures, style
 from research.report.figures import Picture, file_name
-from research.report.runs import Trial
+from research.report.runs import TrialResult
 from research.report.statistics import counted
 from research.report.table import Row, Table, ranked
 
@@ -97,7 +97,7 @@ def _section(row: Row) -> Section | None:
     )
 
 
-def _first_with_exhibits(row: Row) -> tuple[Trial | None, list[Saved]]:
+def _first_with_exhibits(row: Row) -> tuple[TrialResult | None, list[Saved]]:
     """The first trial of a variant that has exhibits; finished trials come first."""
     trials = row.run.of(row.variant)
     for trial in dict.fromkeys([*(t.name for t in counted(trials)), *(t.name for t in trials)]):

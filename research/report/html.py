@@ -10,7 +10,7 @@ from html import escape
 from research.report import numbers, sentences
 from research.report.exhibits import Section
 from research.report.figures import Picture
-from research.report.runs import Run, Trial
+from research.report.runs import Run, TrialResult
 from research.report.table import Row, Table
 
 PIXELS_PER_INCH = 108  # of a figure on the screen; its 8-point letters are 12 pixels high
@@ -255,8 +255,12 @@ def _trials(run: Run, metrics: Sequence[str]) -> str:
     return f"<details{opened}>{_tag('summary', said)}{_tag('div', table, 'wide')}</details>"
 
 
-def _trial(trial: Trial, metrics: Sequence[str], columns: int) -> str:
-    status = trial.status if trial.pruned_at_step is None else f"pruned at step {trial.pruned_at_step:,}"
+def _trial(trial: TrialResult, metrics: Sequence[str], columns: int) -> str:
+    status = trial.status
+    if trial.pruned_at_step is not None:
+        status = f"pruned at step {trial.pruned_at_step:,}"
+    elif trial.stopped_at_step is not None:
+        status = f"{status}, stopped early at step {trial.stopped_at_step:,}"
     cells = [
         _tag("th", escape(trial.name)),
         _tag("td", _whole(trial.seed), "number"),

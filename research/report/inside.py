@@ -13,7 +13,7 @@ import numpy as np
 
 from research.errors import RequestError, require
 from research.report import style
-from research.report.runs import Run, Trial
+from research.report.runs import Run, TrialResult
 from research.report.statistics import counted
 from research.report.table import Table, ranked
 
@@ -53,14 +53,14 @@ def draw(table: Table) -> tuple[list[Drawn], list[str]]:
     return drawn, notes
 
 
-def _chosen(run: Run, table: Table) -> Trial:
+def _chosen(run: Run, table: Table) -> TrialResult:
     """The first finished trial of the variant with the best validation score, or else of the first finished variant."""
     rows = [row for row in ranked(table.of([run]).rows) if counted(run.of(row.variant))]
     require(bool(rows), "no trial has finished")
     return counted(run.of(rows[0].variant))[0]
 
 
-def _of_trial(run: Run, trial: Trial) -> list[Drawn]:
+def _of_trial(run: Run, trial: TrialResult) -> list[Drawn]:
     from research.data.labels import class_name
     from research.evaluation import interpretability
     from research.inference import load

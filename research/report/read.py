@@ -18,7 +18,7 @@ import numpy as np
 from research.config.migration import current_name
 from research.errors import RequestError
 from research.metrics.directions import Direction
-from research.report.runs import Curve, Run, Trial, lookup
+from research.report.runs import Curve, Run, TrialResult, lookup
 
 
 def read_runs(folders: Sequence[Any]) -> tuple[Run, ...]:
@@ -83,14 +83,14 @@ def _read_sweep(folder) -> dict:
     return sweep
 
 
-def _read_trial(run, asked: Mapping[str, Any]) -> Trial:
+def _read_trial(run, asked: Mapping[str, Any]) -> TrialResult:
     """Joins one entry of sweep.json's trials with the content of its folder."""
     folder = run / "trials" / str(asked["name"])
     overrides = _mapping(asked.get("overrides"))
     seed = asked.get("seed", overrides.get("seed"))
     curves, cut_lines = _read_curves(folder)
     config = _read_config(folder / "config.json")
-    trial = Trial(
+    trial = TrialResult(
         name=str(asked["name"]),
         variant=str(asked.get("variant") or "base"),
         seed=seed if isinstance(seed, int) else None,
@@ -111,7 +111,7 @@ def _read_trial(run, asked: Mapping[str, Any]) -> Trial:
 
 
 def _result(result: Any) -> dict[str, Any]:
-    """Reads the fields of `Trial` from result.json.  Raises ValueError if it is not a result."""
+    """Reads the fields of `TrialResult` from result.json.  Raises ValueError if it is not a result."""
     if not isinstance(result, dict):
         raise ValueError(f"expected an object, got {type(result).__name__}")
     status = result.get("status")
@@ -132,16 +132,17 @@ def _result(result: Any) -> dict[str, Any]:
         "stacked": len(stacked) if isinstance(stacked, list) else _integer(stacked),
         "parameters": _integer(result.get("parameters")),
         "pruned_at_step": _integer(pruned_at),
+        "stopped_at_step": _integer(_number(result.get("stopped_at_step"))),
         "best_step": _integer(result.get("best_step")),
         "error": _line(result.get("error") or ""),
     }
 
 
-def _at_best_step(trial: Trial) -> Trial:
-    """Replaces the validation metrics by those of the tested checkpoint, if that is not the last one."""
+def _at_best_step(trial: TrialResult) -> TrialResult:
+    """Replaces the metrics of evaluations during training by those of the tested checkpoint, if it is not the last."""
     metrics = dict(trial.metrics)
     for (split, name), curve in trial.curves.items():
-        if trial.best_step is not None and split == "validation":
+        if trial.best_step is not None and split != "train":
             at = curve.values[curve.steps == trial.best_step]
             if at.size and math.isfinite(at[0]):
                 metrics[f"{split}/{name}"] = float(at[0])
@@ -228,7 +229,7 @@ def _curve(values: Mapping[int, float]) -> Curve:
     return Curve(np.asarray(steps, np.int64), np.asarray([values[step] for step in steps], np.float64))
 
 
-def _kept_by(trials: Sequence[Trial]) -> str:
+def _kept_by(trials: Sequence[TrialResult]) -> str:
     """The metric by which every trial kept its best checkpoint; empty if none or several metrics did."""
     metrics = {lookup(trial.config, "checkpoints.best") for trial in trials if trial.config}
     (metric,) = metrics if len(metrics) == 1 else ("",)
@@ -265,7 +266,7 @@ def _command(run: Run, typed: str, settings: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _date(folder, trials: Sequence[Trial]) -> str:
+def _date(folder, trials: Sequence[TrialResult]) -> str:
     """The date (UTC) of the newest result, or of sweep.json if there is none."""
     paths = [folder / "trials" / trial.name / "result.json" for trial in trials if trial.status != "missing"]
     times = []

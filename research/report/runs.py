@@ -25,15 +25,16 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class TrialResult:
     """One training: its request and the content of its folder.
 
     Attributes:
       status: from `result.json`, except that a finished trial that the sweep stopped early is `pruned`, a trial without
         `result.json` is `missing`, and a trial with an invalid `result.json` is `unreadable`.
       metrics: finite numbers by name, such as `"test/accuracy"`; NaN is left out, so that n shows it.  If a best
-        checkpoint was kept, validation metrics are those at its step.
+        checkpoint was kept, metrics of evaluations during training are those at its step.
       better: the direction of each metric, by name or pattern, as declared by the task.
+      stopped_at_step: the step at which early stopping ended the trial.
       curves: by `(split, metric)`.
       starved_seconds: the part of `seconds` in which the device waited for a batch.
       cut_lines: the number of incomplete lines of metrics.jsonl, which are skipped.
@@ -53,6 +54,7 @@ class Trial:
     stacked: int | None = None
     parameters: int | None = None
     pruned_at_step: int | None = None
+    stopped_at_step: int | None = None
     best_step: int | None = None
     error: str = ""
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -75,7 +77,7 @@ class Run:
     folder: str
     experiment: str
     sweep: str
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialResult, ...]
     baseline: str | None = None
     commit: str = ""
     hash: str = ""
@@ -87,9 +89,9 @@ class Run:
     label: str = ""
 
     @functools.cached_property
-    def by_variant(self) -> Mapping[str, tuple[Trial, ...]]:
+    def by_variant(self) -> Mapping[str, tuple[TrialResult, ...]]:
         """The trials of each variant."""
-        found: dict[str, list[Trial]] = {}
+        found: dict[str, list[TrialResult]] = {}
         for trial in self.trials:
             found.setdefault(trial.variant, []).append(trial)
         return {variant: tuple(trials) for variant, trials in found.items()}
@@ -118,7 +120,7 @@ class Run:
         commit, plus, changes = self.commit.partition("+")
         return commit[:12] + plus + changes
 
-    def of(self, variant: str) -> tuple[Trial, ...]:
+    def of(self, variant: str) -> tuple[TrialResult, ...]:
         """The trials of one variant."""
         return self.by_variant.get(variant, ())
 

@@ -149,7 +149,10 @@ def notes(table: Table) -> list[str]:
     if table.score.startswith("validation/"):
         lines.append("No test split was scored; these are validation scores.")
     if any(trial.status == "pruned" for trial in trials):
-        lines.append("Pruned trials were stopped early and are not averaged.")
+        lines.append("Pruned trials did not train to the end and are not averaged.")
+    if early := [trial.stopped_at_step for trial in trials if trial.stopped_at_step is not None]:
+        steps = f"{min(early):,}" if min(early) == max(early) else f"{min(early):,} to {max(early):,}"
+        lines.append(f"Early stopping ended {len(early)} of {len(trials)} trials, at step {steps}.")
     if any((trial.stacked or 1) > 1 for trial in trials) and any(trial.seconds is not None for trial in trials):
         lines.append("Trials that trained together in one program share the seconds of that program.")
     shares = {t.name: t.starved_seconds / t.seconds for t in trials if t.starved_seconds and t.seconds}

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from research.report.runs import Trial
+from research.report.runs import TrialResult
 
 CONFIDENCE = 0.95
 RESOLUTION = 1e-7  # relative, of a float32; closer scores count as equal
@@ -84,21 +84,21 @@ def paired_difference(
     return Difference(mean, mean - half, mean + half, int(d.size))
 
 
-def pairing_key(trial: Trial, crossed: Sequence[str]) -> Hashable:
+def pairing_key(trial: TrialResult, crossed: Sequence[str]) -> Hashable:
     """The key that a trial shares with its counterpart in another variant.
 
-    >>> pairing_key(Trial("a-s1", "a", 1, {"seed": 1, "model.depth": 3}), ("seed",))
+    >>> pairing_key(TrialResult("a-s1", "a", 1, {"seed": 1, "model.depth": 3}), ("seed",))
     ('1',)
     """
     return tuple(repr(trial.seed if path == "seed" else trial.overrides.get(path)) for path in crossed)
 
 
-def by_pair(trials: Iterable[Trial], metric: str, crossed: Sequence[str]) -> dict[Hashable, float]:
+def by_pair(trials: Iterable[TrialResult], metric: str, crossed: Sequence[str]) -> dict[Hashable, float]:
     """The metric of the counted trials, by pairing key."""
     return {pairing_key(trial, crossed): trial.metrics[metric] for trial in counted(trials) if metric in trial.metrics}
 
 
-def counted(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+def counted(trials: Iterable[TrialResult]) -> tuple[TrialResult, ...]:
     """The trials to average, which are the finished ones.
 
     A diverged, failed, pruned, missing or unreadable trial has no final score; the table counts it separately.

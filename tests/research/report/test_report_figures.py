@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from research.report import curves, figures, landscape, names, settings, style
 from research.report import table as tables
 from research.report.read import read_run, read_runs
-from research.report.runs import Curve, Trial
+from research.report.runs import Curve, TrialResult
 
 ABLATION = {"baseline": {}, "identity": {"model.activation": "identity"}}
 
@@ -168,7 +168,7 @@ def test_thinning_keeps_the_mean(points):
 
 def trial(status, values, name="a-s0"):
     curve = Curve(np.arange(len(values)), np.asarray(values, float))
-    return Trial(name, "a", 0, status=status, curves={("train", "loss"): curve})
+    return TrialResult(name, "a", 0, status=status, curves={("train", "loss"): curve})
 
 
 def draw(*trials, split="train", metric="loss", way="min"):

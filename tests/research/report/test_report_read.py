@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from research.errors import RequestError
-from research.report.read import lookup, read_run, read_runs
+from research.report.read import _at_best_step, lookup, read_run, read_runs
+from research.report.runs import Curve, TrialResult
 
 VARIANTS = {"baseline": {}, "identity": {"model.activation": "identity"}}
 
@@ -115,7 +116,7 @@ def test_a_folder_that_is_no_run(make_run, tmp_path):
     with pytest.raises(RequestError, match="no such folder") as error:
         read_run(tmp_path / "nowhere")
     assert "\n" not in str(error.value)
-    with pytest.raises(RequestError, match="holds no sweep.json; did you mean .*inside"):
+    with pytest.raises(RequestError, match="has no sweep.json; did you mean .*inside"):
         read_run(tmp_path)
     with pytest.raises(RequestError, match="no run given"):
         read_runs([])
@@ -210,3 +211,17 @@ def test_lookup_follows_mappings_and_lists():
     assert lookup({"experiment": config, "hash": "x"}, "data.transforms.0.size") == 28
     assert lookup(config, "model.depth", "absent") == "absent"
     assert lookup(json.loads("[]"), "model") is None
+
+
+def test_metrics_of_every_evaluation_are_those_of_the_tested_checkpoint():
+    curve = Curve(np.array([5, 10, 15]), np.array([0.5, 0.2, 0.4]))
+    trial = TrialResult(
+        "a-s0",
+        "a",
+        best_step=10,
+        metrics={"validation/loss": 0.4, "samples/fid": 0.4, "test/loss": 0.3, "train/loss": 0.4},
+        curves={("validation", "loss"): curve, ("samples", "fid"): curve, ("train", "loss"): curve},
+    )
+    assert _at_best_step(trial).metrics == {
+        "validation/loss": 0.2, "samples/fid": 0.2, "test/loss": 0.3, "train/loss": 0.4,
+    }  # fmt: skip

@@ -73,6 +73,12 @@ def test_who_is_missing_stands_in_the_row(build):
     assert "Pruned trials" in to_markdown(table)
 
 
+def test_trials_that_early_stopping_ended_count_and_are_told(build):
+    table = build(ends={"gelu-s0": {"stopped_at_step": 20}, "gelu-s1": {"stopped_at_step": 1400}})
+    assert row(table, "gelu").trials == "5 of 5" and row(table, "gelu").cells["test/accuracy"].summary.n == 5
+    assert "Early stopping ended 2 of 15 trials, at step 20 to 1,400." in to_markdown(table)
+
+
 def test_a_metric_that_is_not_a_number_lowers_its_n_only(build):
     ends = {"gelu-s0": {"metrics": {"test/accuracy": None, "test/loss": 0.1}}}
     cells = row(build(ends=ends), "gelu").cells
