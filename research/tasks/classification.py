@@ -19,7 +19,7 @@ from research.evaluation.exhibits import ConfusionMatrix, Exhibit, Reliability
 from research.metrics.calibration import expected_calibration_error, reliability
 from research.metrics.ranking import rank
 from research.tasks.task import Apply, Batch, Direction, Task, Terms, require_columns, weighted, whole_column
-from research.tasks.views import views
+from research.tasks.test_time_augmentation import mirrored_and_moved
 
 CONFUSED = 1000
 """The maximum number of classes for a confusion matrix, whose size grows with their square."""
@@ -150,7 +150,7 @@ class Classification(Task):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _eval_logits(self, apply: Apply, batch: Batch) -> jax.Array:
-        """Returns logits [batch, classes] in evaluation mode, averaged over the views of an image."""
+        """Returns logits [batch, classes] in evaluation mode, averaged over mirrored and moved images."""
         if not self.mirrored and not self.moved:
             return self._logits(apply, batch, train=False)
         images = batch[self.input]
@@ -159,8 +159,8 @@ class Classification(Task):
             given = f"{self.input} of shape {list(images.shape[1:])}"
             raise RequestError(f"task.{asked}: {given}; expected images [height, width, channels]")
         return sum(
-            share * self._logits(apply, {**batch, self.input: view}, train=False)
-            for share, view in views(images, mirrored=self.mirrored, moved=self.moved)
+            share * self._logits(apply, {**batch, self.input: image}, train=False)
+            for share, image in mirrored_and_moved(images, mirrored=self.mirrored, moved=self.moved)
         )
 
     def loss(self, apply: Apply, batch: Batch) -> Terms:

@@ -14,7 +14,7 @@ from research.errors import require
 from research.metrics.ranking import is_first
 from research.tasks.classification import Classification
 from research.tasks.task import Apply, Batch, Direction
-from research.tasks.views import four_ways
+from research.tasks.test_time_augmentation import four_ways
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Mirrored and shifted views of an image, to average logits over or to compare."""
+"""Test-time augmentation: mirrored and shifted images, to average logits over or to compare."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 
 
-def views(images: jax.Array, *, mirrored: bool, moved: int) -> list[tuple[float, jax.Array]]:
-    """Returns views of images [batch, height, width, channels], each with its weight; weights sum to 1.
+def mirrored_and_moved(images: jax.Array, *, mirrored: bool, moved: int) -> list[tuple[float, jax.Array]]:
+    """Returns variants of images [batch, height, width, channels], each with its weight; weights sum to 1.
 
     Args:
       mirrored: give half of the weight to mirror images, left to right.
-      moved: give half of the weight to views shifted by this many pixels, an equal part for each direction; 0 for none.
+      moved: give half of the weight to shifted images, an equal part for each direction, this many pixels away; 0 for none.
     """
     found = [(1.0, images)]
     if mirrored:
-        found = [(share / 2, x) for share, view in found for x in (view, view[:, :, ::-1])]
+        found = [(share / 2, x) for share, image in found for x in (image, image[:, :, ::-1])]
     if moved:
-        ways = [(share / 8, x) for share, view in found for x in four_ways(view, moved)]
-        found = [(share / 2, view) for share, view in found] + ways
+        ways = [(share / 8, x) for share, image in found for x in four_ways(image, moved)]
+        found = [(share / 2, image) for share, image in found] + ways
     return found
 
 
