@@ -11,7 +11,7 @@ def mirrored_and_moved(images: jax.Array, *, mirrored: bool, moved: int) -> list
 
     Args:
       mirrored: give half of the weight to mirror images, left to right.
-      moved: give half of the weight to shifted images, an equal part for each direction, this many pixels away; 0 for none.
+      moved: give half of the weight to images shifted by so many pixels, in equal parts for four directions; 0: none.
     """
     found = [(1.0, images)]
     if mirrored:
