@@ -69,7 +69,7 @@ def test_every_cell_is_what_eval_says(run, capsys):
     [
         (["--beams", "0"], "task.beams=0: expected at least 1"),
         (["--metric", "blue"], "--metric blue: did you mean 'bleu'?"),
-        (["--split", "test"], "its data have no test split; one of: train, validation"),
+        (["--split", "test"], "its data has no test split; one of: train, validation"),
         (["--trial", "other"], "holds 1 trials; trial='other': one of: base-s0"),
     ],
 )

@@ -126,7 +126,7 @@ def test_sizes_that_are_not_in_the_paper():
     ("fields", "said"),
     [
         ({"stages": (Stage(8.5, 1, 3, 1, 1),)}, "stages.0.channels=8.5: expected a whole number"),
-        ({"symmetric_blocks": (16,)}, "symmetric_blocks=.*expected 0 <= number < 16"),
+        ({"symmetric_blocks": (16,)}, "symmetric_blocks=.*expected 0 <= index < 16"),
         ({"width": float("inf")}, "width=inf: expected a finite number"),
         ({"momentum": 1.5}, "momentum=1.5"),
     ],
