@@ -72,7 +72,7 @@ def _read_sweep(folder) -> dict:
             raise RequestError(f"{folder}: no such folder; expected one that `python -m launch run` wrote")
         inside = sorted(str(child) for child in _children(folder) if (child / "sweep.json").exists())
         hint = f"did you mean {' '.join(inside)}?" if inside else "expected a folder that `python -m launch run` wrote"
-        raise RequestError(f"{folder}: not a run, since it holds no sweep.json; {hint}")
+        raise RequestError(f"{folder}: not a run, since it has no sweep.json; {hint}")
     try:
         sweep = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -210,7 +210,7 @@ COMMANDS = {
     "out below a file": ("run $W/fine.py --out $W/data/good.csv/run", "data/good.csv: a file, not a folder"),
     "out holds something else": ("run $W/fine.py --out $W/images", "not empty and no run"),
     "report on nothing": ("report $W/nothing", "no such folder; expected one that"),
-    "report on no run": ("report $W/images", "not a run, since it holds no sweep.json"),
+    "report on no run": ("report $W/images", "not a run, since it has no sweep.json"),
     "report on two without a place": ("report $W/images $W/hollow", "not a run"),
     "report without a folder": ("report", "arguments are required: DIR"),
     "eval of nothing": ("eval $W/nothing", "no run there"),
