@@ -160,14 +160,14 @@ def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tup
     return signature(dataclasses.replace(experiment, data=None)), shapes, trials
 
 
-def _time_steps(programs: Programs, state: TrainState, fed: dict[str, np.ndarray]) -> float:
+def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarray]) -> float:
     """Trial steps per second of a few calls on a state that is thrown away."""
-    steps_per_call = min(programs.steps_per_call(state, fed), 8)
-    state, _ = programs.train(state, [fed])
+    steps_per_call = min(programs.steps_per_call(state, sent), 8)
+    state, _ = programs.train(state, [sent])
     jax.block_until_ready(state)
     started, steps = time.perf_counter(), 0
     while steps == 0 or time.perf_counter() - started < MEASURED_SECONDS:
-        state, _ = programs.train(state, [fed] * steps_per_call)
+        state, _ = programs.train(state, [sent] * steps_per_call)
         jax.block_until_ready(state)
         steps += steps_per_call
     return steps * (programs.trials or 1) / (time.perf_counter() - started)
@@ -213,5 +213,5 @@ def decide(
     return [dataclasses.replace(undecided, trials=chunk, stacked=True, measured=measured) for chunk in chunks]
 
 
-def _stack(fed: dict[str, np.ndarray], trials: int | None) -> dict[str, np.ndarray]:
-    return fed if trials is None else {name: np.stack([x] * trials) for name, x in fed.items()}
+def _stack(sent: dict[str, np.ndarray], trials: int | None) -> dict[str, np.ndarray]:
+    return sent if trials is None else {name: np.stack([x] * trials) for name, x in sent.items()}

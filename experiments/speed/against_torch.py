@@ -177,15 +177,15 @@ def ours(own: Experiment) -> Callable[[], float]:
     feeds = make_feeds(own.data.load(), own.data)
     programs = make_programs(own, feeds.train.resident)
     batches = feeds.train.batches(0, own.batch_size)
-    state = programs.init([0], [hparams(own)], batches.fed(0))
-    size = programs.steps_per_call(state, batches.fed(0))
+    state = programs.init([0], [hparams(own)], batches.sent(0))
+    size = programs.steps_per_call(state, batches.sent(0))
 
     def run() -> float:
         nonlocal state
         started = time.perf_counter()
         for start in range(0, own.steps, size):
-            fed = [batches.fed(step) for step in range(start, min(start + size, own.steps))]
-            state, metrics = programs.train(state, fed)
+            sent = [batches.sent(step) for step in range(start, min(start + size, own.steps))]
+            state, metrics = programs.train(state, sent)
         float(metrics["loss"][0])
         return own.steps / (time.perf_counter() - started)
 

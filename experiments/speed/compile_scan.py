@@ -28,7 +28,7 @@ def contender(depth: int, scan_layers: bool):
     own = gpt()
     own = dataclasses.replace(own, model=own.model.clone(depth=depth, scan_layers=scan_layers))
     feeds = make_feeds(own.data.load(), own.data)
-    fed = feeds.train.batches(0, own.batch_size).fed(0)
+    sent = feeds.train.batches(0, own.batch_size).sent(0)
 
     def run() -> float:
         jax.clear_caches()
@@ -37,7 +37,7 @@ def contender(depth: int, scan_layers: bool):
         example["weight"] = jax.numpy.ones(own.batch_size)
         state = jax.eval_shape(make_init(own), jax.random.key(0), example, hparams(own))
         started = time.perf_counter()
-        programs.train_program(state, fed)
+        programs.train_program(state, sent)
         return time.perf_counter() - started
 
     return run

@@ -36,10 +36,10 @@ def feed(data: Data, storage: Storage) -> Callable[[], float]:
 
     def run() -> float:
         with feeds.train.batches(0, BATCH) as batches:
-            batches.fed(0)
+            batches.sent(0)
             started = time.perf_counter()
             for step in range(1, 1 + WAYS[storage]):
-                batches.fed(step)
+                batches.sent(step)
             return WAYS[storage] / (time.perf_counter() - started)
 
     return run
@@ -73,7 +73,7 @@ def photographs(folder: pathlib.Path, count: int = 640) -> None:
 def main() -> None:
     keep_freed_memory_on_cpu()
     print("32×32 pixels, in arrays")
-    ways = {f"fed from {way}": feed(arrays(way), way) for way in WAYS}
+    ways = {f"batches from {way}": feed(arrays(way), way) for way in WAYS}
     report(in_turns({"ResNet-18's steps": step(32, 6)} | ways, 3), "batches/s", "ResNet-18's steps")
     with tempfile.TemporaryDirectory() as name:
         photographs(pathlib.Path(name))

@@ -35,7 +35,7 @@ def main() -> None:
     feeds = make_feeds(own.data.load(), own.data)
     batches = feeds.train.batches(0, own.batch_size)
     step = make_train_step(own)
-    bare_step = jax.jit(lambda state, resident, fed: step(state, take(resident, fed)), donate_argnums=0)
+    bare_step = jax.jit(lambda state, resident, sent: step(state, take(resident, sent)), donate_argnums=0)
 
     def loop(steps_per_call: int | None):
         changed = dataclasses.replace(own, parallel=dataclasses.replace(own.parallel, steps_per_call=steps_per_call))
@@ -53,12 +53,12 @@ def main() -> None:
     programs = make_programs(own, feeds.train.resident)
 
     def bare() -> float:
-        state = programs.init([0], [hparams(own)], batches.fed(0))
-        state, _ = bare_step(state, programs.resident, batches.fed(0))
+        state = programs.init([0], [hparams(own)], batches.sent(0))
+        state, _ = bare_step(state, programs.resident, batches.sent(0))
         jax.block_until_ready(state)
         started = time.perf_counter()
         for i in range(STEPS):
-            state, _ = bare_step(state, programs.resident, batches.fed(i))
+            state, _ = bare_step(state, programs.resident, batches.sent(i))
         jax.block_until_ready(state)
         return STEPS / (time.perf_counter() - started)
 

@@ -37,16 +37,16 @@ def train(steps: int) -> None:
     own = own.fit(splits, feeds.decoded)
     programs = make_programs(own, feeds.train.resident)
     batches = feeds.train.batches(own.seed, own.batch_size)
-    state = programs.init([own.seed], [hparams(own)], batches.fed(0))
-    size = programs.steps_per_call(state, batches.fed(0))
+    state = programs.init([own.seed], [hparams(own)], batches.sent(0))
+    size = programs.steps_per_call(state, batches.sent(0))
     first = None
     for start in range(0, steps, size):
-        fed = [batches.fed(step) for step in range(start, min(start + size, steps))]
-        state, metrics = programs.train(state, fed)
+        sent = [batches.sent(step) for step in range(start, min(start + size, steps))]
+        state, metrics = programs.train(state, sent)
         if first is None:
             float(metrics["loss"][0])
             first = time.perf_counter()
-    loss = float(metrics["loss"][len(fed) - 1])
+    loss = float(metrics["loss"][len(sent) - 1])
     print(f"{steps - min(size, steps)} steps in {time.perf_counter() - first:.2f} s, loss {loss:.3f}")
 
 

@@ -2,7 +2,7 @@
 
     feed = make_feed(splits.train, "auto")
     batches = feed.batches(seed=0, batch_size=256)
-    batch = take(feed.resident, batches.fed(step))        # inside the compiled program
+    batch = take(feed.resident, batches.sent(step))        # inside the compiled program
 
 device   every column lives on the device; a step sends only its indices
 host     every column lives in NumPy; a step sends its rows
@@ -36,25 +36,25 @@ from research.data.spec import Storage
 from research.errors import require
 
 
-def take(resident: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
-    """The batch of a step, from what is resident and what was fed.  Pure; for NumPy and for JAX arrays.
+def take(resident: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    """The batch of a step, from what is resident and what is sent.  Pure; for NumPy and for JAX arrays.
 
-    With columns resident, `fed` is {"index": int32 [batch]}, and {"weight": float32 [batch]} on padded batches; the
-    batch has the rows at `index`, and a `weight` (1 where neither the columns nor `fed` say otherwise).  A mask
-    [batch, length] that is fed for a padded column says by its shape how much of the column to take.  With no columns
-    resident, `fed` is the batch.  Shared columns are in the batch as they are.
+    With columns resident, `sent` is {"index": int32 [batch]}, and {"weight": float32 [batch]} on padded batches; the
+    batch has the rows at `index`, and a `weight` (1 where neither the columns nor `sent` say otherwise).  A mask
+    [batch, length] that is sent for a padded column says by its shape how much of the column to take.  With no columns
+    resident, `sent` is the batch.  Shared columns are in the batch as they are.
     """
     columns = columns_of(resident)
     common = {name: x for name, x in resident.items() if name not in columns}
     if not columns:
-        return {**fed, **common} if common else fed
-    masks = {name: x for name, x in fed.items() if name.endswith(MASK)}
+        return {**sent, **common} if common else sent
+    masks = {name: x for name, x in sent.items() if name.endswith(MASK)}
 
     def rows(name: str, x: Any) -> Any:
         mask = masks.get(f"{name}{MASK}")
-        return x[fed["index"]] if mask is None else x[fed["index"], : mask.shape[-1]]
+        return x[sent["index"]] if mask is None else x[sent["index"], : mask.shape[-1]]
 
-    return _weighted({name: rows(name, x) for name, x in columns.items()} | masks, fed) | common
+    return _weighted({name: rows(name, x) for name, x in columns.items()} | masks, sent) | common
 
 
 def columns_of(resident: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,31 +70,31 @@ MASK = "_mask"
 
 
 class Batches:
-    """Batches out of columns in memory.  `batches[step]` is the batch, `batches.fed(step)` what a step sends for it."""
+    """Batches from columns in memory: `batches[step]` is a batch, `batches.sent(step)` what is sent for it."""
 
     def __init__(self, plan: Plan, source: Source, *, resident: bool, rows: slice):
         self._plan, self._source, self._resident, self._rows = plan, source, resident, rows
         self._columns = source.arrays()
 
-    def fed(self, step: int) -> dict[str, np.ndarray]:
-        return self._sent(self._plan[step])
+    def sent(self, step: int) -> dict[str, np.ndarray]:
+        return self._gathered(self._plan[step])
 
     def peek(self, step: int) -> dict[str, np.ndarray]:
-        """The same as `fed`; no worker is started for it."""
-        return self.fed(step)
+        """The same as `sent`; no worker is started for it."""
+        return self.sent(step)
 
     def largest(self) -> dict[str, np.ndarray]:
         """A step's arrays in the largest shapes there are; no worker is started for it."""
-        return self._sent(_of_bucket(self._plan, -1))
+        return self._gathered(_of_bucket(self._plan, -1))
 
     def average(self) -> dict[str, np.ndarray]:
         """The same of the shape that is nearest to the mean of all steps, to see what a step costs."""
-        return self._sent(_of_bucket(self._plan, _average_bucket(self._plan, self._source)))
+        return self._gathered(_of_bucket(self._plan, _average_bucket(self._plan, self._source)))
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return take(self._columns, _asked(self._source, self._plan[step], self._rows))
 
-    def _sent(self, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _gathered(self, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         asked = _asked(self._source, asked, self._rows)
         return asked if self._resident else take(self._columns, asked)
 
@@ -118,7 +118,7 @@ class WorkerBatches(Batches):
         self._read, self._workers = _Read(source, first_example(source), plan, rows), workers
         self._iterator, self._next = None, None
 
-    def fed(self, step: int) -> dict[str, np.ndarray]:
+    def sent(self, step: int) -> dict[str, np.ndarray]:
         if step != self._next:
             self.close()
             self._iterator = _start(self._read, step, self._workers)
@@ -138,7 +138,7 @@ class WorkerBatches(Batches):
         return self._read.batch(_of_bucket(plan, _average_bucket(plan, self._read.source)))
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        return self.fed(step)
+        return self.sent(step)
 
     def close(self) -> None:
         if self._iterator is not None:
@@ -219,7 +219,7 @@ def evaluation_batches(
     plan = _in_order(feed, batch_size, examples)
     with feed._batches(plan, rows) as batches:
         for step in range(len(plan)):
-            yield batches.fed(step) | {"example": plan[step]["index"][rows]}
+            yield batches.sent(step) | {"example": plan[step]["index"][rows]}
 
 
 def largest_evaluation_batch(feed: Feed, batch_size: int, examples: int | None = None) -> dict[str, np.ndarray]:
@@ -366,10 +366,10 @@ def _start(batch_at: _Read, step: int, workers: int):
     return iter(batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)))
 
 
-def _weighted(batch: dict[str, Any], fed: dict[str, Any]) -> dict[str, Any]:
-    weight = batch.get("weight", np.ones(fed["index"].shape, np.float32))
-    numbers = {"example": fed["example"]} if "example" in fed else {}
-    return batch | numbers | {"weight": weight * fed["weight"] if "weight" in fed else weight}
+def _weighted(batch: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    weight = batch.get("weight", np.ones(sent["index"].shape, np.float32))
+    numbers = {"example": sent["example"]} if "example" in sent else {}
+    return batch | numbers | {"weight": weight * sent["weight"] if "weight" in sent else weight}
 
 
 def _of_bucket(plan: Plan, bucket: int) -> dict[str, np.ndarray]:
@@ -390,13 +390,13 @@ def _average_bucket(plan: Plan, source: Source) -> int:
 
 def _asked(source: Source, asked: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
     """The arrays that a plan asks for, cut to `rows` of the batch, with the masks of padded columns."""
-    fed = {name: x[rows] for name, x in asked.items()}
+    sent = {name: x[rows] for name, x in asked.items()}
     if not _is_padded(source):
-        return fed
+        return sent
     bucket = assign({name: x[asked["index"]] for name, x in source.lengths.items()}, source.shapes).max()
     for name, lengths in source.lengths.items():
-        fed[f"{name}{MASK}"] = np.arange(source.shapes[name][bucket]) < lengths[fed["index"]][:, None]
-    return fed
+        sent[f"{name}{MASK}"] = np.arange(source.shapes[name][bucket]) < lengths[sent["index"]][:, None]
+    return sent
 
 
 def _mebibytes(size: int) -> str:

@@ -45,7 +45,7 @@ class SideBySide:
 
     def _at(self, step: int) -> Fed:
         if self._latest[0] != step:  # it may have been looked at already, and workers give each once
-            self._latest = step, self._joined(lambda batches: batches.fed(step))
+            self._latest = step, self._joined(lambda batches: batches.sent(step))
         return self._latest[1]
 
     def _joined(self, of: Callable[[Batches], Fed]) -> Fed:

@@ -61,8 +61,8 @@ def test_a_batch_is_cut_to_its_bucket_with_a_mask_and_is_the_same_wherever_the_d
     on_device, on_host = (feed.batches(seed=3, batch_size=8) for feed in feeds)
     shapes = set()
     for step in range(30):
-        batch = take(feeds[0].resident, on_device.fed(step))
-        for name, x in on_host.fed(step).items():
+        batch = take(feeds[0].resident, on_device.sent(step))
+        for name, x in on_host.sent(step).items():
             np.testing.assert_array_equal(batch[name], x)
         shapes.add(batch["source"].shape)
         for name in WIDTH:
@@ -129,8 +129,8 @@ def test_an_evaluation_takes_every_example_once_the_wanted_ones_first():
     source.first = wanted
     feed = make_feed(source, "device")
     seen = []
-    for fed in evaluation_batches(feed, 16):
-        batch = take(feed.resident, fed)
+    for sent in evaluation_batches(feed, 16):
+        batch = take(feed.resident, sent)
         np.testing.assert_array_equal(batch["example"], (batch["source"][:, 0] - 1) // 100)
         seen += list(((batch["source"][:, 0] - 1) // 100)[batch["weight"] > 0])
     assert sorted(seen) == list(range(N)) and seen == list(feed.reading_order)
@@ -149,7 +149,7 @@ def test_workers_give_the_same_batches():
     host = make_feed(padded(), "host").batches(1, 8)
     with make_feed(padded(), "workers", workers=1).batches(1, 8) as batches:
         for step in (4, 5, 6):
-            for name, x in batches.fed(step).items():
+            for name, x in batches.sent(step).items():
                 np.testing.assert_array_equal(x, host[step][name])
 
 

@@ -57,18 +57,18 @@ def test_device_and_host_give_the_same_batches(weighted):
     on_device, on_host = device.batches(seed=1, batch_size=16), host.batches(seed=1, batch_size=16)
     resident = {name: jnp.asarray(x) for name, x in device.resident.items()}
     for step in (0, 1, 5, 6, 7, 40):  # steps 6 and 12 span two epochs of 103
-        fed = on_device.fed(step)
-        assert fed.keys() == {"index"} and fed["index"].dtype == np.int32
-        same(run(resident, fed), on_host.fed(step))
+        sent = on_device.sent(step)
+        assert sent.keys() == {"index"} and sent["index"].dtype == np.int32
+        same(run(resident, sent), on_host.sent(step))
         same(on_device[step], on_host[step])
-        same(run(host.resident, on_host.fed(step)), on_host[step])
+        same(run(host.resident, on_host.sent(step)), on_host[step])
     assert host.resident == {} and device.examples == host.examples == N
 
 
 def test_stacked_trials_take_from_one_copy():
     feed = make_feed(Images(), "device")
     trials = [feed.batches(seed, 16) for seed in range(3)]
-    index = np.stack([batches.fed(4)["index"] for batches in trials])
+    index = np.stack([batches.sent(4)["index"] for batches in trials])
     stacked = jax.jit(jax.vmap(take, in_axes=(None, 0)))(feed.resident, {"index": index})
     for i, batches in enumerate(trials):
         same({name: x[i] for name, x in stacked.items()}, batches[4])
@@ -106,7 +106,7 @@ FEED = make_feed(Columns({"x": np.arange(37)}), "host")
 @pytest.mark.parametrize("storage", ["device", "host"])
 def test_evaluation_covers_each_example_once(storage, batch_size):
     feed = make_feed(Images(weighted=True), storage)
-    batches = [take(feed.resident, fed) for fed in evaluation_batches(feed, batch_size)]
+    batches = [take(feed.resident, sent) for sent in evaluation_batches(feed, batch_size)]
     assert all(len(x) == batch_size for batch in batches for x in batch.values())
     labels, weight, x = (np.concatenate([batch[name] for batch in batches]) for name in ("label", "weight", "x"))
     assert np.array_equal(labels[:N], np.arange(N))
@@ -134,7 +134,7 @@ class Anchored(Images):
 def test_shared_columns_are_whole_in_every_batch(storage):
     feed, plain = make_feed(Anchored(), storage, workers=0), make_feed(Images(), "host")
     with feed.batches(1, 16) as batches:
-        batch = take(feed.resident, batches.fed(0))
+        batch = take(feed.resident, batches.sent(0))
     anchors = batch.pop("shared")["anchors"]
     assert anchors is feed.shared["anchors"] and anchors.dtype == np.float32 and anchors.shape == (3, 2)
     same(batch, plain.batches(1, 16)[0])
@@ -197,7 +197,7 @@ def test_threads_in_this_process_read_the_same_batches():
     host = make_feed(Images(), "host").batches(1, 16)
     with make_feed(Images(), "workers", workers=0).batches(1, 16) as batches:
         for step in (3, 4, 5, 6, 7, 0):
-            same(batches.fed(step), host[step])
+            same(batches.sent(step), host[step])
         same(batches[1], host[1])
 
 
@@ -209,10 +209,10 @@ def test_workers_read_the_same_batches(weighted):
     expected = host.batches(seed=1, batch_size=16)
     with feed.batches(seed=1, batch_size=16) as batches:
         for step in (5, 6, 7, 8, 2, 3):  # starts at 5, and again at 2
-            same(batches.fed(step), expected[step])
+            same(batches.sent(step), expected[step])
     assert feed.resident == {}
     assert batches._iterator is None
-    evaluated = [take({}, fed) for fed in evaluation_batches(feed, 40)]
+    evaluated = [take({}, sent) for sent in evaluation_batches(feed, 40)]
     for ours, theirs in zip(evaluated, evaluation_batches(host, 40), strict=True):
         same(ours, theirs)
 
@@ -221,5 +221,5 @@ def test_workers_read_the_same_batches(weighted):
 def test_an_error_in_a_worker_is_the_same_error():
     batches = make_feed(Corrupt(), "workers", workers=1).batches(seed=0, batch_size=N)
     with pytest.raises(RequestError, match="example 50 is corrupt"):
-        batches.fed(0)
+        batches.sent(0)
     batches.close()

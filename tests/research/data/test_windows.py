@@ -35,11 +35,11 @@ def test_one_batch_from_every_storage_and_the_tokens_are_held_once():
     on_device, on_host = device.batches(seed=3, batch_size=8), host.batches(seed=3, batch_size=8)
     run = jax.jit(take)
     for step in (0, 7, 60):  # 401 windows: step 50 spans two epochs
-        batch = run(resident, on_device.fed(step))
+        batch = run(resident, on_device.sent(step))
         assert batch["tokens"].dtype == jnp.uint16
-        np.testing.assert_array_equal(batch["tokens"], on_host.fed(step)["tokens"])
+        np.testing.assert_array_equal(batch["tokens"], on_host.sent(step)["tokens"])
         np.testing.assert_array_equal(np.diff(batch["tokens"].astype(np.int32)), 1)
-    stacked = np.stack([on_device.fed(step)["index"] for step in range(2)])
+    stacked = np.stack([on_device.sent(step)["index"] for step in range(2)])
     both = jax.jit(jax.vmap(take, in_axes=(None, 0)))(resident, {"index": stacked})
     np.testing.assert_array_equal(both["tokens"][1], on_host[1]["tokens"])
 

@@ -32,18 +32,18 @@ def losses(experiments, *, stacked=False, steps=STEPS, state_too=False):
     feed = make_feed(first.data.load().train, first.data.storage)
     programs = make_programs(first, feed.resident, trials=len(experiments) if stacked else None)
     batches = [feed.batches(e.seed, e.batch_size) for e in experiments]
-    state = programs.init([e.seed for e in experiments], [hparams(e) for e in experiments], batches[0].fed(0))
+    state = programs.init([e.seed for e in experiments], [hparams(e) for e in experiments], batches[0].sent(0))
 
-    def fed(step):
+    def sent(step):
         if not stacked:
-            return batches[0].fed(step)
-        parts = [b.fed(step) for b in batches]
+            return batches[0].sent(step)
+        parts = [b.sent(step) for b in batches]
         return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
 
     found, step = [], 0
     while step < steps:
-        n = min(programs.steps_per_call(state, fed(0)), steps - step)
-        state, metrics = programs.train(state, [fed(step + i) for i in range(n)])
+        n = min(programs.steps_per_call(state, sent(0)), steps - step)
+        state, metrics = programs.train(state, [sent(step + i) for i in range(n)])
         found.append(np.asarray(metrics["loss"])[:n])
         step += n
     found = np.concatenate(found)
@@ -162,7 +162,7 @@ def test_steps_in_one_call_by_default(changes, expected):
     experiment = toys.experiment(**changes)
     feed = make_feed(experiment.data.load().train, experiment.data.storage)
     programs = make_programs(experiment, feed.resident)
-    sent = feed.batches(0, experiment.batch_size).fed(0)
+    sent = feed.batches(0, experiment.batch_size).sent(0)
     assert programs.steps_per_call(programs.init([0], [hparams(experiment)], sent), sent) == expected
 
 
@@ -239,7 +239,7 @@ def test_eight_stacked_trials_need_the_memory_of_one_shared_column(strategy, dev
     programs = make_programs(experiment, feeds.train.resident, trials=8)
     table = feeds.train.shared["table"]
     assert table.nbytes > 100e6
-    sent = feeds.train.batches(0, experiment.batch_size).fed(0)
+    sent = feeds.train.batches(0, experiment.batch_size).sent(0)
     state = programs.init(range(8), [hparams(experiment)] * 8, sent)
     side_by_side = {name: np.stack([x] * 8) for name, x in sent.items()}
 

@@ -72,8 +72,8 @@ def test_an_evaluation_is_the_same_whatever_the_bucketing(path):
     for buckets, size in ((1, 20), (4, 8), (4, 16)):
         own, feeds = resolved(experiment(path, buckets, eval_batch_size=size))
         programs = make_programs(own, feeds.train.resident)
-        fed = feeds.train.batches(0, 8).largest()
-        start = programs.init([0], [hparams(own)], fed)
+        sent = feeds.train.batches(0, 8).largest()
+        start = programs.init([0], [hparams(own)], sent)
         scores.append(evaluate(programs, start, feeds.evaluation["validation"], own)[0])
     assert {"loss", "perplexity", "token_accuracy", "bleu", "bleu_lowercase", "chrf"} == scores[0].keys()
     for other in scores[1:]:

@@ -63,13 +63,13 @@ def losses(feeds, trials=None, **changes):
     experiment = own(**changes)
     programs = make_programs(experiment, feeds.train.resident, trials=trials)
     batches = feeds.train.batches(0, experiment.batch_size)
-    fed = [batches.fed(step) for step in range(STEPS)]
+    sent = [batches.sent(step) for step in range(STEPS)]
     seeds = list(range(trials or 1))
-    state = programs.init(seeds, [hparam_arrays(experiment)] * len(seeds), fed[0])
+    state = programs.init(seeds, [hparam_arrays(experiment)] * len(seeds), sent[0])
     if trials:
-        fed = [{name: np.stack([x] * trials) for name, x in one.items()} for one in fed]
+        sent = [{name: np.stack([x] * trials) for name, x in one.items()} for one in sent]
     found = []
-    for one in fed:
+    for one in sent:
         state, metrics = programs.train(state, [one])
         found.append(np.asarray(metrics["loss"])[0])
     return np.array(found), programs, state

@@ -146,20 +146,20 @@ def test_what_a_trial_leaves(uninterrupted):
 def a_second_a_batch(monkeypatch):
     """A clock that only batches move, a second each, which are asked for when the device has nothing left to do."""
     seconds, latest = 0.0, None
-    fed, trained = Batches.fed, Programs.train
+    sent, trained = Batches.sent, Programs.train
 
     def slowly(batches, step):
         nonlocal seconds
         seconds += 1
         jax.block_until_ready(latest)
-        return fed(batches, step)
+        return sent(batches, step)
 
     def train(programs, state, feds):
         nonlocal latest
         state, latest = trained(programs, state, feds)
         return state, latest
 
-    monkeypatch.setattr(Batches, "fed", slowly)
+    monkeypatch.setattr(Batches, "sent", slowly)
     monkeypatch.setattr(Programs, "train", train)
     monkeypatch.setattr("research.training.clock.time", types.SimpleNamespace(perf_counter=lambda: seconds))
 
@@ -494,7 +494,7 @@ def test_evaluation_covers_every_example_once_whatever_the_batch():
     feeds = feeds_of(experiment.data)
     first = make_programs(experiment, feeds.train.resident)
     with feeds.train.batches(0, experiment.batch_size) as batches:
-        state = first.init([0], [hparams(experiment)], batches.fed(0))
+        state = first.init([0], [hparams(experiment)], batches.sent(0))
     found = []
     for size in (1, 7, 50, 64):
         own = dataclasses.replace(experiment, eval_batch_size=size)

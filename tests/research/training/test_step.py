@@ -31,7 +31,7 @@ def start(experiment, seed=0):
     values = {path: jnp.float32(x) for path, x in hparams(experiment).items()}
     first = {k: jnp.asarray(v) for k, v in batches[0].items()}
     state = jax.jit(make_init(experiment))(jax.random.key(seed), first, values)
-    return state, [take(feed.resident, batches.fed(i)) for i in range(4)]
+    return state, [take(feed.resident, batches.sent(i)) for i in range(4)]
 
 
 def test_one_step_is_the_gradient_of_the_weighted_mean():

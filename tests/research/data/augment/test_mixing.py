@@ -114,7 +114,7 @@ def losses(experiment, steps=4):
     state = programs.init([experiment.seed], [hparams(experiment)], batches.largest())
     found = []
     for step in range(steps):
-        state, metrics = programs.train(state, [batches.fed(step)])
+        state, metrics = programs.train(state, [batches.sent(step)])
         found.append(np.asarray(metrics["loss"])[0])
     return np.asarray(found)
 

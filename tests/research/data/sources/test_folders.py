@@ -205,7 +205,7 @@ def test_workers_decode_a_folder_of_mixed_sizes_and_name_what_is_damaged(tmp_pat
     expected = make_feed(splits.train, "host").batches(0, 4)
     with make_feed(splits.train, "workers", workers=1).batches(0, 4) as batches:
         for step in range(3):
-            for name, x in batches.fed(step).items():
+            for name, x in batches.sent(step).items():
                 assert np.array_equal(x, expected[step][name])
     for i in range(2, 12):  # the first image, which gives the shape of all, is read before workers start
         (tmp_path / "ab"[i % 2] / f"{i}.png").write_bytes(b"no image")
@@ -213,7 +213,7 @@ def test_workers_decode_a_folder_of_mixed_sizes_and_name_what_is_damaged(tmp_pat
         make_feed(splits.train, "workers", workers=1).batches(0, 12) as batches,
         pytest.raises(RequestError, match=r"[ab]/\d+.png is not an image that can be read"),
     ):
-        batches.fed(0)
+        batches.sent(0)
 
 
 def test_folders_that_make_no_data_set(folder, tmp_path_factory):

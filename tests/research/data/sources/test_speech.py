@@ -112,7 +112,7 @@ def test_spec_augment_hides_stretches_of_what_is_no_padding():
 
 def test_buckets_hold_what_the_files_hold(folder):
     feed = make_feed(spec(folder).load().train, "device")
-    batch = take(feed.resident, feed.batches(0, 4).fed(0))
+    batch = take(feed.resident, feed.batches(0, 4).sent(0))
     assert batch["waveform"].shape == batch["waveform_mask"].shape and batch["waveform"].dtype == np.int16
     assert not batch["waveform"][~batch["waveform_mask"]].any()
 

@@ -435,5 +435,5 @@ def test_fashion_mnist_from_its_files_to_a_batch(tmp_path):
     np.testing.assert_allclose(columns["image"].mean(), 73.1466, atol=1e-3)
     expected = feed.batches(0, 128)[3]
     with make_feed(splits.test, "workers", workers=2).batches(0, 128) as batches:
-        for name, x in batches.fed(3).items():
+        for name, x in batches.sent(3).items():
             assert np.array_equal(x, expected[name])
