@@ -154,9 +154,9 @@ def a_second_a_batch(monkeypatch):
         jax.block_until_ready(latest)
         return sent(batches, step)
 
-    def train(programs, state, feds):
+    def train(programs, state, steps):
         nonlocal latest
-        state, latest = trained(programs, state, feds)
+        state, latest = trained(programs, state, steps)
         return state, latest
 
     monkeypatch.setattr(Batches, "sent", slowly)
