@@ -42,6 +42,13 @@ def untied_logits(x: jax.Array, vocab_size: int, *, name: str, use_bias: bool = 
     return head(x).astype(param_dtype(str(x.dtype)))
 
 
+def token_logits(
+    x: jax.Array, embed: nn.Embed, *, tied: bool, init: nn.initializers.Initializer | None = None
+) -> jax.Array:
+    """Logits [..., vocab_size] from the embedding table if `tied`, else from a matrix "head" of the same vocabulary."""
+    return tied_logits(x, embed) if tied else untied_logits(x, embed.num_embeddings, name="head", init=init)
+
+
 def check_tokens(tokens: np.ndarray, vocab_size: int, field: str = "tokens") -> None:
     """Checks that tokens are in the vocabulary, since an embedding silently returns NaN for others.
 

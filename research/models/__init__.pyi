@@ -2,6 +2,7 @@ from . import convnext_roadmap as convnext_roadmap
 from .convnext import ConvNeXt as ConvNeXt, convnext as convnext
 from .convnext_roadmap import ConvNeXtRoadmap as ConvNeXtRoadmap
 from .ctc import CTC as CTC
+from .decoder_only import DecoderOnly as DecoderOnly
 from .efficientnet import EfficientNet as EfficientNet, Stage as Stage, efficientnet as efficientnet
 from .encoder_decoder import EncoderDecoder as EncoderDecoder
 from .gpt import GPT as GPT, gpt2 as gpt2

@@ -8,25 +8,23 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates
-from research.errors import RequestError, nearest
+from research.config.checks import check_counts, check_rates, check_size
+from research.errors import RequestError
 from research.layers.activations import Activation, activation
 from research.layers.attention import MultiHeadAttention, check_heads
 from research.layers.attention_kernels import Kernel, check_kernel
 from research.layers.dense import dense
 from research.layers.dtypes import DType
-from research.layers.embeddings import tied_logits, token_embedding, untied_logits
-from research.layers.masks import both, padding_mask, segment_mask
 from research.layers.norms import layer_norm
-from research.layers.positions import Rotary, learned, sinusoidal, text_positions
+from research.layers.positions import Rotary, learned, sinusoidal
 from research.layers.stack import stack
-from research.models.model import Model
+from research.models.decoder_only import DecoderOnly
 
 Positions = Literal["learned", "rotary", "sinusoidal", "none"]
 NormPlacement = Literal["pre", "post"]
 
 
-class GPT(Model):
+class GPT(DecoderOnly):
     """Maps tokens [batch, length] to logits of the next tokens, [batch, length, vocab_size].
 
     >>> model = GPT(vocab_size=11, context_length=8, width=16, depth=1, num_heads=2)
@@ -87,45 +85,15 @@ class GPT(Model):
         dropout = self.dropout if self.attention_dropout is None else self.attention_dropout
         check_kernel(self.kernel, dtype=self.dtype, head_dim=self.width // self.num_heads, dropout=dropout)
 
-    @nn.compact
-    def __call__(
-        self,
-        tokens: jax.Array,
-        *,
-        positions: jax.Array | None = None,
-        mask: jax.Array | None = None,
-        segments: jax.Array | None = None,
-        decode: bool = False,
-        train: bool = False,
+    def features(
+        self, x: jax.Array, *, mask: jax.Array | None, positions: jax.Array, decode: bool, train: bool
     ) -> jax.Array:
-        """Returns logits [batch, length, vocab_size], in at least float32.
-
-        Args:
-          tokens: [batch, length] integers.
-          positions: [batch, length]; None counts from 0 in every segment.
-          mask: [batch, length] bool, False on padding, which is never attended to.
-          segments: [batch, length] integers; tokens attend only to their own segment of a packed sequence.
-          decode: see the method `decode`.
-          train: apply dropout.
-
-        Raises:
-          RequestError: more tokens than `context_length`.
-        """
-        if positions is None:
-            positions = text_positions(tokens, segments, self.context_length)
-        visible = both(
-            None if mask is None else padding_mask(mask), None if segments is None else segment_mask(segments)
-        )
-        embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")
-        drop = nn.Dropout(self.dropout, deterministic=not train)
-
-        x = embed(tokens)
         if self.positions == "learned":
             x = x + learned(self.context_length, self.width, dtype=self.dtype, name="position_embedding")(positions)
         elif self.positions == "sinusoidal":
             # Embeddings are small next to sines and cosines, so Vaswani et al. (2017), section 3.4, scale them up.
             x = x * self.width**0.5 + sinusoidal(positions, self.width).astype(x.dtype)
-        x = drop(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
         block = partial(
             Block,
             num_heads=self.num_heads,
@@ -145,24 +113,13 @@ class GPT(Model):
             block,
             self.depth,
             x,
-            lambda one, x: one(x, mask=visible, positions=positions, decode=decode, train=train),
+            lambda one, x: one(x, mask=mask, positions=positions, decode=decode, train=train),
             scan_layers=self.scan_layers,
             remat=self.remat,
         )
         if self.norm == "pre":
             x = layer_norm(dtype=self.dtype, epsilon=self.norm_epsilon, use_bias=self.use_bias, name="norm")(x)
-        x = x[:, -1] if decode else x
-        return tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
-
-    def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
-        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends these to `cache`.
-
-        Args:
-          tokens: [batch, length], the prompt in the first call, then one token per call.
-          positions: [batch, length].
-          mask: [batch, cache length] bool, False where the cache holds padding.
-        """
-        return self(tokens, positions=positions, mask=mask, decode=True)
+        return x
 
 
 class Block(nn.Module):
@@ -235,7 +192,6 @@ def gpt2(size: str = "gpt2", **fields: Any) -> GPT:
     Raises:
       RequestError: the size is unknown.
     """
-    if size not in SIZES:
-        raise RequestError(f"size={size!r}: no such GPT-2; {nearest(size, SIZES)}")
+    check_size("GPT-2", size, SIZES)
     depth, width, num_heads, _ = SIZES[size]
     return GPT(**{"vocab_size": 50257, "depth": depth, "width": width, "num_heads": num_heads} | fields)

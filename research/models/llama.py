@@ -11,20 +11,17 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_part
-from research.errors import RequestError, nearest
+from research.config.checks import check_counts, check_part, check_size
 from research.layers.attention import MultiHeadAttention, check_heads
 from research.layers.attention_kernels import Kernel, check_kernel
 from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
-from research.layers.embeddings import tied_logits, token_embedding, untied_logits
-from research.layers.masks import both, padding_mask, segment_mask
-from research.layers.positions import Llama3Scaling, Rotary, text_positions
+from research.layers.positions import Llama3Scaling, Rotary
 from research.layers.stack import stack
-from research.models.model import Model
+from research.models.decoder_only import DecoderOnly
 
 
-class Llama(Model):
+class Llama(DecoderOnly):
     """Maps tokens [batch, length] to logits of the next tokens, [batch, length, vocab_size].
 
     >>> model = Llama(vocab_size=11, context_length=8, width=16, depth=1, num_heads=2, num_kv_heads=1, mlp_width=32)
@@ -80,37 +77,9 @@ class Llama(Model):
         check_part("rotary", self.rotary)
         check_kernel(self.kernel, dtype=self.dtype, head_dim=self.head_dim or self.width // self.num_heads)
 
-    @nn.compact
-    def __call__(
-        self,
-        tokens: jax.Array,
-        *,
-        positions: jax.Array | None = None,
-        mask: jax.Array | None = None,
-        segments: jax.Array | None = None,
-        decode: bool = False,
-        train: bool = False,
+    def features(
+        self, x: jax.Array, *, mask: jax.Array | None, positions: jax.Array, decode: bool, train: bool
     ) -> jax.Array:
-        """Returns logits [batch, length, vocab_size], in at least float32.
-
-        Args:
-          tokens: [batch, length] integers.
-          positions: [batch, length]; None counts from 0 in every segment.
-          mask: [batch, length] bool, False on padding, which is never attended to.
-          segments: [batch, length] integers; tokens attend only to their own segment of a packed sequence.
-          decode: see the method `decode`.
-          train: has no effect; Llama has no dropout.
-
-        Raises:
-          RequestError: more tokens than `context_length`.
-        """
-        if positions is None:
-            positions = text_positions(tokens, segments, self.context_length)
-        visible = both(
-            None if mask is None else padding_mask(mask), None if segments is None else segment_mask(segments)
-        )
-        normal = nn.initializers.normal(self.init_deviation)
-        embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding", init=normal)
         block = partial(
             Block,
             num_heads=self.num_heads,
@@ -128,25 +97,12 @@ class Llama(Model):
         x = stack(
             block,
             self.depth,
-            embed(tokens),
-            lambda one, x: one(x, mask=visible, positions=positions, decode=decode),
+            x,
+            lambda one, x: one(x, mask=mask, positions=positions, decode=decode),
             scan_layers=self.scan_layers,
             remat=self.remat,
         )
-        x = _norm("norm", self)(x[:, -1] if decode else x)
-        if self.tied_head:
-            return tied_logits(x, embed)
-        return untied_logits(x, self.vocab_size, name="head", init=normal)
-
-    def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
-        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends these to `cache`.
-
-        Args:
-          tokens: [batch, length], the prompt in the first call, then one token per call.
-          positions: [batch, length].
-          mask: [batch, cache length] bool, False where the cache holds padding.
-        """
-        return self(tokens, positions=positions, mask=mask, decode=True)
+        return _norm("norm", self)(x)
 
 
 class Block(nn.Module):
@@ -247,6 +203,5 @@ def llama(size: str, **fields: Any) -> Llama:
     Raises:
       RequestError: the size is unknown.
     """
-    if size not in SIZES:
-        raise RequestError(f"size={size!r}: no such Llama; {nearest(size, SIZES)}")
+    check_size("Llama", size, SIZES)
     return Llama(**SIZES[size][0] | fields)

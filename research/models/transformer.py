@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates
-from research.errors import RequestError, nearest
+from research.config.checks import check_counts, check_rates, check_size
+from research.errors import RequestError
 from research.layers.activations import Activation
 from research.layers.attention_kernels import Kernel
 from research.layers.dtypes import DType
-from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
+from research.layers.embeddings import looked_up, token_embedding, token_logits
 from research.layers.fields import like
 from research.layers.masks import segment_mask
 from research.layers.positions import learned, sinusoidal, text_positions
@@ -165,7 +165,7 @@ class Transformer(EncoderDecoder):
         x = decoder(x, memory, mask=mask, memory_mask=memory_mask, decode=decode, train=train)
 
         x = x[:, -1] if decode else x
-        logits = tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
+        logits = token_logits(x, embed, tied=self.tied_head)
         if self.logits_bias:
             bias = self.variable("constants", "logits_bias", jnp.zeros, (self.vocab_size,), logits.dtype)
             logits = logits + bias.value
@@ -204,8 +204,7 @@ def translation(size: str = "base", *, vocab_size: int = 37000, **fields: Any) -
     Raises:
       RequestError: the size is unknown.
     """
-    if size not in SIZES:
-        raise RequestError(f"size={size!r}: no such Transformer; {nearest(size, SIZES)}")
+    check_size("Transformer", size, SIZES)
     width, num_heads, mlp_width, dropout = SIZES[size]
     sizes = {"width": width, "num_heads": num_heads, "mlp_width": mlp_width, "dropout": dropout}
     return Transformer(vocab_size, **sizes | fields)

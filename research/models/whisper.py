@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates
-from research.errors import RequestError, TooLong, nearest, require
+from research.config.checks import check_counts, check_rates, check_size
+from research.errors import RequestError, TooLong, require
 from research.layers.activations import Activation
 from research.layers.attention_kernels import Kernel
 from research.layers.dtypes import DType, param_dtype
-from research.layers.embeddings import looked_up, tied_logits, token_embedding, untied_logits
+from research.layers.embeddings import looked_up, token_embedding, token_logits
 from research.layers.fields import like
 from research.layers.positions import learned, sinusoidal, text_positions
 from research.layers.transformer import TransformerStack, check_stack, decoder_sizes, encoder_sizes
@@ -215,7 +215,7 @@ class Whisper(EncoderDecoder):
         decoder = like(self, TransformerStack, **decoder_sizes(self), decoder=True, **BLOCKS, name="decoder")
         x = decoder(x, memory, mask=mask, memory_mask=memory_mask, decode=decode, train=train)
         x = x[:, -1] if decode else x
-        return tied_logits(x, embed) if self.tied_head else untied_logits(x, self.vocab_size, name="head")
+        return token_logits(x, embed, tied=self.tied_head)
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -241,6 +241,5 @@ def whisper(size: str = "tiny", **fields: Any) -> Whisper:
     Raises:
       RequestError: the size is unknown.
     """
-    if size not in SIZES:
-        raise RequestError(f"size={size!r}: no such Whisper; {nearest(size, SIZES)}")
+    check_size("Whisper", size, SIZES)
     return Whisper(**{"vocab_size": 51865} | SIZES[size] | fields)

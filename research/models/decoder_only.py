@@ -1,0 +1,84 @@
+"""The base class of language models that attend to the left: masks, positions, the head and decoding."""
+
+from __future__ import annotations
+
+import jax
+from flax import linen as nn
+
+from research.layers.embeddings import token_embedding, token_logits
+from research.layers.masks import both, padding_mask, segment_mask
+from research.layers.positions import text_positions
+from research.models.model import Model
+
+
+class DecoderOnly(Model):
+    """Maps tokens [batch, length] to logits of the next tokens, [batch, length, vocab_size].
+
+    A subclass defines `features`, which lies between the embedding and the head, and has the fields `width`,
+    `tied_head` and `dtype` besides those here.
+    """
+
+    vocab_size: int
+    context_length: int
+
+    # Without an annotation it is no field; a subclass may make it one.
+    init_deviation = 0.02
+    """The standard deviation of the initial embeddings and of an untied head."""
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        *,
+        positions: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        segments: jax.Array | None = None,
+        decode: bool = False,
+        train: bool = False,
+    ) -> jax.Array:
+        """Returns logits [batch, length, vocab_size], in at least float32.
+
+        Args:
+          tokens: [batch, length] integers.
+          positions: [batch, length]; None counts from 0 in every segment.
+          mask: [batch, length] bool, False on padding, which is never attended to.
+          segments: [batch, length] integers; tokens attend only to their own segment of a packed sequence.
+          decode: see the method `decode`.
+          train: apply dropout, if the model has any.
+
+        Raises:
+          RequestError: more tokens than `context_length`.
+        """
+        if positions is None:
+            positions = text_positions(tokens, segments, self.context_length)
+        visible = both(
+            None if mask is None else padding_mask(mask), None if segments is None else segment_mask(segments)
+        )
+        normal = nn.initializers.normal(self.init_deviation)
+        embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding", init=normal)
+        x = self.features(embed(tokens), mask=visible, positions=positions, decode=decode, train=train)
+        return token_logits(x[:, -1] if decode else x, embed, tied=self.tied_head, init=normal)
+
+    def features(
+        self, x: jax.Array, *, mask: jax.Array | None, positions: jax.Array, decode: bool, train: bool
+    ) -> jax.Array:
+        """Returns the normalised features [batch, length, width] for the head; called inside the compact `__call__`.
+
+        Args:
+          x: [batch, length, width], the embedded tokens.
+          mask: [batch, 1, 1 or length, keys] bool, False where no query looks, in addition to later tokens.
+          positions: [1 or batch, length].
+          decode: the keys and values of earlier tokens are in `cache`.
+          train: apply dropout.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no features")
+
+    def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
+        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends these to `cache`.
+
+        Args:
+          tokens: [batch, length], the prompt in the first call, then one token per call.
+          positions: [batch, length].
+          mask: [batch, cache length] bool, False where the cache holds padding.
+        """
+        return self(tokens, positions=positions, mask=mask, decode=True)
