@@ -112,12 +112,17 @@ class Data(abc.ABC):
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
         """Encodes raw inputs for prediction as columns [example, ...], without reading the data set.
 
-        By default the input is a dict of arrays by name.
+        By default the input is a dict of arrays by name; shared columns are in a dict under "shared", here and in what
+        is returned.
         """
         require(isinstance(raw, dict), f"expected a dict of arrays [example, ...], got {type(raw).__name__}")
-        columns = {name: canonical(x, f"{name!r}") for name, x in raw.items()}
+        columns = {name: canonical(x, f"{name!r}") for name, x in raw.items() if name != "shared"}
         same_length(columns, "the input")
-        return columns
+        if "shared" not in raw:
+            return columns
+        given = raw["shared"]
+        require(isinstance(given, dict), f"'shared': expected a dict of arrays, got {type(given).__name__}")
+        return columns | {"shared": {name: canonical(x, f"shared column {name!r}") for name, x in given.items()}}
 
     def check(self) -> None:
         """Raises RequestError for an invalid field."""

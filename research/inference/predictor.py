@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from research.config.brief import brief
+from research.data.batches import in_batches
 from research.data.labels import class_name
 from research.data.transforms import preprocess
 from research.errors import RequestError, nearest, require
@@ -61,15 +62,12 @@ class Predictor:
         """
         require(0 <= seed < 2**32, f"seed={seed}: expected 0 to 4294967295")
         columns = self._columns(raw)
-        count = len(next(iter(columns.values())))
-        size = min(self.experiment.eval_batch_size, count)
-        parts = []
-        for start in range(0, count, size):
-            # The last part is padded to the size of the others, so that there is one program.
-            rows = np.arange(start, start + size) % count
-            part = {name: x[rows] for name, x in columns.items()} | {"example": rows.astype(np.int32)}
-            parts.append(jax.device_get(self._predict(self.variables, part, np.uint32(seed))))
-        predicted = jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
+
+        def predict(rows: np.ndarray) -> dict[str, jax.Array]:
+            part = {name: x if name == "shared" else x[rows] for name, x in columns.items()}
+            return self._predict(self.variables, part | {"example": rows.astype(np.int32)}, np.uint32(seed))
+
+        predicted = in_batches(predict, _count(columns), self.experiment.eval_batch_size)
         names = self.experiment.data.class_names
         if names is not None and "label" in predicted:
             predicted["class_name"] = class_name(names, predicted["label"])
@@ -86,7 +84,7 @@ class Predictor:
 
     def inputs_of(self, columns: Mapping[str, Any]) -> dict[str, jax.Array]:
         """The same for columns [example, ...] as the data set holds them."""
-        numbers = jnp.arange(len(next(iter(columns.values()))))
+        numbers = jnp.arange(_count(columns))
         batch = {**columns, "key": example_keys(jax.random.key(0), numbers)}
         batch = preprocess(self.experiment.preprocess, batch, partial=True)
         return jax.tree.map(jnp.asarray, arguments(self.model, self.experiment.task.inputs(batch)))
@@ -100,7 +98,7 @@ class Predictor:
         made = {transform.makes for transform in self.experiment.preprocess if transform.field in columns}
         if needed is not None and needed not in columns.keys() | made:
             raise RequestError(f"the input has no column {needed!r}; {nearest(needed, columns)}")
-        if len(next(iter(columns.values()))) == 0:
+        if _count(columns) == 0:
             raise RequestError("the input is empty: expected at least one example")
         return columns
 
@@ -115,3 +113,8 @@ class Predictor:
             return experiment.task.predict(bound_apply(experiment.model, variables), batch)
 
         return predict
+
+
+def _count(columns: Mapping[str, Any]) -> int:
+    """The number of examples; shared columns have no axis of them."""
+    return len(next(x for name, x in columns.items() if name != "shared"))

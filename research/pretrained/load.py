@@ -21,6 +21,7 @@ import numpy as np
 from flax import linen as nn
 
 from research.config.types import conform
+from research.data.batches import in_batches
 from research.data.labels import class_name
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
@@ -96,14 +97,13 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         require(len(images) > 0, "images: an empty list; expected at least one image")
         batch_size = conform(batch_size, int, "batch_size")
         require(batch_size > 0, f"batch_size={batch_size}: expected at least 1")
-        size, parts = min(batch_size, len(images)), []
-        for start in range(0, len(images), size):
-            given = range(start, min(start + size, len(images)))
-            batch = np.stack([self.preprocessing(images[i], name=f"image {i}") for i in given])
-            # The last part is padded to the size of the others, so that there is one program.
-            padded = batch[np.arange(size) % len(batch)]
-            parts.append(np.asarray(self._probabilities(self.variables, padded))[: len(batch)])
-        probability = np.concatenate(parts)
+
+        def compute(rows: np.ndarray) -> jax.Array:
+            own = dict.fromkeys(rows.tolist())  # the last row may be repeated
+            batch = np.stack([self.preprocessing(images[i], name=f"image {i}") for i in own])
+            return self._probabilities(self.variables, batch[rows - rows[0]])
+
+        probability = in_batches(compute, len(images), batch_size)
         predicted = {"label": probability.argmax(-1), "probability": probability}
         if self.class_names is not None:
             predicted["class_name"] = class_name(self.class_names, predicted["label"])

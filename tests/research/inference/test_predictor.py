@@ -159,6 +159,26 @@ def test_what_is_drawn_depends_on_the_seed_and_the_example_alone(images):
         drawn(37, seed=-1)
 
 
+class OfTable(Classification):
+    """Classes of rows of a shared table."""
+
+    def inputs(self, batch):
+        return {"x": batch["shared"]["table"][batch["row"]]}
+
+
+def test_shared_columns_are_whole_in_every_batch():
+    table, rows = np.random.default_rng(0).normal(size=(9, 12)).astype(np.float32), np.arange(9)[::-1]
+    plain = toys.experiment(eval_batch_size=4)
+    variables = plain.model.init(jax.random.key(0), table)
+    of_table = Predictor(dataclasses.replace(plain, task=OfTable(classes=3, input="row")), variables)
+    given = {"shared": {"table": table}, "row": rows}
+    expected = Predictor(plain, variables).predict(table.reshape(9, 4, 3)[rows])["probability"]
+    np.testing.assert_allclose(of_table.predict(given)["probability"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(of_table.inputs(given)["x"], table[rows])
+    with pytest.raises(RequestError, match="'shared': expected a dict of arrays, got ndarray"):
+        of_table.predict({"shared": table, "row": rows})
+
+
 def test_classes_are_named_where_the_data_name_them():
     iris = Sklearn("iris")
     iris = iris.fit(iris.load().train)
