@@ -96,6 +96,36 @@ def evaluated(ref: Reference) -> Evaluated:
     return Evaluated(logits, loss, intermediates, mapping.to_theirs(ref.key_map, {"params": gradients, **ref.rest}))
 
 
+def check_evaluation(ref: Reference) -> Evaluated:
+    """Logits, loss and gradients are those of the reference."""
+    ours, theirs = evaluated(ref), ref.outputs
+    assert largest_error(ours.logits, theirs["logits"]) < 1e-4
+    assert abs(ours.loss - theirs["loss"]) < 1e-5
+    assert gradient_error(ref, ours.gradients) < 1e-4
+    return ours
+
+
+def check_inside(ref: Reference, states: list[jax.Array], last: jax.Array) -> None:
+    """`states` are the reference's hidden states in their order, and `last` the features under its head."""
+    theirs = ref.outputs
+    expected = {name: states[int(name.split(".")[1])] for name in theirs if name.startswith("hidden_states")}
+    expected |= {"forward_features": last} if "forward_features" in theirs else {}
+    assert expected
+    for name, value in expected.items():
+        assert largest_error(value, theirs[name]) < 1e-4, name
+
+
+def check_bfloat16(model: nn.Module, x: jax.Array, **options: Any) -> None:
+    """A model that computes in bfloat16 keeps its parameters, and gives its logits, in float32."""
+    assert model.dtype == "bfloat16"
+    variables = random_variables(model, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    given = apply(model, variables, x, **options)
+    logits = given[0] if "mutable" in options else given
+    assert logits.dtype == jnp.float32
+    assert np.isfinite(logits).all()
+
+
 def gradient_error(ref: Reference, gradients: dict[str, np.ndarray]) -> float:
     """The largest difference between the norms of our gradients and the reference's.
 

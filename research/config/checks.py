@@ -12,6 +12,7 @@ for a name.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -69,9 +70,12 @@ def check_stages(spec: Any, *names: str, stages: str = "depths") -> None:
 
 
 def check_size(model: str, size: Any, sizes: Iterable[str]) -> None:
-    """Checks that `size` is one of the model's `sizes`; the error suggests a size that it abbreviates or spells out."""
+    """Checks that `size` is one of the model's `sizes`; the error suggests the size that it misspells, abbreviates
+    or spells out.
+    """
     known, given = list(sizes), str(size).lower()
-    meant = [name for name in known if given and (name.startswith(given) or given.startswith(name))]
+    meant = difflib.get_close_matches(given, known, 1, cutoff=0.8)
+    meant += [name for name in known if given and (name.startswith(given) or given.startswith(name))]
     close = nearest(meant[0] if meant else given, known)
     require(isinstance(size, str) and size in known, f"size={size!r}: no such {model}; {close}")
 

@@ -21,17 +21,9 @@ def ref(request):
 
 
 def test_parity(ref):
-    ours, theirs = image_parity.evaluated(ref), ref.outputs
-    assert image_parity.largest_error(ours.logits, theirs["logits"]) < 1e-4
-    assert abs(ours.loss - theirs["loss"]) < 1e-5
-    assert image_parity.gradient_error(ref, ours.gradients) < 1e-4
-    names = ["stem", *(f"stage{i}" for i in range(len(ref.model.depths)))]
-    maps = [ours.intermediates[name][0] for name in names]
-    expected = {name: maps[int(name.split(".")[1])] for name in theirs if name.startswith("hidden_states")}
-    expected |= {"forward_features": maps[-1]} if "forward_features" in theirs else {}
-    assert expected
-    for name, value in expected.items():
-        assert image_parity.largest_error(value, theirs[name]) < 1e-4, name
+    inside = image_parity.check_evaluation(ref).intermediates
+    maps = [inside[name][0] for name in ("stem", *(f"stage{i}" for i in range(len(ref.model.depths))))]
+    image_parity.check_inside(ref, maps, last=maps[-1])
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -70,12 +62,7 @@ def test_drop_path_leaves_out_whole_branches():
 
 def test_bfloat16_computes_with_float32_parameters():
     model = ConvNeXt(**TINY, dtype="bfloat16")
-    x = jnp.ones((2, 16, 16, 3))
-    variables = random_variables(model, x)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    logits = apply(model, variables, x)
-    assert logits.dtype == jnp.float32
-    assert np.isfinite(logits).all()
+    image_parity.check_bfloat16(model, jnp.ones((2, 16, 16, 3)))
 
 
 @pytest.mark.parametrize(

@@ -31,17 +31,9 @@ def images():
 
 
 def test_parity(ref):
-    ours, theirs = image_parity.evaluated(ref), ref.outputs
-    assert image_parity.largest_error(ours.logits, theirs["logits"]) < 1e-4
-    assert abs(ours.loss - theirs["loss"]) < 1e-5
-    assert image_parity.gradient_error(ref, ours.gradients) < 1e-4
-    inside = ours.intermediates
+    inside = image_parity.check_evaluation(ref).intermediates
     tokens = [inside["embedded"][0], *(inside[f"block{i}"]["out"][0] for i in range(ref.model.depth))]
-    expected = {name: tokens[int(name.split(".")[1])] for name in theirs if name.startswith("hidden_states")}
-    expected |= {"forward_features": inside["tokens"][0]} if "forward_features" in theirs else {}
-    assert expected
-    for name, value in expected.items():
-        assert image_parity.largest_error(value, theirs[name]) < 1e-4, name
+    image_parity.check_inside(ref, tokens, last=inside["tokens"][0])
 
 
 @pytest.mark.parametrize(("size", "patch_size"), PUBLISHED)
@@ -131,11 +123,7 @@ def test_dropout_drop_path_and_attention_dropout_are_for_training_only(images):
 
 def test_bfloat16_computes_with_float32_parameters(images):
     model = ViT(**TINY, dtype="bfloat16")
-    variables = random_variables(model, images)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    logits = apply(model, variables, images)
-    assert logits.dtype == jnp.float32
-    assert np.isfinite(logits).all()
+    image_parity.check_bfloat16(model, images)
 
 
 @pytest.mark.parametrize(
