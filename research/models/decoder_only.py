@@ -16,6 +16,22 @@ class DecoderOnly(Model):
 
     A subclass defines `features`, which lies between the embedding and the head, and has the fields `width`,
     `tied_head` and `dtype` besides those here.
+
+    >>> class Bigram(DecoderOnly):
+    ...     width: int = 4
+    ...     tied_head: bool = False
+    ...     dtype: str = "float32"
+    ...
+    ...     def features(self, x, **options):
+    ...         return x
+    >>> tokens = jnp.zeros((2, 5), int)
+    >>> logits, variables = jax.eval_shape(Bigram(11, 8).init_with_output, jax.random.key(0), tokens)
+    >>> logits.shape
+    (2, 5, 11)
+
+    Attributes:
+      vocab_size: the number of tokens.
+      context_length: the maximum number of tokens in a sequence.
     """
 
     vocab_size: int
