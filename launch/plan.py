@@ -86,11 +86,13 @@ class Candidate:
 
     Attributes:
       programs: compiled.
-      memory: bytes that training and evaluating need on a device, the data apart; None has not been asked for.
+      train_memory: bytes that training needs on a device, the data apart.
+      memory: the same of training and evaluating; None has not been asked for.
       trial_steps_per_second: None has not been timed.
     """
 
     programs: Programs
+    train_memory: int
     memory: int | None = None
     trial_steps_per_second: float | None = None
 
@@ -131,16 +133,13 @@ class ProgramCache:
             programs = self._on(
                 feeds, make_programs(experiments[0], {}, trials=trials, like=like.programs if like else None)
             )
-            programs.train_program(initial(programs), _stack(largest, trials))
-            self._candidates[key] = Candidate(programs.on({}))
+            memory = programs.train_memory(initial(programs), _stack(largest, trials))
+            self._candidates[key] = Candidate(programs.on({}), memory)
         found = self._candidates[key]
         programs = self._on(feeds, found.programs)
         if sized and found.memory is None:
-            state = initial(programs)
-            found.memory = max(
-                programs.train_memory(state, _stack(largest, trials)),
-                evaluation_memory(programs, state, experiments[0], feeds),
-            )
+            needed = evaluation_memory(programs, initial(programs), experiments[0], feeds)
+            found.memory = max(found.train_memory, needed)
         if timed and found.trial_steps_per_second is None:
             found.trial_steps_per_second = _time_steps(programs, initial(programs), _stack(average, trials))
         return dataclasses.replace(found, programs=programs)
@@ -174,8 +173,21 @@ def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarra
 
 
 def largest_stack(single: Candidate) -> int:
-    """How many trials fit on the device at once, judged by what one needs."""
-    return max(1, int(MEMORY_SHARE * device_memory() / max(1, single.memory)))
+    """How many trials the device could train at once, judged by what one needs."""
+    return max(1, int(MEMORY_SHARE * device_memory() / max(1, single.train_memory)))
+
+
+def chunks_that_fit(
+    names: Sequence[str], largest: int, experiments: dict[str, Experiment], feeds: Feeds, cache: ProgramCache
+) -> list[tuple[str, ...]]:
+    """Chunks of at most `largest` trials, each of which the device can train and evaluate at once."""
+    chunks = split_evenly(names, largest)
+    while len(chunks[0]) > 1:
+        together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, sized=True)
+        if together.memory <= MEMORY_SHARE * device_memory():
+            break
+        chunks = split_evenly(names, len(chunks[0]) // 2)
+    return chunks
 
 
 def decide(
@@ -193,22 +205,22 @@ def decide(
     own = [experiments[name] for name in undecided.trials]
     if len(own) == 1 or stack == "off":
         return [dataclasses.replace(undecided, stacked=False)]
+    trials = undecided.trials
     if stack == "on":
-        chunks = [undecided.trials]
-        while len(chunks[0]) > 1:
-            together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, sized=True)
-            if together.memory <= MEMORY_SHARE * device_memory():
-                break
-            chunks = split_evenly(undecided.trials, len(chunks[0]) // 2)
+        chunks = chunks_that_fit(trials, len(trials), experiments, feeds, cache)
         return [dataclasses.replace(undecided, trials=chunk, stacked=True) for chunk in chunks]
-    single = cache.get(own, feeds, stacked=False, sized=True, timed=True)
-    chunks = split_evenly(undecided.trials, largest_stack(single))
-    if len(chunks[0]) == 1:
+    single = cache.get(own, feeds, stacked=False, timed=True)
+    largest = largest_stack(single)
+    if largest == 1:
         return [dataclasses.replace(undecided, stacked=False)]
-    together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, timed=True)
+    first = split_evenly(trials, largest)[0]
+    together = cache.get([experiments[name] for name in first], feeds, stacked=True, timed=True)
     one, side_by_side = single.trial_steps_per_second, together.trial_steps_per_second
     measured = {"one_after_another": round(one, 3), "stacked": round(side_by_side, 3)}
     if one >= side_by_side:
+        return [dataclasses.replace(undecided, stacked=False, measured=measured)]
+    chunks = chunks_that_fit(trials, len(first), experiments, feeds, cache)
+    if len(chunks[0]) == 1:
         return [dataclasses.replace(undecided, stacked=False, measured=measured)]
     return [dataclasses.replace(undecided, trials=chunk, stacked=True, measured=measured) for chunk in chunks]
 

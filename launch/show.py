@@ -97,5 +97,5 @@ def _estimates(undecided: plan.Group, prepared: Prepared, stack: str, cache: pla
     feeds = prepared.of(undecided.trials)
     for group in plan.decide(undecided, prepared.experiments, feeds, stack, cache):
         own = [prepared.experiments[name] for name in group.trials]
-        candidate = cache.get(own, feeds, stacked=bool(group.stacked), measured=True)
+        candidate = cache.get(own, feeds, stacked=bool(group.stacked), sized=True, timed=True)
         yield group, candidate.memory, candidate.trial_steps_per_second

@@ -34,13 +34,13 @@ class Functions(NamedTuple):
     evaluate: Callable[[Hashable], Callable[[State, Any], Arrays]]
 
 
-def init_of(init: Callable[[jax.Array, Any, Mapping[str, jax.Array]], State]) -> Callable:
+def init_of(function: Callable[[jax.Array, Any, Mapping[str, jax.Array]], State]) -> Callable:
     """(key, hparams, resident, sent) -> the state of a trial by itself."""
 
-    def initial(key: jax.Array, hparams: Arrays, resident: Any, sent: Any) -> State:
-        return init(key, take(resident, sent), hparams)
+    def init(key: jax.Array, hparams: Arrays, resident: Any, sent: Any) -> State:
+        return function(key, take(resident, sent), hparams)
 
-    return initial
+    return init
 
 
 def steps_of(step: Callable[[State, Any], tuple[State, Arrays]], *, trials: bool, capacity: int) -> Callable:

@@ -40,13 +40,13 @@ class Compiled:
     Attributes:
       init: of one trial by itself: the same program however many train together, so that all start alike.
       train: by the shapes of a step.
-      evaluate: by the key; each is compiled when it is first called with other shapes.
+      evaluate: by the key, and the shapes of the state, of what is resident and of what is sent.
       steps_per_call: of training.
     """
 
     init: Callable | None = None
     train: dict[Shapes, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
-    evaluate: dict[Hashable, Callable] = dataclasses.field(default_factory=dict)
+    evaluate: dict[Hashable, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
     steps_per_call: int | None = None
 
 
@@ -204,18 +204,22 @@ class Programs:
         Returns:
           Outputs, [(trials), batch, ...], which the devices may still be busy with.
         """
-        return self._evaluate_program(key)(state, dict(resident), self.placement.put_for_all(sent))
+        arguments = state, dict(resident), self.placement.put_for_all(sent)
+        return self._evaluate_program(key, *arguments)(*arguments)
 
     def evaluate_memory(self, key: Hashable, state: State, resident: Mapping[str, Any], sent: Sent) -> int:
         """Bytes that the evaluation of a batch needs on a device, the resident data apart."""
-        lowered = self._evaluate_program(key).lower(state, dict(resident), self.placement.put_for_all(sent))
-        return _memory(lowered.compile(), resident)
+        program = self._evaluate_program(key, state, dict(resident), self.placement.put_for_all(sent))
+        return _memory(program, resident)
 
-    def _evaluate_program(self, key: Hashable) -> Callable:
-        if key not in self._compiled.evaluate:
+    def _evaluate_program(self, key: Hashable, *arguments: Any) -> jax.stages.Compiled:
+        leaves, structure = jax.tree.flatten(arguments)
+        layout = key, structure, *((x.shape, x.dtype, x.sharding) for x in leaves)
+        if layout not in self._compiled.evaluate:
             step, trials = self.functions.evaluate(key), self.trials is not None
-            self._compiled.evaluate[key] = jax.jit(evaluation_of(step, trials=trials, whole=self.placement.whole))
-        return self._compiled.evaluate[key]
+            evaluate = evaluation_of(step, trials=trials, whole=self.placement.whole)
+            self._compiled.evaluate[layout] = jax.jit(evaluate).lower(*arguments).compile()
+        return self._compiled.evaluate[layout]
 
 
 def _memory(program: jax.stages.Compiled, resident: Any) -> int:

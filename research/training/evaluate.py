@@ -116,14 +116,17 @@ def largest_batch(feed: Feed, experiment: Experiment, evaluation: Evaluation, sh
 
 def evaluation_memory(programs: Programs, state: TrainState, experiment: Experiment, feeds: Feeds) -> int:
     """Bytes that the largest batch of any evaluation needs on a device, the data apart; 0 without evaluations."""
-    evaluations, needed = Evaluations(experiment, feeds), {}
+    evaluations, largest = Evaluations(experiment, feeds), {}
     for evaluation in (*evaluations.recurring, *evaluations.once):
         feed, key = evaluations.feed(evaluation), key_of(evaluation)
-        largest = largest_batch(feed, experiment, evaluation, programs.placement.shards)
-        shapes = key, tuple(sorted((name, x.shape) for name, x in largest.items()))
-        if shapes not in needed:
-            needed[shapes] = programs.evaluate_memory(key, state, programs.hold(feed), largest)
-    return max(needed.values(), default=0)
+        sent = largest_batch(feed, experiment, evaluation, programs.placement.shards)
+        size = sum(x.nbytes for x in sent.values())
+        if key not in largest or size > largest[key][0]:
+            largest[key] = size, feed, sent
+    return max(
+        (programs.evaluate_memory(key, state, programs.hold(feed), sent) for key, (_, feed, sent) in largest.items()),
+        default=0,
+    )
 
 
 def _batch_size(feed: Feed, experiment: Experiment, evaluation: Evaluation, shards: int) -> int:

@@ -179,9 +179,10 @@ def test_evaluation_on_eight_devices(trials):
         outputs = programs.evaluate(EvalKey(), state, programs.hold(feed), sent)
         assert all(isinstance(x, jax.Array) for x in outputs.values())
         found.append(programs.placement.fetch(outputs))
-        assert programs._evaluate_program(EvalKey()) is programs._evaluate_program(EvalKey(task=None))
-        assert programs._evaluate_program(EvalKey()) is not programs._evaluate_program(EvalKey(seed=1))
-        assert programs.evaluate_memory(EvalKey(), state, programs.hold(feed), sent) > 0
+        assert programs.evaluate_memory(EvalKey(task_of=None), state, programs.hold(feed), sent) > 0
+        assert len(programs._compiled.evaluate) == 1
+        assert programs.evaluate_memory(EvalKey(seed=1), state, programs.hold(feed), sent) > 0
+        assert len(programs._compiled.evaluate) == 2
     for other in found[1:]:
         chex.assert_trees_all_close(other, found[0], rtol=1e-5)
 
