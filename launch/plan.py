@@ -13,8 +13,9 @@ import numpy as np
 
 from research.config.hparams import blank, hparams
 from research.config.serialization import stable_hash
-from research.data.feed import available_memory, columns_of
+from research.data.feed import columns_of
 from research.data.feeds import Feeds
+from research.data.memory import available_memory
 from research.data.source import first_example
 from research.experiment import Experiment
 from research.parallel.placement import Held

@@ -9,9 +9,9 @@ import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.data import feed as feed_module
 from research.data.feed import evaluation_batches, make_feed, take
 from research.data.feeds import make_feeds
+from research.data.memory import device_budget, host_budget
 from research.data.order import order
 from research.data.source import Columns, Subset
 from research.data.spec import Splits
@@ -75,8 +75,8 @@ def test_stacked_trials_take_from_one_copy():
 
 
 def test_memory_to_count_on():
-    assert 0 < feed_module.host_budget() < psutil.virtual_memory().total
-    assert feed_module.device_budget() > 0
+    assert 0 < host_budget() < psutil.virtual_memory().total
+    assert device_budget() > 0
 
 
 def test_a_batch_is_the_rows_of_the_order():
