@@ -157,6 +157,8 @@ def _train(
 
     def finish(ending: Sequence[Slot], **more: Any) -> None:
         """Ends trials whose state is saved, after the evaluations that are made once."""
+        if not ending:
+            return
         with clock.paused():
             if evaluations.once:
                 evaluate(evaluations.once, slots.best(state, ending) if choosing else state, ending)

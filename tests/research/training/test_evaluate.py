@@ -20,6 +20,7 @@ from research.optimizers import SGD
 from research.tasks.classification import Classification
 from research.tasks.randomness import per_example
 from research.tasks.task import Task
+from research.training import loop
 from research.training.check import check_trainable
 from research.training.checkpoints import Checkpoints
 from research.training.early_stopping import EarlyStopping
@@ -134,7 +135,14 @@ def train_into(folder, experiment, feeds, *, stop=lambda: False, seeds=(0,), sta
     return [folder / str(seed) for seed in seeds]
 
 
-def test_evaluations_have_their_own_cadence_task_and_exhibits(tmp_path, feeds):
+def test_evaluations_have_their_own_cadence_task_and_exhibits(tmp_path, feeds, monkeypatch):
+    computed = []
+
+    def counting(programs, state, feed, experiment, evaluation):
+        computed.append(evaluation.name)
+        return outputs_of(programs, state, feed, experiment, evaluation)
+
+    monkeypatch.setattr(loop, "outputs_of", counting)
     fit = Evaluation("fit", split="train", examples=20, task=Classification(classes=3))
     experiment = own(evaluations=(SAMPLES, fit), ema_decay=0.9)
     check_trainable(experiment, feeds)
@@ -144,6 +152,7 @@ def test_evaluations_have_their_own_cadence_task_and_exhibits(tmp_path, feeds):
         ("samples", 8), ("validation", 12), ("samples", 16), ("validation", 24), ("samples", 24), ("test", 24),
         ("fit", 24),
     ]  # fmt: skip
+    assert computed == [name for name, _ in made]  # each when it is due, and no more
     result = read(folder / "result.json")["metrics"]
     assert result["samples/made"] == 10 and result["fit/accuracy"] > 0.5
     assert [saved.step for saved in read_exhibits(folder) if saved.evaluation == "samples"] == [8, 16, 24]
