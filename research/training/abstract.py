@@ -1,4 +1,4 @@
-"""An experiment's state as shapes, and its hparams as arrays: for checks, tables and compilers."""
+"""An experiment's state as shapes, and its hparams as arrays, for checks, tables and compilation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from research.training.step import make_init
 
 
 def hparam_arrays(experiment: Experiment) -> dict[str, jax.Array]:
-    """The experiment's hparams by dotted path, each a float array, as `make_init` takes them."""
+    """The experiment's hparams as `make_init` takes them: {dotted path: float array []}."""
     return {path: jnp.asarray(value, jnp.result_type(float)) for path, value in hparams(experiment).items()}
 
 
 def abstract_state(experiment: Experiment, batch: Mapping[str, Any]) -> TrainState:
-    """The shapes and dtypes of the state before the first step, by tracing alone.
+    """The shapes and dtypes of the state before the first step; the initialisation is traced but not run.
 
     Args:
       experiment: resolved (`Experiment.fit`).
@@ -32,7 +32,7 @@ def abstract_state(experiment: Experiment, batch: Mapping[str, Any]) -> TrainSta
 
 
 def check_carried(before: TrainState, after: TrainState) -> None:
-    """Raises RequestError unless a step returns a state of the structure and types of the one that it was given."""
+    """Raises RequestError unless the state after a step has the same structure, shapes and dtypes as before."""
     held, made = paths.flatten(before), paths.flatten(after)
     for path in [*held, *made]:
         if path not in made or path not in held:

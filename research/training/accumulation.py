@@ -1,11 +1,11 @@
-"""Gradients of a batch in micro-batches: equal to those of the whole batch, whatever the terms' weights.
+"""Gradient accumulation: micro-batches give the gradients of the whole batch, whatever the weights of the loss terms.
 
     gradients = accumulate(gradients_of(terms), weights_of(terms), micro_batches=4)
     gradient, summed, carry = gradients(params, carry, batch, key)
 
-`terms(params, carry, batch, key)` gives loss terms, {name: (weighted sum, sum of weights)}, and what it carries from
-one batch to the next (batch statistics).  A term is its sum divided by its weight over the whole batch, so the weights
-of all micro-batches come first, and each micro-batch then gives its share of the gradient.
+`terms(params, carry, batch, key)` returns loss terms, {name: (weighted sum, sum of weights)}, and the updated `carry`,
+which passes from one batch to the next (batch statistics).  A term is its sum divided by its weight over the whole
+batch, so the weights of all micro-batches are summed first; then each micro-batch adds its share of the gradient.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ TermsFunction = Callable[[Any, Any, Any, jax.Array], tuple[Terms, Any]]
 """(params, carry, batch, key) -> (terms, carry)"""
 
 Gradients = Callable[..., tuple[Any, Terms, Any]]
-"""(params, carry, batch, key, weights=None) -> (gradients, terms, carry); without weights, the batch is all there is"""
+"""(params, carry, batch, key, weights=None) -> (gradients, terms, carry); None takes the weights of this batch"""
 
 Weights = Callable[[Any, Any, Any, jax.Array], dict[str, jax.Array]]
 """(params, carry, batch, key) -> {name of a term: its weight}, not differentiated"""
 
 
 def gradients_of(terms: TermsFunction, axis_name: str | None = None) -> Gradients:
-    """The gradients of the total loss, with the terms' sums and weights beside them.
+    """Makes a function that returns the gradients of the total loss and the terms' sums and weights.
 
     Args:
-      terms: see the module.
-      axis_name: the mapped axis that the batch is split over.  The result is this part's share: sum it over the axis.
+      terms: see the module's docstring.
+      axis_name: the mapped axis that the batch is split over.  Each part returns its share; sum these over the axis.
     """
 
     def gradients(params: Any, carry: Any, batch: Any, key: jax.Array, weights: Any = None) -> tuple[Any, Terms, Any]:
@@ -50,9 +50,9 @@ def gradients_of(terms: TermsFunction, axis_name: str | None = None) -> Gradient
 
 
 def weights_of(terms: TermsFunction) -> Weights:
-    """The weight of every term.
+    """Makes a function that returns the weight of every term.
 
-    Where the weights do not depend on the parameters, the compiler drops the forward pass that this asks for.
+    It runs the forward pass, which the compiler removes if the weights do not depend on the parameters.
     """
 
     def weights(params: Any, carry: Any, batch: Any, key: jax.Array) -> dict[str, jax.Array]:
@@ -64,13 +64,13 @@ def weights_of(terms: TermsFunction) -> Weights:
 
 
 def accumulate(gradients: Gradients, weights: Weights, micro_batches: int, axis_name: str | None = None) -> Gradients:
-    """`gradients` over a batch in `micro_batches` parts, one after another; 1 leaves it as it is.
+    """Makes `gradients` process a batch in `micro_batches` parts, one after another; 1 returns `gradients` itself.
 
     Args:
-      gradients: as `gradients_of` gives them.
-      weights: as `weights_of` gives them.
-      micro_batches: a divisor of the batch; each gets a key of its own, and every micro_batches-th example, so that a
-        batch that is sharded over devices stays where it is.
+      gradients: made by `gradients_of`.
+      weights: made by `weights_of`.
+      micro_batches: a divisor of the batch size.  Each part has its own key and takes every micro_batches-th example,
+        so that no example of a sharded batch moves to another device.
       axis_name: as for `gradients_of`.
     """
     if micro_batches == 1:
@@ -95,12 +95,12 @@ def accumulate(gradients: Gradients, weights: Weights, micro_batches: int, axis_
 
 
 def total_loss(values: Mapping[str, jax.Array]) -> jax.Array:
-    """The sum of "loss" and of every "loss/…"."""
+    """The sum of the terms named "loss" or "loss/…"."""
     return sum(value for name, value in values.items() if name == "loss" or name.startswith("loss/"))
 
 
 def ratio(total: jax.Array, weight: jax.Array) -> jax.Array:
-    """total / weight, and 0 where there is nothing to average."""
+    """total / weight, or 0 where the weight is 0."""
     return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), 0)
 
 

@@ -1,4 +1,4 @@
-"""Whether an experiment can be trained, told before anything is compiled."""
+"""Checks that an experiment can be trained, before anything is compiled."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from research.training.transfer import initial_parameters
 
 
 def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = None) -> None:
-    """Holds model, task, data, optimizer and devices against each other by tracing one step; nothing is compiled.
+    """Checks that model, task, data, optimizer and devices fit together, by tracing one step; nothing is compiled.
 
     Args:
       experiment: resolved (`Experiment.fit`).
-      prune: a metric that trials are to be pruned by, such as "validation/loss".
+      feeds: the splits of its data.
+      prune: the metric to prune trials by, such as "validation/loss".
 
     Raises:
-      RequestError: what does not fit.
+      RequestError: two of them do not fit together, or a metric does not exist.
     """
     with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
         batch = take(feeds.train.resident, batches.largest())
@@ -66,7 +67,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
 
 
 def _outputs(experiment: Experiment, state: Any, batch: Mapping[str, Any]) -> list[tuple[Evaluation, dict[str, Any]]]:
-    """The shapes of the outputs of each evaluation; `batch` is of examples."""
+    """The shapes of each evaluation's outputs, for a `batch` of examples."""
     samples = {name: jax.ShapeDtypeStruct((len(batch["weight"]),), dtype) for name, dtype in SAMPLES.items()}
     traced, found = {}, []
     for evaluation in experiment.all_evaluations():
@@ -84,7 +85,7 @@ def _outputs(experiment: Experiment, state: Any, batch: Mapping[str, Any]) -> li
 
 
 def _at_its_longest(batch: Mapping[str, Any], feeds: Feeds) -> dict[str, Any]:
-    """Shapes of a batch in the last bucket of an evaluation, which takes every example of every split."""
+    """Shapes of an evaluation batch in the last bucket, which holds the longest examples of every split."""
     source = next(iter(feeds.evaluation.values()), feeds.train).source
     shapes = {name: np.shape(x) for name, x in columns_of(batch).items()}
     for name, lengths in getattr(source, "shapes", {}).items():
@@ -95,17 +96,17 @@ def _at_its_longest(batch: Mapping[str, Any], feeds: Feeds) -> dict[str, Any]:
 
 
 def _whose(column: str, experiment: Experiment, source: Source) -> str:
-    """Where the longest example of a column is from, as the tail of a line."""
+    """Names the longest example of a column, to end an error message; "" if its place is not known."""
     made_of = {transform.makes: transform.field for transform in experiment.preprocess}
     place = getattr(source, "longest", {}).get(made_of.get(column, column))
     return f"; the longest is that of {place}" if place else ""
 
 
 def _metrics_of_zeros(task: Task, outputs: Mapping[str, Any]) -> list[str] | None:
-    """The names of a task's metrics, from outputs that are all 0; None where the task cannot make any of those.
+    """The names of a task's metrics, found with outputs that are all 0; None if the task fails on such outputs.
 
     Raises:
-      RequestError: a metric is no number.
+      RequestError: a metric is not a number.
     """
     zeros = {name: np.zeros(x.shape, x.dtype) for name, x in outputs.items() if name != "weight"}
     try:
@@ -114,12 +115,12 @@ def _metrics_of_zeros(task: Task, outputs: Mapping[str, Any]) -> list[str] | Non
             return list(metrics_of(task, zeros))
     except RequestError:
         raise
-    except Exception:  # zeros may be none of the task's outputs: the first evaluation will tell
+    except Exception:  # zeros may not be valid outputs of the task; the first evaluation checks the metrics instead
         return None
 
 
 def _check_metric(asked: str, metric: str, evaluation: Evaluation, feeds: Feeds, metrics: Sequence[str] | None) -> None:
-    """Refuses a metric that the evaluation does not give."""
+    """Raises RequestError if the evaluation does not give the metric."""
     if feed_of(evaluation, feeds) is None:
         raise RequestError(f"{asked}: the data have no {evaluation.of_split} split")
     names = [f"{evaluation.name}/{name}" for name in metrics or ()]

@@ -1,4 +1,4 @@
-"""Saving what training carries, with Orbax: asynchronous, atomic, verified when read back."""
+"""Saves the training state with Orbax: asynchronously, atomically, and verified when it is read."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ from research.training.records import is_local, read_json
 from research.training.state import is_key
 
 KEPT_WHILE_TRAINING = 2
-"""A kill between the saves of two stacked trials leaves them a step in common; so does one corrupt checkpoint."""
+"""With two checkpoints, stacked trials share a saved step even if a save was interrupted or a checkpoint is corrupt."""
 
 
 NO_LONGER_CARRIED = r"\['opt_state'\].*\['count'\]"
-"""Paths of arrays that older checkpoints hold: the schedule's own count of steps, from before it read the state's."""
+"""Matches paths of arrays that only older checkpoints hold: schedules counted steps before they read the state's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoints:
-    """When state is saved and what is kept.  The end of training and a SIGTERM always save.
+    """Policy of when the state is saved and which checkpoints are kept.
+
+    The state is always saved at the end of training and on SIGTERM.
 
     Attributes:
-      every_steps: save at multiples of this many steps; None leaves it to the clock alone.
-      every_seconds: save when this long has passed since the last save; None leaves it to the steps alone.  A program
-        over several hosts follows the steps only.
-      keep: how many of the latest are kept; two at least until training ends, so that there is one to fall back to.
-      best: a metric of an evaluation that is made during training, such as "validation/accuracy"; the state with its
-        best value is kept beside the latest, and the evaluations at the end, of the test split too, are made with it.
-        The task says whether the largest is best, or the smallest (`better`).  None scores the last state.
+      every_steps: saves at multiples of this many steps; None saves by time only.
+      every_seconds: saves when this many seconds have passed since the last save; None saves by steps only.  A program
+        over several hosts ignores it.
+      keep: number of latest checkpoints to keep; during training at least two, so that there is one to fall back to.
+      best: a metric of an evaluation that runs during training, such as "validation/accuracy".  The state with its best
+        value is also kept, and the evaluations that run once at the end, such as "test", use it.  The task declares
+        whether larger or smaller is better (`Task.better`).  None evaluates the last state.
     """
 
     every_steps: int | None = None
@@ -58,8 +60,8 @@ class Checkpoints:
 class Store:
     """The checkpoints of one trial: a folder with a numbered folder per saved step.
 
-    Without a policy it is only read, and may be another process's that is training.  `direction` is that of
-    `policy.best`, where there is one.
+    Without a policy, the store is read-only; another process may be writing to the folder.  `direction` is the
+    direction of the metric `policy.best`, if there is one.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Store:
         policy: Checkpoints | None = None,
         direction: Literal["min", "max"] | None = None,
     ):
-        # Orbax takes whole paths only.
+        # Orbax takes absolute paths only.
         self.folder = epath.Path(os.path.abspath(folder) if is_local(folder) else folder)
         self.policy = policy
         self.direction = direction
@@ -84,7 +86,7 @@ class Store:
             else:
                 options = ocp.CheckpointManagerOptions(
                     enable_async_checkpointing=True,
-                    cleanup_tmp_directories=True,  # what a kill in the middle of a save left behind
+                    cleanup_tmp_directories=True,  # left behind if a process was killed during a save
                     preservation_policy=_Keep(self),
                 )
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -101,16 +103,16 @@ class Store:
         metrics: Mapping[str, float | None] | None = None,
         spent: Mapping[str, float] | None = None,
     ) -> None:
-        """Starts saving a pytree of arrays; the writing goes on in the background.
+        """Starts saving a pytree of arrays; it is written in the background.
 
         Args:
-          step: not saved yet.
+          step: a step that is not saved yet.
           state: the arrays.
-          metrics: of the evaluation at this step, if there was one; `policy.best` is among them.
-          spent: what it took to train up to here, for whoever continues from it.
+          metrics: the metrics of the evaluations at this step, if there were any, with `policy.best` among them.
+          spent: the training time and steps so far (`Clock.record`), to resume from.
 
         Raises:
-          OSError and others: what went wrong in this save or in the one before it.
+          OSError and others: this save or the previous one failed.
         """
         import orbax.checkpoint as ocp
 
@@ -127,12 +129,12 @@ class Store:
         self._open().save(step, args=ocp.args.Composite(**items), force=True)
 
     def spent(self, step: int) -> dict[str, float]:
-        """The `spent` that was saved with a step; empty where it cannot be read."""
+        """The `spent` that was saved with a step; {} if it cannot be read."""
         saved = read_json(self.folder / str(step) / "spent" / "metadata")
         return saved if isinstance(saved, dict) else {}
 
     def best_step(self) -> int | None:
-        """The kept step with the best value of `policy.best`, the earliest of equals; None where none was evaluated."""
+        """The saved step with the best value of `policy.best`, the earliest if equal; None if none was evaluated."""
         return self._best_of(self.steps())
 
     def _best_of(self, steps: Sequence[int]) -> int | None:
@@ -146,19 +148,20 @@ class Store:
         return max(scored, key=lambda step: (self._scores[step], -step), default=None)
 
     def _score(self, metrics: Mapping[str, float | None]) -> float | None:
-        """Larger is better; None where `policy.best` is not among the metrics, or is not finite."""
+        """The value of `policy.best`, negated if smaller is better; None if it is missing or not finite."""
         value = metrics.get(self.policy.best)
         return -value if value is not None and self.direction == "min" else value
 
     def restore(self, step: int, like: Any = None) -> Any:
-        """The state saved at `step`.
+        """Reads the state saved at `step`.
 
         Args:
           step: one of `steps()`.
-          like: gives structure, dtypes and shardings (arrays or their shapes); None gives nested dicts of NumPy arrays.
+          like: arrays, or their shapes, with the structure, dtypes and shardings to restore; None restores nested dicts
+            of NumPy arrays.
 
         Raises:
-          CorruptCheckpoint: it cannot be read, or is not what was written.
+          CorruptCheckpoint: the checkpoint cannot be read, or its checksums do not match.
         """
         import orbax.checkpoint as ocp
 
@@ -172,25 +175,25 @@ class Store:
             state, sums = restored["state"], _checksums(restored["state"])
             intact = all(sums.get(path, crc) == crc for path, crc in restored["checksums"].items())
             state = _without_others(state, asked) if older else state
-        except Exception as error:  # Orbax and its stores raise of every kind
+        except Exception as error:  # Orbax and its storage layers raise many types
             raise CorruptCheckpoint(f"{self.folder / str(step)}: {one_line(error)}") from error
         if not intact:
             raise CorruptCheckpoint(f"{self.folder / str(step)}: its contents are not what was written")
         return jax.tree.map(np.asarray, state) if like is None else _rewrap(state, like)
 
     def _is_older(self, step: int, asked: Any) -> bool:
-        """True where a checkpoint has arrays that the state no longer has, and only known ones."""
+        """True if a checkpoint holds extra arrays, and all of them are known from older versions."""
         saved = read_json(self.folder / str(step) / "checksums" / "metadata")
         others = set(saved if isinstance(saved, dict) else ()) - _leaves(asked).keys()
         return bool(others) and all(re.fullmatch(NO_LONGER_CARRIED, path) for path in others)
 
     def delete_after(self, step: int) -> None:
-        """Removes checkpoints later than `step`, so that training again from there can save them anew."""
+        """Deletes checkpoints later than `step`, so that training can continue from there and save them again."""
         for later in [s for s in self.steps() if s > step]:
             self._delete(later)
 
     def delete_surplus(self) -> None:
-        """Removes what is kept only while training goes on; raises what went wrong with a save."""
+        """Deletes checkpoints that are kept only during training; raises the error of a save that failed."""
         self.wait()
         steps = self.steps()
         for step in set(steps[self.policy.keep :]) - {self._best_of(steps)}:
@@ -201,28 +204,28 @@ class Store:
         self._scores.pop(step, None)
 
     def wait(self) -> None:
-        """Returns when what was started is written; raises what went wrong with it."""
+        """Waits until the started saves are written; raises the error of a save that failed."""
         if self._manager is not None:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then frees the background threads."""
+        """Waits for the started saves, then stops the background threads."""
         if self._manager is not None:
             manager, self._manager = self._manager, None
             manager.close()
 
 
 def _require_space(folder: epath.Path, needed: int) -> None:
-    """Raises OSError rather than leave half a checkpoint on a disk that is nearly full."""
+    """Raises OSError if the disk has too little free space for a checkpoint."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     disk = shutil.disk_usage(there)
-    if disk.total > 0 and disk.free < needed:  # some network file systems say 0 of everything
+    if disk.total > 0 and disk.free < needed:  # some network file systems report 0 for every size
         sizes = f"{needed / 2**20:.1f} MiB to save, {disk.free / 2**20:.1f} MiB free"
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({sizes})", str(folder))
 
 
 class _Keep:
-    """Orbax's preservation policy: the latest, and the best beside them."""
+    """Orbax's preservation policy: keeps the latest checkpoints and the best one."""
 
     def __init__(self, store: Store):
         self.store = store
@@ -235,11 +238,11 @@ class _Keep:
 
 
 class CorruptCheckpoint(RuntimeError):
-    """A checkpoint that cannot be read back as it was written."""
+    """A checkpoint cannot be read, or differs from what was written."""
 
 
 def _storable(tree: Any, *, abstract: bool = False) -> Any:
-    """A nested dict of plain arrays: typed random keys as their data, None left out."""
+    """A nested dict of plain arrays, with typed random keys as their data and without None."""
     from flax import serialization
 
     def leaf(x: Any) -> Any:
@@ -259,7 +262,7 @@ def _leaves(tree: Any) -> dict[str, Any]:
 
 
 def _without_others(stored: Any, asked: Any) -> Any:
-    """The arrays that `asked` has, in its structure."""
+    """The stored arrays whose paths are in `asked`, in the structure of `asked`."""
     held = _leaves(stored)
     return jax.tree_util.tree_map_with_path(lambda path, _: np.asarray(held[jax.tree_util.keystr(path)]), asked)
 
@@ -275,7 +278,7 @@ def _rewrap(stored: Any, like: Any) -> Any:
 
 
 def _checksums(stored: Any) -> dict[str, int]:
-    """CRC-32 of every array that this process holds whole, by path."""
+    """The CRC-32 of every array that this process holds completely, by path."""
     return {
         path: zlib.crc32(np.ascontiguousarray(np.asarray(x)))
         for path, x in _leaves(stored).items()

@@ -1,4 +1,4 @@
-"""Counts the seconds of training, without those of compiling, evaluating and saving."""
+"""Counts the seconds of training, without the time for compiling, evaluating and saving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 
 class Clock:
-    """Counts steps and seconds of training; stands still while paused.
+    """Counts steps and seconds of training; does not count while paused.
 
         clock = Clock()
         clock.start()
@@ -18,11 +18,11 @@ class Clock:
         clock.seconds, clock.rate
 
     Args:
-      seconds, starved_seconds, steps: counted by earlier processes that trained the same trials; `record()` gives them.
+      seconds, starved_seconds, steps: counts to start from when training is resumed; `record()` returns them.
 
     Attributes:
       steps: steps counted by `lap`.
-      starved_seconds: part of `seconds` in which the device had nothing to do because no batch was there.
+      starved_seconds: part of `seconds` in which the device waited for a batch.
       rate: recent steps per second; None before the first lap.
     """
 
@@ -34,7 +34,7 @@ class Clock:
         self._counted = self._last_lap = seconds
 
     def start(self) -> None:
-        """Begins to count; does nothing where it counts already."""
+        """Starts to count; does nothing if the clock is running."""
         if self._running_since is None:
             self._running_since = time.perf_counter()
 
@@ -46,7 +46,7 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Stands still inside."""
+        """Pauses the clock inside the `with` block."""
         running, self._counted, self._running_since = self._running_since is not None, self.seconds, None
         try:
             yield
@@ -55,20 +55,20 @@ class Clock:
                 self.start()
 
     def leave_out(self, seconds: float) -> None:
-        """Takes back seconds that it counted and that were no training."""
+        """Subtracts seconds that were counted but were not training; does nothing if the clock is not running."""
         if self._running_since is not None:
             self._counted -= seconds
 
     @contextlib.contextmanager
     def waiting(self, starved: Callable[[], bool]) -> Iterator[None]:
-        """Counts what happens inside as starved seconds too, if `starved()` says so at the end of it."""
+        """Also counts the time of the `with` block as starved seconds if `starved()` returns True at its end."""
         started = self.seconds
         yield
         if starved():
             self.starved_seconds += self.seconds - started
 
     def lap(self, steps: int) -> None:
-        """Counts `steps` more, finished since the last lap, and updates `rate`."""
+        """Adds `steps`, the steps finished since the last lap, and updates `rate`."""
         now = self.seconds
         latest = steps / max(now - self._last_lap, 1e-9)
         self._last_lap = now
@@ -81,5 +81,5 @@ class Clock:
         return self.seconds - self._last_lap
 
     def record(self) -> dict[str, float]:
-        """Arguments of a clock that counts on from here."""
+        """The arguments for a `Clock` that continues from the current counts."""
         return {"seconds": self.seconds, "starved_seconds": self.starved_seconds, "steps": self.steps}

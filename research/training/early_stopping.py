@@ -1,4 +1,4 @@
-"""Early stopping: training ends where a validation metric no longer improves (Prechelt, 1998)."""
+"""Early stopping: ends training when a validation metric no longer improves (Prechelt, 1998)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class EarlyStopping:
     instead of the last.
 
     Attributes:
-      metric: of an evaluation that is made during training, such as "validation/loss".
+      metric: a metric of an evaluation that runs during training, such as "validation/loss".
       patience: evaluations without an improvement after which training ends.
-      min_delta: an improvement is larger than this, in the units of the metric.
+      min_delta: the smallest change that counts as an improvement, exclusive, in the units of the metric.
     """
 
     metric: str
@@ -34,7 +34,7 @@ class EarlyStopping:
 
 
 def exhausted(scores: Sequence[float | None], policy: EarlyStopping, direction: Direction) -> bool:
-    """True if the latest `patience` scores bring no improvement.  A score that is None or not finite brings none.
+    """True if the latest `patience` scores are no improvement; a score that is None or not finite never is one.
 
     >>> losses = [3.0, 2.0, 2.1, None, 2.05]
     >>> exhausted(losses, EarlyStopping("validation/loss", patience=3), "min")

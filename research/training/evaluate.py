@@ -1,4 +1,4 @@
-"""Evaluations through the compiled programs: the task's outputs for every example, and metrics of them."""
+"""Runs evaluations with the compiled programs: computes a task's outputs for every example, and its metrics."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from research.training.programs import EvalKey
 from research.training.state import TrainState
 
 Outputs = Mapping[str, np.ndarray]
-"""Of every example of an evaluation: {name: [example, ...]}."""
+"""Outputs for every example of an evaluation: {name: [example, ...]}."""
 
 
 WHOLE = Evaluation("validation")
 """The experiment's task over a whole split."""
 
 SAMPLES = {"weight": np.dtype(np.float32), "example": np.dtype(np.int32)}
-"""What a batch holds, beside its keys, where the task makes the samples."""
+"""The columns of a batch, besides its keys, for an evaluation whose task makes samples."""
 
 
 def task_of(experiment: Experiment, evaluation: Evaluation) -> Task:
@@ -37,24 +37,24 @@ def task_of(experiment: Experiment, evaluation: Evaluation) -> Task:
 
 
 def key_of(evaluation: Evaluation) -> EvalKey:
-    """The key of an evaluation's program; evaluations that differ in their examples alone share one."""
+    """The key of an evaluation's program; evaluations that differ only in their examples share a program."""
     own = None if evaluation.task is None else evaluation.name
     return EvalKey(own, evaluation.averaged, evaluation.seed)
 
 
 def feed_of(evaluation: Evaluation, feeds: Feeds) -> Feed | None:
-    """The examples of an evaluation, or the numbers of the samples to make; None where the data lack its split."""
+    """The examples of an evaluation, or the numbers of the samples to make; None if the data lack its split."""
     if evaluation.of_split is None:
         return make_feed(Columns({"example": np.arange(evaluation.examples, dtype=np.int32)}), "host")
     return {"train": feeds.train, **feeds.evaluation}.get(evaluation.of_split)
 
 
 class Evaluations:
-    """The evaluations of an experiment for which there are examples, and when they are due.
+    """The evaluations of an experiment whose split exists, and when they are due.
 
     Attributes:
-      recurring: those that are made during training, and at its end.
-      once: those that are made at the end only, with the best state.
+      recurring: evaluations that run during training and at its end.
+      once: evaluations that run only at the end, with the best state.
     """
 
     def __init__(self, experiment: Experiment, feeds: Feeds):
@@ -69,11 +69,11 @@ class Evaluations:
         return self._feeds[evaluation.name]
 
     def due(self, step: int) -> list[Evaluation]:
-        """Those that are due after `step` steps."""
+        """The evaluations that are due after `step` steps."""
         return [evaluation for evaluation in self.recurring if Every(evaluation.every).due(step)]
 
     def next_due(self, step: int) -> float:
-        """The first step after `step` at which one is due; infinity where there is none."""
+        """The first step after `step` at which an evaluation is due; infinity if there is none."""
         return min((Every(evaluation.every).next_due(step) for evaluation in self.recurring), default=math.inf)
 
 
@@ -84,7 +84,7 @@ def evaluate(
     experiment: Experiment,
     evaluation: Evaluation = WHOLE,
 ) -> list[dict[str, float]]:
-    """Each trial's metrics over the examples of an evaluation; by default, of the whole feed."""
+    """Each trial's metrics over the examples of an evaluation; by default over the whole feed."""
     task = task_of(experiment, evaluation)
     return [metrics_of(task, own) for own in outputs_of(programs, state, feed, experiment, evaluation)]
 
@@ -92,12 +92,12 @@ def evaluate(
 def outputs_of(
     programs: Programs, state: TrainState, feed: Feed, experiment: Experiment, evaluation: Evaluation
 ) -> list[Outputs]:
-    """The task's outputs for every example, each once and in order: of each trial.
+    """Each trial's outputs, {name: [example, ...]}, with every example once and in order.
 
-    Outputs of a batch come to the host while the devices go on with the next.
+    The outputs of a batch are copied to the host while the devices run the next batch.
 
     Raises:
-      RequestError: batches differ in a further axis of an output that comes without a mask.
+      RequestError: batches differ in the shape of an example's output, and the output has no mask.
     """
     batches, numbers = [], []
     for examples, outputs in _fetched(programs, _started(programs, state, feed, experiment, evaluation)):
@@ -109,13 +109,13 @@ def outputs_of(
 
 
 def largest_batch(feed: Feed, experiment: Experiment, evaluation: Evaluation, shards: int) -> dict[str, np.ndarray]:
-    """The largest of the batches that an evaluation is sent."""
+    """The arrays sent for the largest batch of an evaluation, {name: [batch, ...]}."""
     size = _batch_size(feed, experiment, evaluation, shards)
     return largest_evaluation_batch(feed, size, evaluation.examples)
 
 
 def evaluation_memory(programs: Programs, state: TrainState, experiment: Experiment, feeds: Feeds) -> int:
-    """Bytes that the largest batch of any evaluation needs on a device, the data apart; 0 without evaluations."""
+    """Bytes on a device for the largest batch of any evaluation, without the resident data; 0 without evaluations."""
     evaluations, largest = Evaluations(experiment, feeds), {}
     for evaluation in (*evaluations.recurring, *evaluations.once):
         feed, key = evaluations.feed(evaluation), key_of(evaluation)
@@ -137,7 +137,7 @@ def _batch_size(feed: Feed, experiment: Experiment, evaluation: Evaluation, shar
 def _started(
     programs: Programs, state: TrainState, feed: Feed, experiment: Experiment, evaluation: Evaluation
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Of each batch, the numbers of its examples and its outputs, which the devices are still busy with."""
+    """Starts each batch; yields its examples' numbers and its outputs, which may still be pending on the devices."""
     size = _batch_size(feed, experiment, evaluation, programs.placement.shards)
     resident, key = programs.hold(feed), key_of(evaluation)
     for sent in evaluation_batches(feed, size, evaluation.examples):
@@ -145,7 +145,7 @@ def _started(
 
 
 def _fetched(programs: Programs, started: Iterable[tuple[np.ndarray, Any]]) -> Iterator[tuple[np.ndarray, Outputs]]:
-    """The same with outputs on the host, each fetched when the next has been started."""
+    """Fetches the outputs of each started batch to the host, after the next batch has been started."""
     before = None
     for batch in started:
         if before is not None:
@@ -168,7 +168,11 @@ def _whole(batches: Sequence[Outputs], numbers: np.ndarray) -> Outputs:
 
 
 def _joined(name: str, batches: Sequence[Outputs]) -> np.ndarray:
-    """[examples, ...] of one output.  Parts that differ in further axes end in zeros, which a mask tells apart."""
+    """One output of all batches, [example, ...]; shorter parts are padded with zeros, which a mask marks.
+
+    Raises:
+      RequestError: the parts differ in shape, and the output has no mask.
+    """
     parts = [batch[name] for batch in batches]
     longest = np.max([x.shape[1:] for x in parts], axis=0, initial=0).astype(int)
     if any(x.shape[1:] != tuple(longest) for x in parts):

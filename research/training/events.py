@@ -1,4 +1,4 @@
-"""When something other than a step happens: events know at which steps they are due."""
+"""Events between training steps, such as logging and saving, and the steps at which they are due."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from research.training.checkpoints import Checkpoints
 
 
 class Every:
-    """An event due at the multiples of `steps`; never, where that is None.
+    """An event that is due at multiples of `steps`; never if `steps` is None.
 
     >>> every = Every(10)
     >>> [every.due(step) for step in (0, 7, 20)], every.next_due(20)
@@ -26,16 +26,16 @@ class Every:
         return self.steps is not None and step % self.steps == 0
 
     def next_due(self, step: int) -> float:
-        """The first step after `step` at which it is due for sure; infinity where there is none."""
+        """The first multiple of `steps` after `step`; infinity if `steps` is None."""
         return math.inf if self.steps is None else (step // self.steps + 1) * self.steps
 
 
 class Save(Every):
-    """Saving, by the steps and the seconds of a policy.  Seconds count from the last `done`."""
+    """Saving, which is due by the steps and the seconds of a policy; seconds count from the last call of `done`."""
 
     def __init__(self, policy: Checkpoints):
         super().__init__(policy.every_steps)
-        # Hosts would not agree on the time.
+        # Several hosts would disagree about the time, so they save by steps only.
         self._seconds = policy.every_seconds if jax.process_count() == 1 else None
         self.done()
 

@@ -17,8 +17,8 @@ class Saved(NamedTuple):
     """A checkpoint to evaluate or predict with.
 
     Attributes:
-      step: training steps before it was saved.
-      variables: {"params": …, "batch_stats": …} in NumPy; the averages, where the run kept them.
+      step: training steps before the checkpoint was saved.
+      variables: {"params": …, "batch_stats": …} in NumPy; the moving averages, if the run kept them.
     """
 
     step: int
@@ -26,10 +26,10 @@ class Saved(NamedTuple):
 
 
 def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
-    """The folder of a trial, from that folder itself or from the folder of a run that holds it.
+    """The folder of a trial, found from the trial's own folder or from its run's folder.
 
     Raises:
-      RequestError: there is no trial, or there are several and `trial` names none of them.
+      RequestError: there is no trial, or there are several and `trial` is not the name of one.
     """
     folder = epath.Path(path)
     if (folder / "config.json").exists():
@@ -46,7 +46,11 @@ def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
 
 
 def read_experiment(folder: epath.PathLike) -> Experiment:
-    """The resolved experiment of a trial, from its config.json."""
+    """Reads the resolved experiment of a trial from its config.json.
+
+    Raises:
+      RequestError: the file is missing or is not the record of an experiment.
+    """
     record = read_json(epath.Path(folder) / "config.json")
     if record is None or "experiment" not in record:
         raise RequestError(f"{epath.Path(folder) / 'config.json'}: not readable as the record of an experiment")
@@ -54,10 +58,10 @@ def read_experiment(folder: epath.PathLike) -> Experiment:
 
 
 def read_saved(folder: epath.PathLike, step: int | None = None) -> Saved:
-    """A checkpoint of a trial; by default the one that the test split was scored with, else the newest.
+    """Reads a checkpoint of a trial: of `step`, else the one that the test split was scored with, else the newest.
 
     Raises:
-      RequestError: there is no checkpoint, none of this step, or none that can be read.
+      RequestError: there is no checkpoint, there is none at `step`, or the checkpoint cannot be read.
     """
     store = Store(epath.Path(folder) / "checkpoints")
     try:
@@ -76,7 +80,7 @@ def read_saved(folder: epath.PathLike, step: int | None = None) -> Saved:
     variables = {"params": state["params"], **(state.get("collections") or {})}
     average = state.get("ema")
     if average is not None:
-        # Checkpoints from before batch statistics were averaged hold that of the parameters alone.
+        # Older checkpoints hold the moving average of the parameters only, without batch statistics.
         variables = average if "params" in average else variables | {"params": average}
     return Saved(wanted, variables)
 

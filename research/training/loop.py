@@ -1,6 +1,6 @@
-"""The host's side of training: batches in, metrics out; evaluation, checkpoints, resuming, stopping.
+"""The training loop on the host: sends batches, reads metrics, evaluates, saves, resumes and stops.
 
-`train` takes trials that share a program and trains them stacked, or one after another, in their own folders.
+`train` trains trials that share a program, stacked or one after another; each trial writes to its own folder.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from research.training.transfer import initial_parameters
 from research.training.trial import Trial
 
 SECONDS_PER_CALL = 0.25
-"""About how long one call may train for, where one call takes several steps: the progress and a SIGTERM wait for it."""
+"""Target duration of a call that runs several steps; progress and SIGTERM are handled between calls."""
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; everything up to `step` is saved."""
+    """Training was asked to stop; the state at `step` is saved."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
@@ -49,19 +49,19 @@ def train(
     programs: Programs | None = None,
     until: int | None = None,
 ) -> None:
-    """Trains each trial to its end and writes its result.json; continues from its checkpoints where there are any.
+    """Trains each trial to its end and writes its result.json; continues from the latest checkpoint, if there is one.
 
     Args:
-      trials: alike but for seed, hparams and what the loop itself reads of them.
+      trials: equal except for seed, hparams and fields that only the loop reads.
       feeds: the splits of their data.
-      stacked: all at once under vmap, or one after another through the same program.
-      progress: told of steps, losses and evaluations.
-      stop: asked between calls; once true, everything is saved and `Interrupted` raised.
-      programs: compiled ones to use again.
-      until: a step to stop at, evaluated and saved but without a result; used by successive halving.
+      stacked: trains all trials at once under vmap; False trains them one after another with the same program.
+      progress: receives steps, losses and evaluations.
+      stop: called between calls of the program; when it returns True, the state is saved and `Interrupted` is raised.
+      programs: compiled programs to reuse; None compiles them.
+      until: pauses at this step, after evaluating and saving but without a result; used by successive halving.
 
     Raises:
-      Interrupted: after saving, when `stop` said so.
+      Interrupted: `stop` returned True; the state has been saved.
     """
     experiment = trials[0].experiment
     if programs is None:
@@ -78,12 +78,12 @@ def train(
 
 @contextlib.contextmanager
 def _failing_together(slots: Slots) -> Iterator[None]:
-    """An error of the program that the trials share fails all that still train."""
+    """Marks all trials that still train as failed if their shared program raises an error."""
     try:
         yield
     except Interrupted:
         raise
-    except Exception as error:  # whatever a model, a program or a device can raise
+    except Exception as error:  # a model, a program or a device can raise anything
         for slot in slots.active:
             slot.fail(error)
 
@@ -132,7 +132,7 @@ def _train(
         }
 
     def follow(leave: int = 0) -> None:
-        """Reads the metrics of all calls but the `leave` latest, and ends the trials that diverged in them."""
+        """Reads the metrics of all calls except the latest `leave`, and ends the trials that have diverged."""
         read = pending.read(leave=leave)
         if read is None:
             return
@@ -149,14 +149,14 @@ def _train(
             progress.update(read.start + read.steps, read.values["loss"][-1, still], clock.rate)
 
     def evaluate(some: Sequence[Evaluation], state: TrainState, among: Sequence[Slot]) -> None:
-        """Scores trials by some of the evaluations."""
+        """Runs some evaluations and scores some of the trials."""
         for evaluation in some:
             outputs = outputs_of(programs, state, evaluations.feed(evaluation), experiment, evaluation)
             scored = [slot.guarded(slot.score, step, evaluation.name, outputs[slot.index]) for slot in among]
             progress.evaluated(step, evaluation.name, [metrics for metrics in scored if metrics is not None])
 
     def finish(ending: Sequence[Slot], **more: Any) -> None:
-        """Ends trials whose state is saved, after the evaluations that are made once."""
+        """Runs the evaluations that run once, then ends the trials; their state is saved already."""
         if not ending:
             return
         with clock.paused():
@@ -172,7 +172,7 @@ def _train(
         slots.save(state, step, clock.record())
         saving.done()
 
-    finish(slots.stopping, stopped_at_step=step)  # a kill came between the last save and the result
+    finish(slots.stopping, stopped_at_step=step)  # the process was killed between the last save and the result
     capacity = programs.steps_per_call(state, batches.largest())
     most = min(4, capacity)
     while step < until and slots.active:
@@ -187,7 +187,7 @@ def _train(
         compiled = programs.compiling_seconds
         state, metrics = programs.train(state, taken)
         clock.leave_out(programs.compiling_seconds - compiled)
-        clock.start()  # after the first call, which warms up
+        clock.start()  # not before the first call, which warms up
         pending.add(step, len(taken), metrics)
         step += len(taken)
         if pending.full or clock.since_lap > SECONDS_PER_CALL / 2:

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 
 MAX_IN_FLIGHT = 16
-"""Calls whose metrics have not been read yet; they are read together, and never that of the latest call."""
+"""Number of calls after which their metrics are read, together; the latest call is left out, so nothing waits for it."""
 
 
 class Call(NamedTuple):
-    """A call of the training program: `steps` steps after the first `start`, and the metrics it will have."""
+    """A call of the training program: it runs `steps` steps after step `start`; its metrics may still be pending."""
 
     start: int
     steps: int
@@ -22,7 +22,7 @@ class Call(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """Metrics of consecutive steps, each [steps, trials]; the first of them is step `start` + 1."""
+    """Metrics of consecutive steps, each [steps, trials]; the first row belongs to step `start` + 1."""
 
     start: int
     values: dict[str, np.ndarray]
@@ -33,10 +33,10 @@ class StepMetrics(NamedTuple):
 
 
 class PendingMetrics:
-    """Calls whose metrics have not been read yet.  Reading waits for the device, so many are read at once.
+    """Collects calls and reads their metrics together, because each read waits for the device.
 
     Args:
-      fetch: brings arrays of the device to the host (`Placement.fetch`).
+      fetch: copies arrays from the device to the host (`Placement.fetch`).
     """
 
     def __init__(self, fetch: Callable[[Any], Any]):
@@ -44,7 +44,7 @@ class PendingMetrics:
         self._calls: collections.deque[Call] = collections.deque()
 
     def add(self, start: int, steps: int, metrics: dict[str, jax.Array]) -> None:
-        """Adds a call of `steps` steps after the first `start`; its metrics are [at least steps, (trials)]."""
+        """Adds a call that runs `steps` steps after step `start`; its metrics are [at least steps, (trials)]."""
         self._calls.append(Call(start, steps, metrics))
 
     @property
@@ -53,13 +53,13 @@ class PendingMetrics:
 
     @property
     def device_idle(self) -> bool:
-        """Whether the device has finished every call."""
+        """True if the device has finished every call; False if there are no calls."""
         return bool(self._calls) and self._calls[-1].metrics["loss"].is_ready()
 
     def read(self, *, leave: int = 0) -> StepMetrics | None:
-        """The metrics of all calls but the `leave` latest, which the device may be busy with; None if there are none.
+        """Reads the metrics of all calls except the latest `leave`; None if there are no such calls.
 
-        Waits until the device has finished them.
+        Waits until the device has finished the calls that are read; it may still run the others.
         """
         calls = [self._calls.popleft() for _ in range(len(self._calls) - leave)]
         if not calls:

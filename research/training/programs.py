@@ -1,4 +1,4 @@
-"""The programs of an experiment, from its pure functions."""
+"""Makes the programs of an experiment from its pure functions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from research.training.step import make_eval_step, make_init, make_train_step
 
 
 class EvalKey(NamedTuple):
-    """Tells evaluation programs of an experiment apart: evaluations that agree in it share one.
+    """Identifies an evaluation program of an experiment: evaluations with equal keys share one program.
 
     Attributes:
-      task_of: the name of the evaluation whose own task is used; None is the experiment's task.
-      averaged: by the moving average of the variables, where there is one.
-      seed: of the keys of the examples.
+      task_of: the name of the evaluation whose own task is used; None uses the experiment's task.
+      averaged: uses the moving average of the variables, if the state has one.
+      seed: seeds the examples' keys.
     """
 
     task_of: str | None = None
@@ -31,7 +31,7 @@ class EvalKey(NamedTuple):
 def placement_of(
     experiment: Experiment, *, trials: int | None = None, devices: Sequence[jax.Device] | None = None
 ) -> Placement:
-    """The placement of an experiment's arrays, which its batch fits.
+    """The placement of an experiment's arrays, checked against its batch size.
 
     Raises:
       RequestError: the devices do not fill the mesh, or the batch does not divide over them.
@@ -49,14 +49,14 @@ def make_programs(
     like: Programs | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Programs:
-    """The programs of an experiment, on the devices that it asks for.
+    """Makes the programs of an experiment, on the devices that it asks for.
 
     Args:
-      experiment: resolved; hparams and seed are those of the state.
-      resident: what of the training data is to live on the device (`Feed.resident`); {} where batches travel.
-      trials: size of the trial axis; None for a trial by itself, without the axis.
-      like: programs of the same experiment and data, whose initialisation is used again.
-      devices: to compile for; None are those of this job.
+      experiment: resolved; its hparams and seed are ignored, since programs read them from the state.
+      resident: the training data to keep on the device (`Feed.resident`); {} if each step is sent its rows.
+      trials: size of the trial axis; None for a single trial, without the axis.
+      like: programs of the same experiment and data, whose compiled initialisation is reused.
+      devices: devices to compile for; None uses those of this job.
 
     Raises:
       RequestError: the devices do not fill the mesh, or the batch does not divide over them.

@@ -1,4 +1,4 @@
-"""Telling a person how training goes: a live line on a terminal, plain lines elsewhere."""
+"""Reports the progress of training: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 PLAIN_LINE_EVERY = 5.0
-"""Seconds between lines where there is no terminal to redraw."""
+"""Minimum seconds between lines if the output is not a terminal."""
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and what it counts.
+    """A number with its noun, singular or plural.
 
     >>> counted(1, "trial"), counted(1200, "trial")
     ('1 trial', '1,200 trials')
@@ -22,7 +22,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them.
+    """A duration in seconds, minutes or hours, whichever suits its size.
 
     >>> duration(9.04), duration(600), duration(9000)
     ('9.0 s', '10.0 min', '2.5 h')
@@ -33,26 +33,26 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Silent: what a notebook or a test that does not want to be told passes."""
+    """Reports nothing: the base class, and the choice for notebooks and tests that want no output."""
 
     def start(self, step: int, total: int, trials: Sequence[str]) -> None:
-        """Training of the trials of these names begins at `step` of `total`."""
+        """Called when training of the named trials starts, at `step` of `total`."""
 
     def update(self, step: int, losses: np.ndarray, rate: float | None) -> None:
-        """`losses` [trials] of the last step read; `rate` in steps per second."""
+        """Called with the `losses` [trials] of the latest step that was read; `rate` is in steps per second."""
 
     def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
-        """An evaluation; metrics of each trial."""
+        """Called after an evaluation, with the metrics of each trial."""
 
     def note(self, text: str) -> None:
-        """Something worth a line of its own."""
+        """Called with a message that needs its own line."""
 
     def close(self) -> None:
-        """The program is done."""
+        """Called when the program is done."""
 
 
 class TextProgress(Progress):
-    """Plain lines, not more than one every few seconds, or a live line where the stream is a terminal."""
+    """Prints plain lines, at most one every few seconds, or a live line if the stream is a terminal."""
 
     def __init__(self, stream=None):
         from rich.console import Console

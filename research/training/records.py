@@ -12,17 +12,17 @@ from etils import epath
 
 
 def is_local(path: epath.PathLike) -> bool:
-    """Whether a path is on a file system, where files can be appended to, rather than in an object store."""
+    """True if a path is on a file system, where files can be appended to; False for an object store."""
     return "://" not in os.fspath(path)
 
 
 def write_json(path: epath.PathLike, record: Any) -> None:
-    """Writes a whole file or nothing: a reader never sees half of it, nor does a kill leave half."""
+    """Writes a JSON file atomically: neither a reader nor a killed process sees half of it."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     if not is_local(path):
-        path.write_text(text)  # an object store puts whole objects
+        path.write_text(text)  # an object store writes an object atomically
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,7 +36,7 @@ def write_json(path: epath.PathLike, record: Any) -> None:
 
 
 def read_json(path: epath.PathLike) -> Any | None:
-    """The record, or None where there is no file or it is no JSON."""
+    """The record in a JSON file; None if the file is missing or not valid JSON."""
     path = epath.Path(path)
     try:
         return json.loads(path.read_text())
@@ -45,17 +45,17 @@ def read_json(path: epath.PathLike) -> Any | None:
 
 
 def finite(value: float) -> float | None:
-    """JSON has no NaN: what is not finite is null."""
+    """The value, or None if it is not finite, because JSON has no NaN."""
     return float(value) if math.isfinite(value) else None
 
 
 class MetricsLog:
-    """A trial's metrics, a line per log step and evaluation, and the same as TensorBoard scalars.
+    """Writes a trial's metrics, one line per log step and evaluation, and also as TensorBoard scalars.
 
-    A trial that continues from step `resume_from` loses the lines after it, those of evaluations that are made `once`,
-    at the end, and with `evaluated_again` the evaluations at it: they are written again.  `kept` are the records that
-    stay.  Where files cannot be appended to, nothing is
-    lost, and each flush is a numbered part (metrics.00001.jsonl, ...).
+    When a trial continues from step `resume_from`, lines that will be written again are deleted: those of later steps,
+    those of evaluations that run `once`, at the end, and with `evaluated_again` those of evaluations at `resume_from`.
+    `kept` holds the other records.  In an object store, where files cannot be appended to, nothing is deleted, and each
+    flush writes a numbered part (metrics.00001.jsonl, ...).
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class MetricsLog:
 
     @property
     def events(self) -> Any:
-        """TensorBoard's writer; None where there is none."""
+        """TensorBoard's writer; None if no event files are written."""
         if self._events is None and self._tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -107,7 +107,7 @@ class MetricsLog:
         return self._events
 
     def flush(self) -> None:
-        """Hands the lines over to the file system."""
+        """Writes the buffered lines to the file."""
         if not self._lines:
             return
         text = "".join(self._lines)
@@ -120,14 +120,14 @@ class MetricsLog:
         self._lines.clear()
 
     def close(self) -> None:
-        """Flushes and ends the event writer's thread."""
+        """Flushes, and ends the thread of TensorBoard's writer."""
         self.flush()
         if self._events is not None:
             self._events.close()
 
 
 def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut off by a kill is left out."""
+    """The records of a metrics.jsonl, without lines that are incomplete because the process was killed."""
     records = []
     for line in epath.Path(path).read_text().splitlines():
         try:

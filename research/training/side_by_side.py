@@ -12,11 +12,11 @@ Fed = Mapping[str, np.ndarray]
 
 
 class SideBySide:
-    """The batches of several trials stacked, each array with a leading axis of trials; or those of one, without.
+    """Stacks the batches of several trials, so that each array has a leading trial axis.
 
     Args:
-      batches: of each trial.
-      stacked: whether the arrays have the axis of trials.
+      batches: the batches of each trial.
+      stacked: adds the trial axis; False expects a single trial.
     """
 
     def __init__(self, batches: Sequence[Batches], *, stacked: bool):
@@ -25,11 +25,11 @@ class SideBySide:
         self._latest: tuple[int, Fed] = (-1, {})
 
     def largest(self) -> Fed:
-        """A step's arrays in the largest shapes there are."""
+        """A step's arrays in the largest shapes of any step."""
         return self._joined(lambda batches: batches.largest())
 
     def take(self, step: int, most: int) -> list[Fed]:
-        """The arrays of at most `most` steps from `step` on, up to the first step whose batch has other shapes."""
+        """The arrays of up to `most` steps, starting at `step`; ends early before a step with other shapes."""
         taken = [self._at(step)]
         while len(taken) < most:
             following = self._at(step + len(taken))
@@ -39,12 +39,12 @@ class SideBySide:
         return taken
 
     def close(self) -> None:
-        """Ends the workers that read ahead."""
+        """Stops the workers that read ahead."""
         for batches in self._batches:
             batches.close()
 
     def _at(self, step: int) -> Fed:
-        if self._latest[0] != step:  # it may have been looked at already, and workers give each once
+        if self._latest[0] != step:  # `take` may have read this step already, and workers give each step only once
             self._latest = step, self._joined(lambda batches: batches.sent(step))
         return self._latest[1]
 

@@ -1,4 +1,4 @@
-"""Slots of a stack: trial i, its files, and its part of the state."""
+"""Slots of a stack: slot i is trial i, with its files and its part of the state."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from research.training.trial import Trial, record_failure, standing
 
 
 class Slot:
-    """One trial of a stack: its files, and how it stands.
+    """One trial of a stack: its files, its status and its metrics.
 
     Attributes:
-      index: its place in the stack.
-      status: None while it trains; else "finished", "diverged", "failed", or "paused" where it has come to `until`.
-      metrics: the latest of every evaluation, {"validation/loss": ...}, for result.json; of training the loss alone.
-      scores: those of evaluations at the step `scored`.
-      watched: the values of the metric of early stopping, one for each evaluation.
+      index: place in the stack.
+      status: None during training; then "finished", "diverged", "failed", or "paused" if it has reached `until`.
+      metrics: the latest metrics of each evaluation and the training loss, {"validation/loss": ...}, for result.json.
+      scores: the metrics of the evaluations at step `scored`.
+      watched: the values of the early-stopping metric, one per evaluation.
     """
 
     def __init__(self, index: int, trial: Trial, until: int, note: Callable[[str], None]):
@@ -55,7 +55,7 @@ class Slot:
 
     @property
     def stopping(self) -> bool:
-        """True where the metric of early stopping has not improved for as long as its policy allows."""
+        """True if the early-stopping metric has not improved for as long as the policy allows."""
         experiment = self.trial.experiment
         policy = experiment.early_stopping
         if policy is None or not self.active:
@@ -65,7 +65,7 @@ class Slot:
         return exhausted(self.watched, policy, direction)
 
     def open(self, step: int, *, evaluated_again: bool) -> None:
-        """Opens the files to go on from `step`, and removes what they hold of later steps."""
+        """Opens the files to continue from `step`, and removes metrics and checkpoints of later steps."""
         once = [evaluation.name for evaluation in self.evaluations.values() if evaluation.once]
         self.log = MetricsLog(self.trial.folder, resume_from=step, evaluated_again=evaluated_again, once=once)
         for line in self.log.kept:
@@ -73,7 +73,10 @@ class Slot:
         self.store.delete_after(step)
 
     def follow(self, read: StepMetrics, due: Callable[[int], bool]) -> int | None:
-        """Writes the lines of training that are due; the step whose loss or gradient is not finite, or None."""
+        """Writes the training metrics of the steps that are due.
+
+        Returns the first step whose loss or gradient is not finite, or None.
+        """
         values = {name: x[:, self.index] for name, x in read.values.items()}
         bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"]))
         diverged = int(np.argmax(bad)) if bad.any() else None
@@ -112,7 +115,7 @@ class Slot:
             self.watched.append(found[policy.metric])
 
     def save(self, step: int, state: TrainState, spent: Mapping[str, float]) -> None:
-        """Starts saving its own state, with the scores at this step."""
+        """Starts saving the trial's state, with the scores at this step."""
         if step in self.store.steps():
             return
         scores = self.scores if self.scored == step else {}
@@ -123,7 +126,7 @@ class Slot:
         self.store.save(step, state, scores, spent)
 
     def restore_best(self, like: TrainState) -> TrainState:
-        """Its own state at the best evaluation."""
+        """The trial's state at its best evaluation."""
         self.store.wait()
         best = self.store.best_step()
         if best is None:
@@ -131,12 +134,12 @@ class Slot:
         return self.store.restore(best, like)
 
     def guarded(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Runs what concerns only this trial, if it is active: an error fails it and leaves the others alone."""
+        """Calls `action(*arguments, **named)` if the trial is active; an error fails this trial only."""
         if not self.active:
             return None
         try:
             return action(*arguments, **named)
-        except Exception as error:  # of files, of Orbax, of a task's metrics
+        except Exception as error:  # files, Orbax and the metrics of a task can raise anything
             self.fail(error)
             return None
 
@@ -147,7 +150,7 @@ class Slot:
         self.end("failed", error=one_line(error))
 
     def end(self, status: str, **facts: Any) -> None:
-        """Closes the trial's files and writes result.json.  Where even that fails, the missing file says it."""
+        """Closes the trial's files and writes result.json; the file is missing if it cannot be written."""
         self.status = status
         for close in (self.log.close if self.log else lambda: None, self.store.close):
             try:
@@ -162,13 +165,13 @@ class Slot:
                 (self.trial.folder / "error.txt").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Closes the files of a trial that has not ended."""
+        """Closes the files without ending the trial."""
         self.log.close()
         self.store.close()
 
 
 class Slots:
-    """Trials that go through one program together: a stack of them, or one without the axis of trials."""
+    """Trials that run through one program together: a stack of trials, or one trial without the trial axis."""
 
     def __init__(self, trials: Sequence[Trial], placement: Placement, until: int, note: Callable[[str], None]):
         self.slots = [Slot(i, trial, until, note) for i, trial in enumerate(trials)]
@@ -182,16 +185,16 @@ class Slots:
 
     @property
     def stopping(self) -> list[Slot]:
-        """Those of them that are to end early."""
+        """The slots whose early-stopping policy ends them now."""
         return [slot for slot in self.slots if slot.stopping]
 
     def each(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        """Calls action(slot, ...) for each active one; an error fails that trial alone."""
+        """Calls action(slot, ...) for each active slot; an error fails only that trial."""
         for slot in self.active:
             slot.guarded(action, slot, *arguments, **named)
 
     def restore(self, state: TrainState) -> tuple[int, TrainState]:
-        """(step, state) of the latest checkpoint that reads back whole for every active trial; (0, state) if none."""
+        """(step, state) of the latest step whose checkpoints are readable for every active trial; else (0, state)."""
         active, whole = self.active, self.placement.whole(state)
         like = self.placement.part(whole, 0)
         for step in sorted(set.intersection(*(set(slot.store.steps()) for slot in active)), reverse=True):
@@ -207,14 +210,14 @@ class Slots:
         return 0, state
 
     def save(self, state: TrainState, step: int, spent: Mapping[str, float]) -> None:
-        """Starts saving the state of each active trial; `spent` is what it took to train up to here."""
-        for slot in self.active:  # all have the last checkpoint before one has the next
+        """Starts saving the state of each active trial; `spent` holds the training time and steps so far."""
+        for slot in self.active:  # every trial finishes its last checkpoint before any starts the next
             slot.guarded(slot.store.wait)
         host = self.placement.snapshot(state)
         self.each(lambda slot: slot.save(step, self.placement.part(host, slot.index), spent))
 
     def best(self, state: TrainState, among: Sequence[Slot]) -> TrainState:
-        """The state with those of some trials as they were at their best evaluations."""
+        """The state in which the trials `among` are restored from their best evaluations."""
         whole, parts = self.placement.whole(state), {}
         for slot in among:
             restored = slot.guarded(slot.restore_best, self.placement.part(whole, slot.index))
@@ -222,6 +225,6 @@ class Slots:
         return self.placement.place(self._joined(whole, parts))
 
     def _joined(self, state: TrainState, parts: Mapping[int, TrainState]) -> TrainState:
-        """The state with these parts of it, by trial, in place of its own."""
+        """The state with the parts of some trials, {index: state}, replaced."""
         part = self.placement.part
         return self.placement.join([parts.get(i) or part(state, i) for i in range(len(self.slots))])

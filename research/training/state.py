@@ -1,4 +1,4 @@
-"""The state that training carries from step to step."""
+"""The state that training carries from one step to the next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flax import struct
 
 @struct.dataclass
 class TrainState:
-    """All that changes during training, or may differ between trials that share a program.
+    """Everything that changes during training, or may differ between trials that share a program.
 
     Attributes:
       step: int32 [], optimizer steps taken.
@@ -18,8 +18,8 @@ class TrainState:
       collections: every other collection that persists between steps, such as "batch_stats".
       opt_state: the optimizer's state.
       ema: moving average of all of the model's variables, {"params": ..., "batch_stats": ...}, or None.
-      rng: the trial's key, from its seed; it never changes, and each step folds its number into it.
-      hparams: {dotted path in the experiment: scalar}, the floats a sweep may vary without a new compilation.
+      rng: the trial's key, made from its seed; it never changes, and each step folds its step number into it.
+      hparams: {dotted path in the experiment: scalar}, the floats that a sweep may vary without a new compilation.
     """
 
     step: jax.Array
@@ -31,10 +31,10 @@ class TrainState:
     hparams: dict[str, jax.Array]
 
     def variables(self, *, averaged: bool = False) -> dict[str, Any]:
-        """{"params": ..., "batch_stats": ...} to apply the model to; with `averaged`, the average where one is kept."""
+        """The model's variables, {"params": ..., "batch_stats": ...}; `averaged` gives the moving average, if kept."""
         return self.ema if averaged and self.ema is not None else {"params": self.params, **self.collections}
 
 
 def is_key(x: Any) -> bool:
-    """Whether an array, or its shape, is one of typed random keys."""
+    """True if an array, or its shape, has the dtype of typed random keys."""
     return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)

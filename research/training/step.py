@@ -1,7 +1,7 @@
-"""The one train-step factory: a pure function (state, batch) -> (state, metrics) from any model, task and optimizer.
+"""The train-step factory: makes a pure function (state, batch) -> (state, metrics) from any model, task and optimizer.
 
-The step knows no file, clock or mesh; at most the name of a mapped axis to sum over.  `research/parallel/programs.py`
-maps it over trials, steps and devices.
+The step does not depend on files, clocks or the mesh, only on the name of a mapped axis to sum over, if there is one.
+`research/parallel/programs.py` maps the step over trials, steps and devices.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from research.training.accumulation import accumulate, gradients_of, ratio, tota
 from research.training.state import TrainState
 
 INIT, DROPOUT, AUGMENT, AUGMENT_FEATURES, EXAMPLES = range(5)
-"""Numbers folded into a trial's key, one for each independent stream of random numbers."""
+"""Numbers that are folded into a trial's key, one for each independent stream of random numbers."""
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def make_init(experiment: Experiment) -> Callable[[jax.Array, Batch, Mapping[str, jax.Array]], TrainState]:
-    """A pure function (key, batch, hparams) -> the state before the first step.
+    """Makes a pure function (key, batch, hparams) -> the state before the first step.
 
-    `batch` gives shapes and dtypes only; `hparams` are those of the trial, by dotted path.
+    Only the shapes and dtypes of `batch` matter; `hparams` are those of the trial, by dotted path.
     """
 
     def init(key: jax.Array, batch: Batch, hparams: Mapping[str, jax.Array]) -> TrainState:
@@ -63,15 +63,15 @@ def make_init(experiment: Experiment) -> Callable[[jax.Array, Batch, Mapping[str
 
 
 def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> Step:
-    """The train step of an experiment.
+    """Makes the train step of an experiment.
 
-    One step draws the random keys of its number, changes the examples (augment, preprocess), sums loss terms and
-    gradients over micro-batches and over `axis_name`, divides each term once by its whole weight, clips, and updates
-    parameters, other collections and the moving average of both.
+    One step derives its random keys from the step number, augments and preprocesses the examples, sums loss terms and
+    gradients over micro-batches and over `axis_name`, divides each term once by its total weight, clips the gradients,
+    and updates parameters, other collections and the moving average of both.
 
     Args:
       experiment: its hparams are replaced by those in the state, which may be traced.
-      axis_name: the mapped axis that the batch is split over (pmap); None where the program sees the whole batch.
+      axis_name: the mapped axis that the batch is split over (pmap); None if the program sees the whole batch.
 
     Returns:
       A pure function (state, batch) -> (state, metrics); metrics are scalars: the task's terms, "loss",
@@ -98,7 +98,7 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
         metrics["loss"] = total_loss(metrics)
         metrics["gradient_norm"] = norm
         metrics["learning_rate"] = rate
-        # Batch statistics are those of the parameters of their step: averaged parameters need averaged ones.
+        # Batch statistics belong to the parameters of their step, so averaged parameters need averaged statistics.
         ema = state.ema and _averaged(bound, state, {"params": params, **collections})
         state = state.replace(step=state.step + 1, params=params, collections=collections, opt_state=opt_state, ema=ema)
         return state, metrics
@@ -109,13 +109,14 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
 def make_eval_step(
     experiment: Experiment, *, task_of: str | None = None, averaged: bool = True, seed: int = 0
 ) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
-    """A pure function (state, batch) -> the task's per-example outputs, with the batch's weight among them.
+    """Makes a pure function (state, batch) -> the task's outputs per example, {name: [batch, ...]}, with "weight".
 
     Args:
-      task_of: the name of an evaluation of the experiment whose task takes the place of the experiment's.
-      averaged: by the moving average of the variables, where there is one.
-      seed: of the examples' keys; an example's key also depends on its number, `batch["example"]` int32 [batch], which
-        is its place in the batch where the batch does not say.
+      experiment: its hparams are replaced by those in the state, which may be traced.
+      task_of: the name of the evaluation whose own task is used; None uses the experiment's task.
+      averaged: uses the moving average of the variables, if the state has one.
+      seed: seeds the examples' keys.  An example's key also depends on its number, `batch["example"]` int32 [batch]; in
+        a batch without numbers, the number is the place in the batch.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
@@ -132,7 +133,7 @@ def make_eval_step(
 
 
 def bound_apply(model: Any, variables: Any) -> Apply:
-    """The model with its variables, for evaluation and inference: nothing is carried on."""
+    """Binds a model to its variables, for evaluation and inference: updated collections are discarded."""
 
     def apply(*arrays: Any, **kwargs: Any) -> Any:
         return model.apply(variables, *arrays, **named(model, kwargs, arrays))
@@ -141,7 +142,7 @@ def bound_apply(model: Any, variables: Any) -> Apply:
 
 
 def _prepared(bound: Experiment, key: jax.Array, batch: Batch, shard: jax.Array | int) -> Batch:
-    """The batch as the task gets it: with a key for each example, augmented and preprocessed."""
+    """The batch for the task: augmented, preprocessed, and with a key for each example."""
     size = len(batch["weight"])
     positions = shard * size + jnp.arange(size)
     raw, features = (tuple(a for a in bound.augment if a.after_preprocess is after) for after in (False, True))
@@ -156,7 +157,7 @@ def _keys(key: jax.Array, batch: Batch) -> jax.Array:
 
 
 def _without_shared(batch: Batch) -> tuple[Batch, dict[str, Any]]:
-    """The batch's columns, and apart from them what has no axis of examples."""
+    """Splits a batch into the columns with an axis of examples and the shared ones, which have none."""
     return {name: x for name, x in batch.items() if name != "shared"}, {k: batch[k] for k in ("shared",) if k in batch}
 
 
@@ -169,7 +170,7 @@ def _gradients(
     shard: jax.Array | int,
     axis_name: str | None,
 ) -> tuple[Any, Terms, Any]:
-    """Gradients of the total loss over the whole batch, the terms summed over it, the updated collections."""
+    """(gradients of the total loss, loss terms, updated collections) over the whole batch."""
     terms = _terms_of(bound, state.params, shared, axis_name)
     dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), shard)
     of_batch = accumulate(gradients_of(terms, axis_name), weights_of(terms), bound.accumulation, axis_name)
@@ -181,7 +182,7 @@ def _gradients(
 
 
 def _terms_of(bound: Experiment, params: Any, shared: Mapping[str, Any], axis_name: str | None) -> Callable[..., Any]:
-    """(params, collections, batch, key) -> the task's terms on a batch, and the collections after it."""
+    """Makes a function (params, collections, batch, key) -> (the task's loss terms, updated collections)."""
     frozen = _frozen_modules(bound, params)
 
     def terms(params: Any, collections: Any, batch: Batch, key: jax.Array) -> tuple[Terms, Any]:
@@ -203,7 +204,7 @@ def _terms_of(bound: Experiment, params: Any, shared: Mapping[str, Any], axis_na
 
 
 def _frozen_modules(bound: Experiment, params: Any) -> Callable[[str], bool] | None:
-    """(path of a module) -> whether it has parameters and all of them are frozen; None where nothing is."""
+    """A function that says whether the module at a path has parameters, all frozen; None if nothing is frozen."""
     if not bound.optimizer.frozen:
         return None
     trained: dict[str, bool] = {}
@@ -214,9 +215,9 @@ def _frozen_modules(bound: Experiment, params: Any) -> Callable[[str], bool] | N
 
 
 def _averaged(bound: Experiment, state: TrainState, variables: Any) -> Any:
-    """The moving average after a step: of numbers; what is no floating number is that of the step.
+    """Updates the moving average of floating-point variables; integers and keys are copied from the step.
 
-    A growing decay forgets the initial values, which are no result of training, within the first steps.
+    The decay grows during the first steps, so that the average quickly forgets the untrained initial values.
     """
     decay = jnp.minimum(bound.ema_decay, (1 + state.step) / (bound.ema_warmup + state.step))
 
@@ -227,12 +228,12 @@ def _averaged(bound: Experiment, state: TrainState, variables: Any) -> Any:
 
 
 def _trained_part(gradient: jax.Array, trained: np.ndarray) -> jax.Array:
-    """The gradient, 0 where a parameter, or some layers of it, is frozen: it counts in no norm."""
+    """Sets the gradient of frozen parameters, or frozen layers of a parameter, to 0, so that no norm includes it."""
     return gradient if trained.all() else jnp.where(trained > 0, gradient, 0)
 
 
 def _sown(collection: Any) -> bool:
-    """Whether a collection was sown: `sow` keeps tuples, one entry for each time.  It is not carried between steps."""
+    """True if a collection holds sown values, which `sow` keeps in tuples; they are not carried between steps."""
     found = jax.tree.leaves(collection, is_leaf=lambda x: isinstance(x, tuple))
     return any(isinstance(x, tuple) for x in found)
 

@@ -1,11 +1,11 @@
-"""Starting from parameters that were trained before: `Experiment.init_from`.
+"""Initialises an experiment from trained parameters: `Experiment.init_from`.
 
     init_from="runs/transfer/pretrain"                                      a run, or a trial of one
     init_from="vit/model.safetensors", init_skip=("params/head/*",)         published weights, with a new head
     init_from="google/vit-base-patch16-224", init_skip=("params/head/*",)   the same, from the hub
 
-Published weights go into the experiment's own model, which has to be built as theirs is (`load_pretrained` builds it);
-a ViT's positions are interpolated to its `image_size`.
+Published weights are read into the experiment's model, which must match the published one (`load_pretrained` builds
+it); a ViT's learned positions are interpolated to its `image_size`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from research.training.state import TrainState
 
 
 def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bool) -> TrainState:
-    """`state` with the parameters and other collections that `experiment.init_from` names.
+    """Replaces the parameters and other collections of `state` by those that `experiment.init_from` names.
 
-    What matches a pattern of `experiment.init_skip` keeps its fresh values: a new head, for instance.
+    Arrays whose path matches a pattern of `experiment.init_skip`, such as a new head, keep their fresh values.
 
     Args:
-      state: fresh; its arrays, or their shapes to only check that all fits.
-      stacked: whether the arrays of the state have a leading axis of trials, each of which gets the same.
+      state: the state before the first step, as arrays; or as shapes, to check only that everything fits.
+      stacked: the arrays of the state have a leading trial axis; all trials get the same values.
 
     Raises:
-      RequestError: names and shapes that do not fit, all in one line.
+      RequestError: names or shapes do not fit; one line lists them.
     """
     fresh = {"params": state.params, **state.collections}
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[int(stacked) :], x.dtype), fresh)
@@ -74,7 +74,7 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
 
 
 def _source(experiment: Experiment, wanted: Any) -> dict[str, Any]:
-    """The variables to start from: a run's, or published ones without what is to stay fresh."""
+    """The variables to start from: those of a run, or published ones without the arrays that stay fresh."""
     where, model = experiment.init_from, experiment.model
     if not is_checkpoint(where):
         return read_variables(trial_folder(where))
@@ -85,5 +85,5 @@ def _source(experiment: Experiment, wanted: Any) -> dict[str, Any]:
 
 
 def _copy(x: Any) -> Any:
-    """Training uses up the buffers of its state, so no two of its arrays may share one."""
+    """Copies an array: training donates the buffers of its state, so no two arrays of the state may share one."""
     return x if isinstance(x, jax.ShapeDtypeStruct) else jnp.array(x)

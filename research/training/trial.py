@@ -1,4 +1,4 @@
-"""A trial: an experiment, its name and its folder, and what the folder says of how it stands."""
+"""A trial: an experiment with its name and folder, and its status, which is read from the folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from research.training.records import read_json, write_json
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """An experiment with its name and the folder that it writes to; resolved (`Experiment.fit`)."""
+    """A resolved experiment (`Experiment.fit`) with its name and the folder that it writes to."""
 
     name: str
     experiment: Experiment
@@ -23,7 +23,7 @@ class Trial:
 
 
 def standing(trial: Trial, until: int) -> str | None:
-    """None where a trial has something to train until that step; else "finished", "diverged", or "paused" there."""
+    """None if a trial still has to train to reach step `until`; else "finished", "diverged" or "paused"."""
     status = finished_status(trial.folder)
     if status is None and until < trial.experiment.steps:
         store = Store(trial.folder / "checkpoints")
@@ -33,13 +33,13 @@ def standing(trial: Trial, until: int) -> str | None:
 
 
 def record_failure(folder: epath.Path, error: Exception) -> None:
-    """Writes a result.json that says why a trial failed, in a line, and an error.txt with the traceback."""
+    """Writes the error of a failed trial, as one line to result.json and with its traceback to error.txt."""
     write_json(folder / "result.json", {"status": "failed", "metrics": {}, "error": one_line(error)})
     (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
 
 
 def finished_status(folder: epath.Path) -> str | None:
-    """ "finished" or "diverged" where a trial has ended and is kept; None where it is to be (re)run."""
+    """The status of a trial that needs no further training, "finished" or "diverged"; else None."""
     result = read_json(folder / "result.json")
     status = result.get("status") if isinstance(result, dict) else None
     return status if status in ("finished", "diverged") else None
