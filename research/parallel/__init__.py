@@ -1,4 +1,4 @@
-"""Layouts over devices, and the programs that run on them."""
+"""Layouts of arrays over devices, and the programs that run on them."""
 
 from research.faces import face
 

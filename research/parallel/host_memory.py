@@ -1,4 +1,4 @@
-"""Keeping the memory that a step on a CPU frees for the next one, rather than fetching it anew from the system."""
+"""Keeps the memory that a step on a CPU frees for the next step, instead of returning it to the system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory_on_cpu() -> None:
-    """`keep_freed_memory`, unless JAX could find an accelerator here: its programs have their own memory."""
+    """Calls `keep_freed_memory`, unless JAX may find an accelerator: accelerator programs use the device's memory."""
     if not any(importlib.util.find_spec(name) for name in _ACCELERATORS):
         keep_freed_memory()
 
@@ -20,19 +20,19 @@ _ACCELERATORS = ("jax_plugins", "libtpu")
 
 
 def keep_freed_memory() -> None:
-    """Makes this process hold on to what it frees; to be called before JAX starts its threads, to full effect.
+    """Makes this process keep the memory that it frees; for full effect, call it before JAX starts its threads.
 
-    XLA's programs on a CPU allocate their temporary memory in one piece at every call.  glibc gives pieces above 32 MiB
-    back at once, so that the next call finds every page of it missing: 43,000 page faults a step and a fifth of the
-    CPU time, for a small ResNet.  Afterwards the process is as large as it ever was until it ends.  Nothing happens
-    where the C library is not glibc.
+    XLA's programs on a CPU allocate their temporary memory in one piece at every call.  glibc returns pieces above
+    32 MiB to the system at once, so the next call faults on every page: 43,000 page faults per step and a fifth of the
+    CPU time, for a small ResNet.  The process then stays at its peak size until it ends.  Does nothing if the C library
+    is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    mallopt(_MMAP_MAX, 0)  # one heap for pieces of every size,
-    mallopt(_ARENA_MAX, 1)  # and for every thread,
-    mallopt(_TRIM_THRESHOLD, -1)  # which never shrinks
-    mallopt(_TOP_PAD, 64 << 20)  # and grows in large steps
+    mallopt(_MMAP_MAX, 0)  # uses one heap for pieces of every size
+    mallopt(_ARENA_MAX, 1)  # and for every thread
+    mallopt(_TRIM_THRESHOLD, -1)  # never shrinks the heap
+    mallopt(_TOP_PAD, 64 << 20)  # grows the heap in large steps

@@ -1,7 +1,7 @@
-"""Pure functions of one step, mapped over the trials of a stack and the steps of a call.
+"""Maps the pure functions of one step over the trials of a stack and the steps of a call.
 
-The functions are mapped, never changed.  From the inside out: gather the batch, one step; `vmap` over trials; a loop
-over the steps of one call.  `research/parallel/placement.py` maps the result over devices.
+From the inside out: gather the batch and run one step; `vmap` over trials; loop over the steps of one call.
+`research/parallel/placement.py` maps the result over devices.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import jax.numpy as jnp
 from research.data.feed import take
 
 State = Any
-"""A pytree; for `trials`, of arrays with their leading axis."""
+"""A pytree of arrays; with trials, each has a leading trial axis."""
 
 Arrays = dict[str, jax.Array]
 
 
 class Functions(NamedTuple):
-    """The pure functions that programs run; none knows of trials, devices or several steps.
+    """The pure functions that programs run, each for one trial, one step and no particular devices.
 
     Attributes:
       init: (key, batch, hparams) -> state.
       train: (mapped axis that the batch is split over, or None) -> function (state, batch) -> (state, metrics).
-      evaluate: (key, which says what is evaluated) -> function (state, batch) -> outputs {name: [batch, ...]}.
+      evaluate: (key of an evaluation) -> function (state, batch) -> outputs {name: [batch, ...]}.
     """
 
     init: Callable[[jax.Array, Any, Mapping[str, jax.Array]], State]
@@ -35,7 +35,7 @@ class Functions(NamedTuple):
 
 
 def init_of(function: Callable[[jax.Array, Any, Mapping[str, jax.Array]], State]) -> Callable:
-    """(key, hparams, resident, sent) -> the state of a trial by itself."""
+    """Makes a function (key, hparams, resident, sent) -> the state of a single trial, without the trial axis."""
 
     def init(key: jax.Array, hparams: Arrays, resident: Any, sent: Any) -> State:
         return function(key, take(resident, sent), hparams)
@@ -44,12 +44,12 @@ def init_of(function: Callable[[jax.Array, Any, Mapping[str, jax.Array]], State]
 
 
 def steps_of(step: Callable[[State, Any], tuple[State, Arrays]], *, trials: bool, capacity: int) -> Callable:
-    """(state, resident, sent, steps) -> (state, metrics), for up to `capacity` steps in one call.
+    """Makes a function (state, resident, sent, steps) -> (state, metrics) that runs up to `capacity` steps in a call.
 
     Args:
       step: (state, batch) -> (state, metrics).
-      trials: the state and what is sent have a leading axis of trials; what is resident has none.
-      capacity: with 1, `sent` has no axis of steps; with more, it is its first.  Metrics have it first in any case.
+      trials: the arrays of the state and of `sent` have a trial axis; resident arrays have none.
+      capacity: the size of the step axis, the first axis of `sent` (absent if it is 1) and always of the metrics.
     """
 
     def train_step(state: State, resident: Any, sent: Any) -> tuple[State, Arrays]:
@@ -75,12 +75,12 @@ def steps_of(step: Callable[[State, Any], tuple[State, Arrays]], *, trials: bool
 
 
 def evaluation_of(step: Callable[[State, Any], Arrays], *, trials: bool, whole: Callable[[State], State]) -> Callable:
-    """(state, resident, sent) -> outputs of a batch, the same for every trial.
+    """Makes a function (state, resident, sent) -> outputs of one batch, which all trials evaluate.
 
     Args:
       step: (state, batch) -> outputs.
-      trials: the state has a leading axis of trials; so have the outputs.
-      whole: the whole arrays of a state as it is placed (`Placement.whole`).
+      trials: the arrays of the state and of the outputs have a leading trial axis.
+      whole: gives the whole arrays of a placed state (`Placement.whole`).
     """
 
     def evaluate(state: State, resident: Any, sent: Any) -> Arrays:

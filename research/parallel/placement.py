@@ -1,12 +1,12 @@
-"""Where arrays lie: over the devices of a mesh, or over those that pmap maps a program over.
+"""Places arrays on devices: over a mesh (jit), or a copy on each device (pmap).
 
     placement = make_placement(experiment.parallel, trials=8)
-    state = placement.place(state)                      # a state of whole arrays, on its devices
-    sent = placement.put(sent)                          # the rows of a batch, where the program wants them
-    outputs = placement.fetch(program(state, sent))     # NumPy arrays
+    state = placement.place(state)                      # moves a state of whole arrays to the devices
+    sent = placement.put(sent)                          # moves the rows of a batch to the devices
+    outputs = placement.fetch(program(state, sent))     # copies the outputs to NumPy arrays
 
-Nothing else asks which of the two it is.  Programs of one host call it; what several hosts have to do differently (put
-the rows that are theirs, gather what others have) has its place here.
+Only this module distinguishes jit from pmap.  Code that several hosts need (placing the rows of one host, gathering
+those of the others) belongs here too.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from research.parallel.spec import DATA, Parallel
 from research.paths import map_with_path, matches
 
 Sent = Mapping[str, np.ndarray]
-"""What travels to the devices for one step: see `research/data/feed.py`."""
+"""The arrays sent to the devices for one step: see `research/data/feed.py`."""
 
-# A column of windows goes into programs as its values.
+# Programs take a column of windows as the array of its values.
 jax.tree_util.register_dataclass(Windows, data_fields=["values"], meta_fields=["length", "stride"])
 
 
 class Held:
-    """Arrays that stay on the devices, each put there once, whatever asks for it."""
+    """Arrays that stay on the devices; each is moved there only once, however often it is requested."""
 
     def __init__(self):
         self._put: dict[tuple[int, Sharding], tuple[Any, jax.Array]] = {}
 
     def put(self, arrays: Any, sharding: Sharding) -> Any:
-        """A tree of arrays of the host, on the devices."""
+        """Moves a tree of host arrays to the devices."""
 
         def one(x: Any) -> jax.Array:
             key = (id(x), sharding)
             if key not in self._put:
-                self._put[key] = (x, _on_devices(x, sharding))  # with x, so that its id stays its own
+                self._put[key] = (x, _on_devices(x, sharding))  # keeps x alive, so that no other object gets its id
             return self._put[key][1]
 
         return jax.tree.map(one, arrays)
 
     def copy(self) -> Held:
-        """Holds the same, and of what is put later only its own."""
+        """A copy that holds the same arrays; arrays put later are held by one of the two only."""
         other = Held()
         other._put = dict(self._put)
         return other
@@ -58,15 +58,15 @@ class Held:
 def make_placement(
     parallel: Parallel, *, trials: int | None = None, devices: Sequence[jax.Device] | None = None
 ) -> Placement:
-    """The placement that an experiment asks for.
+    """Makes the placement that an experiment asks for.
 
     Args:
-      parallel: the experiment's.
-      trials: size of the axis of trials, the first of every array of a state; None where there is no such axis.
-      devices: to lay arrays over; None are those of this job.
+      parallel: the experiment's layout.
+      trials: size of the trial axis, the first axis of every array of a state; None if there is none.
+      devices: devices to place arrays on; None uses those of this job.
 
     Raises:
-      RequestError: the devices do not fill the mesh, or are given for pmap, which runs on those of this job.
+      RequestError: the devices do not fill the mesh, or `devices` is given for pmap, which uses those of this job.
     """
     if parallel.strategy == "pmap" and devices is not None:
         raise RequestError("parallel.strategy=pmap: expected jit, to compile for other devices")
@@ -76,14 +76,14 @@ def make_placement(
 class Placement:
     """Arrays over a mesh, for programs under jit.
 
-    A batch is split over the axis "data"; so are the trials instead, where their number divides over it.  States follow
-    the experiment's rules.
+    The mesh axis "data" splits the trial axis if the number of trials is a multiple of its size, else the batch.  States
+    follow the experiment's rules.
 
     Attributes:
-      trials: size of the axis of trials, or None.
+      trials: size of the trial axis, or None.
       mesh: the devices.
-      shards: parts that a batch is split into.
-      platform: of the devices: "cpu", "gpu", "tpu".
+      shards: size of the mesh axis "data".
+      platform: platform of the devices: "cpu", "gpu" or "tpu".
     """
 
     def __init__(self, parallel: Parallel, *, trials: int | None, devices: Sequence[jax.Device] | None):
@@ -107,11 +107,11 @@ class Placement:
             )
 
     def over_devices(self, program: Callable[[str | None], Callable], state: Any) -> Any:
-        """A jitted (state, resident, sent, steps) -> (state, metrics), which uses up the state.
+        """Compiles a function (state, resident, sent, steps) -> (state, metrics) that donates the state.
 
         Args:
-          program: makes it from the name of the mapped axis that the batch is split over, None where there is none.
-          state: what it will be given, or its shapes.
+          program: makes the function from the name of the mapped axis that the batch is split over, or None.
+          state: the state that it will be given, or its shapes.
         """
         out = (self.state_shardings(state), self._sharding())
         return jax.jit(program(None), donate_argnums=0, out_shardings=out)
@@ -119,37 +119,37 @@ class Placement:
     # -- data ----------------------------------------------------------------------------------------------------------
 
     def hold(self, columns: Any, held: Held) -> Any:
-        """Columns that stay on the devices, whole on each; what is not in `held` yet is added there."""
+        """Columns that stay on the devices, complete on each; adds those to `held` that it lacks."""
         return held.put(columns, self._sharding())
 
     def put(self, sent: Sent, *, stacked_steps: bool = False) -> dict[str, jax.Array]:
-        """What training is sent, [(steps), (trials), batch, ...], where `over_devices` wants it; shapes stay shapes."""
+        """Places arrays sent for training, [(steps), (trials), batch, ...], for `over_devices`; shapes stay shapes."""
         trial = () if self.trials is None else (self._trial_axis,)
         sharding = self._sharding(*(None,) * stacked_steps, *trial, self._batch_axis)
         return {name: _on_devices(x, sharding) for name, x in sent.items()}
 
     def put_for_all(self, sent: Sent) -> dict[str, jax.Array]:
-        """What every trial is sent alike, [batch, ...]: in an evaluation."""
+        """Places arrays that all trials share, [batch, ...], for an evaluation."""
         return jax.device_put(dict(sent), self._sharding(self._batch_axis))
 
     def fetch(self, arrays: Any) -> Any:
-        """The arrays of a tree on the host, as NumPy arrays; waits for the devices to have made them."""
+        """Copies a tree of arrays to the host, as NumPy arrays; waits until the devices have computed them."""
         return jax.device_get(arrays)
 
     # -- states --------------------------------------------------------------------------------------------------------
 
     def place(self, state: Any) -> Any:
-        """A state of whole arrays, on its devices."""
+        """Moves a state of whole arrays to the devices."""
         return jax.device_put(state, self.state_shardings(state))
 
     def whole(self, state: Any) -> Any:
-        """The whole arrays of a state that is placed; they stay on the devices.  Inside of programs, too."""
+        """The whole arrays of a placed state; they stay on the devices.  Also usable inside programs."""
         return state
 
     def snapshot(self, state: Any) -> Any:
-        """The whole arrays of a state that is placed, on the host: what programs later do with it does not change them.
+        """Copies the whole arrays of a placed state to the host, so that later calls of programs cannot change them.
 
-        Where several processes share the state, the arrays stay on the devices: each process saves what it has.
+        If several processes share the state, its arrays stay on the devices, and each process saves its own part.
         """
         whole = self.whole(state)
         if jax.process_count() > 1:
@@ -157,19 +157,19 @@ class Placement:
         return jax.tree.map(lambda x: jax.random.clone(x) if _is_key(x) else np.array(x), whole)
 
     def join(self, states: Sequence[Any]) -> Any:
-        """The states of all trials as one, on the host; where there is no axis of trials, the only one."""
+        """Stacks the states of all trials on the host; without a trial axis, returns the only state."""
         if self.trials is None:
             return states[0]
         return jax.tree.map(lambda *x: jnp.stack(x) if _is_key(x[0]) else np.stack([np.asarray(a) for a in x]), *states)
 
     def part(self, whole: Any, i: int) -> Any:
-        """The state of trial i, of whole arrays."""
+        """The state of trial i, from whole arrays."""
         return whole if self.trials is None else jax.tree.map(lambda x: x[i], whole)
 
     def initial_shardings(self, state: Any) -> Any:
-        """How the state of a trial by itself comes out of its initialisation; None leaves it to the compiler.
+        """The shardings of a single trial's initial state; None lets the compiler choose.
 
-        A state that is too large for one device is never whole on one.
+        They keep a state that is too large for one device from ever lying on one.
         """
         return self.state_shardings(state) if self.trials is None else None
 
@@ -184,7 +184,7 @@ class Placement:
         def sharding(name: str, x: Any) -> NamedSharding:
             ndim = x.ndim - len(lead)
             for pattern, axes in self._rules:
-                # The optimizer's state repeats a parameter's path behind its own; factored moments have fewer axes.
+                # Paths in the optimizer's state end with the parameter's path; factored moments have fewer axes.
                 if ndim >= len(axes) > 0 and (matches(name, pattern) or matches(name, f"*/{pattern}")):
                     self._check_splits(name, x.shape[len(lead) :], axes)
                     return self._sharding(*lead, *axes)
@@ -203,7 +203,7 @@ class Placement:
 
 
 class Replicas(Placement):
-    """A copy of the state on each device, for programs under pmap: its arrays have a leading axis of devices."""
+    """A copy of the state on each device, for programs under pmap: its arrays have a leading device axis."""
 
     def _trials_over_devices(self) -> bool:
         return False
@@ -234,14 +234,14 @@ class Replicas(Placement):
 
 
 def _on_devices(x: Any, sharding: Sharding) -> Any:
-    """An array on its devices; of a shape, the shape of that."""
+    """Moves an array to its devices; gives a shape the sharding."""
     if isinstance(x, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
     return jax.device_put(x, sharding)
 
 
 def _split_axis(x: np.ndarray, axis: int, parts: int) -> np.ndarray:
-    """[..., batch, ...] → [parts, ..., batch / parts, ...]: each device's share in front."""
+    """[..., batch, ...] → [parts, ..., batch / parts, ...], with one part per device."""
     shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
     return np.moveaxis(np.reshape(x, shape), axis, 0)
 

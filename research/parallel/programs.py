@@ -18,11 +18,11 @@ from research.parallel.mapping import Arrays, Functions, State, evaluation_of, i
 from research.parallel.placement import Held, Placement, Sent
 
 FUSED_STEPS = 64
-"""Steps in one call where they run in one loop on the device: enough to hide the cost of a call."""
+"""Steps in one call that runs them in a loop on the device: enough to hide the overhead of a call."""
 
 
 class Shapes(NamedTuple):
-    """The shapes of what a step is sent, in order of the names."""
+    """The shapes of the arrays that a step is sent, in the order of their names."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -38,10 +38,10 @@ class Compiled:
     """Compiled programs, and the number of steps in a call, which is decided once.
 
     Attributes:
-      init: of one trial by itself: the same program however many train together, so that all start alike.
-      train: by the shapes of a step.
-      evaluate: by the key, and the shapes of the state, of what is resident and of what is sent.
-      steps_per_call: of training.
+      init: initialises a single trial; stacks use the same program, so that a trial starts alike in any stack.
+      train: training programs, by the shapes of a step.
+      evaluate: evaluation programs, by the key and the shapes of the state, the resident and the sent arrays.
+      steps_per_call: steps in one call of training; None if not decided yet.
     """
 
     init: Callable | None = None
@@ -51,21 +51,21 @@ class Compiled:
 
 
 class Programs:
-    """Initialisation, training and evaluation, compiled when first called.
+    """Initialisation, training and evaluation, each compiled when it is first called.
 
-    With trials in the placement, every array of the state, of the metrics and of the outputs has a leading axis of that
-    many trials, which train side by side; what they share (the data) has none.
+    If the placement has trials, which train side by side, every array of the state, the metrics and the outputs has a
+    trial axis; the data, which the trials share, have none.
 
     Args:
-      functions: what to run.
-      placement: where.
-      resident: what of the training data is to live on the device (`Feed.resident`).
-      steps_per_call: steps in one call of training; None leaves it to the data and the operations.
-      like: programs of the same functions and data, whose initialisation is used again.
+      functions: the functions to run.
+      placement: where to run them.
+      resident: the training data to keep on the device (`Feed.resident`).
+      steps_per_call: steps in one call of training; None chooses by the data and the operations.
+      like: programs of the same functions and data, whose compiled initialisation is reused.
 
     Attributes:
-      kernels: what the operations of training were traced into, and why, by operation.
-      compiling_seconds: spent on compiling the training program.
+      kernels: the kernel chosen for each operation of training, and why, by operation.
+      compiling_seconds: seconds spent on compiling training programs.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class Programs:
         """The same compiled programs on other data of the same shapes.
 
         Args:
-          resident: what of these data is to live on the device.
-          held: what is there already; these data are added to it.
+          resident: the data to keep on the device.
+          held: the arrays that are on the device already; the data are added to it.
         """
         other, held = copy.copy(self), Held() if held is None else held
         other.resident = self.placement.hold(dict(resident), held)
@@ -102,20 +102,23 @@ class Programs:
         return other
 
     def hold(self, feed: Feed) -> dict[str, Any]:
-        """What of a feed is to live on the device, put there once."""
+        """The resident arrays of a feed, moved to the device only once."""
         return self.placement.hold(feed.resident, self._held)
 
     # -- initialisation ------------------------------------------------------------------------------------------------
 
     def init(self, seeds: Sequence[int], hparams: Sequence[Mapping[str, float]], sent: Sent) -> State:
-        """The state before the first step, of one trial or of several; `sent` is what any step of one is sent."""
+        """The state before the first step, from each trial's seed and hparams.
+
+        `sent` holds the arrays that one trial is sent for any step; only their shapes matter.
+        """
         sent = dict(sent)
         keys = [jax.random.key(seed) for seed in seeds]
         values = [{path: jnp.asarray(x, jnp.result_type(float)) for path, x in own.items()} for own in hparams]
         if self._compiled.init is None:
             init = init_of(self.functions.init)
             shapes = jax.eval_shape(init, keys[0], values[0], self.resident, sent)
-            # It runs once: on a CPU, where optimising takes most of the time, it is compiled without.
+            # Initialisation runs once, so on a CPU it is compiled without optimisation, which would take longest.
             options = {"xla_backend_optimization_level": 0} if self.placement.platform == "cpu" else None
             shardings = self.placement.initial_shardings(shapes)
             self._compiled.init = jax.jit(init, out_shardings=shardings, compiler_options=options)
@@ -125,22 +128,22 @@ class Programs:
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train(self, state: State, steps: Sequence[Sent]) -> tuple[State, Arrays]:
-        """`len(steps)` steps, at most `steps_per_call`; the state given is used up.
+        """Runs `len(steps)` training steps, at most `steps_per_call`; donates the given state.
 
         Args:
           state: as `init` and `train` return it.
-          steps: what each is sent, all of the same shapes; with trials, arrays have their leading axis.
+          steps: the arrays that each step is sent, [(trials), batch, ...], all of the same shapes.
 
         Returns:
-          The state after them, and metrics, each [steps, (trials)], with `steps` padded to `steps_per_call`.
+          The state after the steps, and metrics, each [steps, (trials)], with `steps` padded to `steps_per_call`.
         """
         program = self.train_program(state, steps[0])
         return program(state, self.resident, self._call_of(steps), np.int32(len(steps)))
 
     def train_program(self, state: State, sent: Sent) -> jax.stages.Compiled:
-        """The compiled training program of a step's shapes; `state` and `sent` give those, and may be shapes only.
+        """The compiled training program for the shapes of a step, which `state` and `sent` give.
 
-        Shapes of what is sent are for programs of one step a call.
+        `state` may hold shapes instead of arrays; so may `sent`, if a call runs one step.
         """
         shapes = Shapes.of(sent)
         if shapes not in self._compiled.train:
@@ -157,11 +160,11 @@ class Programs:
         return self._compiled.train[shapes]
 
     def train_memory(self, state: State, sent: Sent) -> int:
-        """Bytes that the training program needs on a device, the resident data apart."""
+        """Bytes that the training program needs on a device, without the resident data."""
         return _memory(self.train_program(state, sent), self.resident)
 
     def steps_per_call(self, state: State, sent: Sent) -> int:
-        """How many steps one call of `train` can take."""
+        """The maximum number of steps in one call of `train`."""
         if self._compiled.steps_per_call is None:
             self._compiled.steps_per_call = self._default_steps_per_call(state, sent)
         return self._compiled.steps_per_call
@@ -179,7 +182,7 @@ class Programs:
         return FUSED_STEPS
 
     def _call_of(self, steps: Sequence[Sent]) -> dict[str, Any]:
-        """What one call is sent, on its devices: stacked and padded where a call takes several steps."""
+        """Places the arrays that one call is sent; stacked over steps and padded if a call runs several steps."""
         capacity = self._compiled.steps_per_call
         if capacity == 1:
             return self.placement.put(steps[0])
@@ -193,22 +196,22 @@ class Programs:
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def evaluate(self, key: Hashable, state: State, resident: Mapping[str, Any], sent: Sent) -> Arrays:
-        """Starts the evaluation of a batch, the same for every trial; fetch the outputs through the placement.
+        """Starts the evaluation of one batch by every trial; `placement.fetch` copies the outputs to the host.
 
         Args:
-          key: for `functions.evaluate`; equal ones share a compiled program.
+          key: the argument of `functions.evaluate`; equal keys share a compiled program.
           state: as `init` and `train` return it.
-          resident: what `hold` gives of the feed.
-          sent: for this batch, [batch, ...].
+          resident: the feed's resident arrays, as `hold` returns them.
+          sent: the arrays for this batch, [batch, ...].
 
         Returns:
-          Outputs, [(trials), batch, ...], which the devices may still be busy with.
+          Outputs, [(trials), batch, ...], which may still be pending on the devices.
         """
         arguments = state, dict(resident), self.placement.put_for_all(sent)
         return self._evaluate_program(key, *arguments)(*arguments)
 
     def evaluate_memory(self, key: Hashable, state: State, resident: Mapping[str, Any], sent: Sent) -> int:
-        """Bytes that the evaluation of a batch needs on a device, the resident data apart."""
+        """Bytes that the evaluation of a batch needs on a device, without the resident data."""
         program = self._evaluate_program(key, state, dict(resident), self.placement.put_for_all(sent))
         return _memory(program, resident)
 

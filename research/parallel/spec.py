@@ -1,4 +1,4 @@
-"""How a step is laid out over devices: the value that an experiment holds."""
+"""The spec of how a step is laid out over devices, as a field of an experiment."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Parallel:
     """How a step is laid out over devices.
 
     Attributes:
-      strategy: "jit" compiles one program over a mesh; "pmap" maps one over devices, summing over the axis "data".
-      mesh: (axis, size) of the mesh, with an axis "data" for the batch; a size of -1 takes the devices that are left.
-      rules: (pattern of a parameter's path, mesh axes or none of its dimensions); the first that matches decides, the
-        optimizer's state follows its parameter, and what matches none is on every device.
-      steps_per_call: steps in one call of the compiled program; None is 64 in a loop on the device for data that live
-        there, and 1 for data that travel, and for convolutions on a CPU (XLA runs them about 16 times slower inside a
-        loop: `experiments/speed/loop_on_cpu.py`).
+      strategy: "jit" compiles one program for a mesh; "pmap" maps a program over devices and sums over the axis "data".
+      mesh: (axis, size) pairs, with an axis "data" for the batch; a size of -1 takes the remaining devices.
+      rules: (pattern of a parameter's path, mesh axis or None for each of its dimensions) pairs.  The first match
+        applies; the optimizer's state follows its parameter; arrays that match no rule are copied to every device.
+      steps_per_call: steps in one call of the compiled program.  None runs 64 steps in a loop on the device if the data
+        live there; it runs 1 step if each step is sent its data, and for convolutions on a CPU, where XLA is about 16
+        times slower inside a loop (`experiments/speed/loop_on_cpu.py`).
     """
 
     strategy: Literal["jit", "pmap"] = "jit"

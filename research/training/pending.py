@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 MAX_IN_FLIGHT = 16
-"""Number of calls after which their metrics are read, together; the latest call is left out, so nothing waits for it."""
+"""Number of unread calls above which their metrics are read together, except those of the latest call."""
 
 
 class Call(NamedTuple):
