@@ -1,4 +1,4 @@
-"""Evaluations as values: what is scored, how often, by which task and with which parameters."""
+"""Evaluations as values: each says which examples it scores, how often, by which task and with which parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = ("validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Scores a split, or samples that the task makes, at steps of its own.
+    """Scores a split, or samples that the task makes, at its own interval.
 
     >>> Evaluation("validation", every=500).of_split
     'validation'
@@ -27,15 +27,15 @@ class Evaluation:
     True
 
     Attributes:
-      name: of its metrics ("samples/fid") and of the folder of its exhibits.
-      split: "train", "validation" or "test".  None: the split that is called `name`; where there is none, the task
-        makes samples from keys alone: a batch has `key`, `weight` and `example` only.
-      every: steps between evaluations, and there is one at the end.  None is the experiment's `eval_every` for
-        "validation"; any other evaluation is then made once, at the end, with the state that `checkpoints.best` chose.
-      examples: the first so many examples of the split, or the number of samples; None: all of the split.
-      task: in place of the experiment's.
-      averaged: evaluates the moving average of the parameters, where there is one (`ema_decay`).
-      seed: of the keys of its examples, which depend on nothing else but the example's number.
+      name: prefix of the metrics ("samples/fid") and name of the folder of exhibits.
+      split: "train", "validation" or "test".  None uses the split called `name`; if `name` is not a split, the task
+        makes samples from keys alone, and a batch has only `key`, `weight` and `example`.
+      every: steps between evaluations; one more runs at the end.  None uses the experiment's `eval_every` for
+        "validation"; any other evaluation then runs once, at the end, with the state that `checkpoints.best` chose.
+      examples: number of examples, taken from the start of the split, or number of samples; None uses the whole split.
+      task: replaces the experiment's task; None uses the experiment's.
+      averaged: evaluates the moving average of the variables, if the state has one (`ema_decay`).
+      seed: seeds the examples' keys; a key depends only on this seed and the example's number.
     """
 
     name: str
@@ -48,16 +48,16 @@ class Evaluation:
 
     @property
     def of_split(self) -> str | None:
-        """The split that is scored; None where the task makes samples."""
+        """The split that is scored; None if the task makes samples."""
         return self.split or (self.name if self.name in SPLITS else None)
 
     @property
     def once(self) -> bool:
-        """True if the evaluation is made once, at the end, with the best state."""
+        """True if the evaluation runs once, at the end, with the best state."""
         return self.every is None
 
     def check(self) -> None:
-        """Raises RequestError for values that are no evaluation."""
+        """Raises RequestError for values that are out of range or contradict one another."""
         require(
             bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name)),
             f"name={self.name!r}: expected letters, digits, '_', '-' and '.'",
@@ -88,7 +88,7 @@ class Evaluation:
 
 
 def complete(evaluations: Sequence[Evaluation], *, eval_every: int | None, steps: int) -> tuple[Evaluation, ...]:
-    """All evaluations of an experiment: those given, and "validation" and "test" by default.
+    """Adds "validation" and "test" to the given evaluations, unless they are among them.
 
     >>> [e.name for e in complete((Evaluation("samples", examples=8),), eval_every=None, steps=100)]
     ['validation', 'test', 'samples']
@@ -101,7 +101,7 @@ def complete(evaluations: Sequence[Evaluation], *, eval_every: int | None, steps
 
 
 def check_evaluations(evaluations: Sequence[Evaluation], eval_every: int | None) -> None:
-    """Raises RequestError, with the path of the evaluation first, for those that do not go together."""
+    """Raises RequestError, beginning with the path of the evaluation, if evaluations contradict one another."""
     names = [evaluation.name for evaluation in evaluations]
     for i, evaluation in enumerate(evaluations):
         require(names.index(evaluation.name) == i, f"evaluations.{i}.name={evaluation.name!r}: there is one already")
@@ -113,16 +113,16 @@ def check_evaluations(evaluations: Sequence[Evaluation], eval_every: int | None)
 
 
 def selecting(asked: str, metric: str, evaluations: Sequence[Evaluation], task: Task) -> tuple[Evaluation, Direction]:
-    """The evaluation that gives a metric to select by, and the direction of that.
+    """The evaluation that gives the metric to select by, and the direction of the metric.
 
     Args:
-      asked: what asks for it, such as "checkpoints.best="; begins the error.
+      asked: the setting that selects, such as "checkpoints.best="; begins the error message.
       metric: "EVALUATION/NAME".
-      evaluations: `complete`.
-      task: the experiment's.
+      evaluations: all evaluations, as `complete` returns them.
+      task: the experiment's task.
 
     Raises:
-      RequestError: none made during training is called so, it is of the test split, or no direction is declared.
+      RequestError: no evaluation during training has this name, or its task declares no direction for the metric.
     """
     name, _, own = metric.partition("/")
     usable = {evaluation.name: evaluation for evaluation in evaluations if not evaluation.once}
@@ -136,8 +136,10 @@ def selecting(asked: str, metric: str, evaluations: Sequence[Evaluation], task: 
 
 
 def directions_of(task: Task, evaluations: Sequence[Evaluation]) -> dict[str, Direction]:
-    """The directions that the tasks declare, {"loss": "min", "samples/fid": "min"}: of an evaluation with a task of its
-    own under the name of the evaluation."""
+    """The directions that the tasks declare, {"loss": "min", "samples/fid": "min"}.
+
+    Metrics of an evaluation with its own task have the evaluation's name as a prefix.
+    """
     own = {
         f"{evaluation.name}/{metric}": way
         for evaluation in evaluations

@@ -1,4 +1,4 @@
-"""Exhibits as files of a trial: exhibits/EVALUATION/NAME/STEP.npz, without pickle; written whole or not at all."""
+"""Writes and reads a trial's exhibits, exhibits/EVALUATION/NAME/STEP.npz, atomically and without pickle."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from research.evaluation import tensorboard
 from research.evaluation.exhibits import KINDS, Boxes, ConfusionMatrix, Exhibit
 
 LIMIT = 64 * 2**20
-"""Bytes of arrays in one file: an exhibit is a few examples, no data set."""
+"""Maximum bytes of arrays in one file: an exhibit holds a few examples, not a data set."""
 
 KEPT = 24
-"""Steps of one exhibit whose files stay; between the first and the newest they are thinned evenly."""
+"""Maximum number of files of one exhibit; files between the first and the newest step are thinned evenly."""
 
 
 class Saved(NamedTuple):
@@ -34,10 +34,10 @@ class Saved(NamedTuple):
     path: epath.Path
 
     def read(self) -> Exhibit:
-        """The exhibit.
+        """Reads the exhibit.
 
         Raises:
-          RequestError: the file is not whole, or holds no exhibit.
+          RequestError: the file is damaged or holds no exhibit.
         """
         try:
             with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as held:
@@ -59,17 +59,18 @@ def write_exhibits(
     """Writes the exhibits of one evaluation of a trial.
 
     Args:
-      folder: of the trial.
-      evaluation: its name, such as "validation".
-      step: of training.
-      exhibits: by name.
-      class_names: those of the data, for exhibits of as many classes that have none of their own.
-      events: tensorboardX's writer, which is to show them too.
+      folder: the trial's folder.
+      evaluation: the name of the evaluation, such as "validation".
+      step: the step of training.
+      exhibits: the exhibits by name.
+      class_names: class names of the data, added to exhibits of as many classes that have no class names.
+      events: tensorboardX's writer, which also gets the exhibits; None writes files only.
 
-    Returns a line for each exhibit that was cut or left out because it is larger than `LIMIT`.
+    Returns:
+      A line for each exhibit that was cut or left out because it is larger than `LIMIT`.
 
     Raises:
-      RequestError: something is no exhibit, or its name cannot be a file's.
+      RequestError: a value is not an exhibit, or its name cannot be used as a file name.
     """
     said = []
     for name, exhibit in exhibits.items():
@@ -92,7 +93,7 @@ def write_exhibits(
 
 
 def read_exhibits(folder: epath.PathLike) -> list[Saved]:
-    """The files of a trial's exhibits, by evaluation and name, steps ascending; none where there are none."""
+    """Lists the files of a trial's exhibits, sorted by evaluation, name and step; [] if there are none."""
     found = []
     for evaluation in _children(epath.Path(folder) / "exhibits"):
         for exhibit in _children(evaluation):
@@ -102,7 +103,7 @@ def read_exhibits(folder: epath.PathLike) -> list[Saved]:
 
 
 def _fitting(exhibit: Exhibit) -> Exhibit | None:
-    """As many of its examples as fit into a file; None where it has no examples to cut."""
+    """The exhibit cut to as many examples as fit into a file; None if cutting examples is not enough."""
     size = sum(x.nbytes for x in exhibit.arrays().values())
     if size <= LIMIT:
         return exhibit
@@ -113,9 +114,9 @@ def _fitting(exhibit: Exhibit) -> Exhibit | None:
 
 
 def _named(exhibit: Exhibit, class_names: Sequence[str] | None) -> Exhibit:
-    """The exhibit with the names of its classes, where they fit and it has none."""
+    """Adds class names to an exhibit that has none, if their number fits."""
     if class_names is not None and isinstance(exhibit, Boxes | ConfusionMatrix) and exhibit.class_names is None:
-        with contextlib.suppress(RequestError):  # of other classes than the data's
+        with contextlib.suppress(RequestError):  # the exhibit has other classes than the data
             return dataclasses.replace(exhibit, class_names=class_names)
     return exhibit
 
@@ -125,7 +126,7 @@ def _write(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
     np.savez_compressed(file, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     if "://" in os.fspath(path):
-        path.write_bytes(file.getvalue())  # an object store puts whole objects
+        path.write_bytes(file.getvalue())  # an object store writes an object atomically
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -136,7 +137,7 @@ def _write(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _thin(folder: epath.Path) -> None:
-    """Deletes steps until `KEPT` are left, those nearest their neighbours; never the first or the newest."""
+    """Deletes files until `KEPT` are left, each time the one nearest its neighbours, never the first or the newest."""
     paths = _steps(folder)
     while len(paths) > KEPT:
         steps = list(paths)
@@ -158,7 +159,7 @@ def _children(folder: epath.Path) -> list[epath.Path]:
 
 
 def _file_name(name: str) -> str:
-    """A name as a file's: what a path would understand is written as %XX."""
+    """Turns a name into a file name: characters with a meaning in paths are written as %XX."""
     quoted = urllib.parse.quote(name, safe=" +,=@()[]")
     quoted = f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
     require(0 < len(quoted) <= 200, f"exhibit name {name!r:.80}: expected 1 to 200 characters of a file's name")

@@ -1,11 +1,11 @@
-"""Exhibits: what a person looks at beside the metrics, as values of NumPy arrays of a few examples.
+"""Exhibits show a few examples beside the metrics, such as images or text pairs, as values of NumPy arrays.
 
-A task gives them by name from the outputs of an evaluation, on the host:
+A task makes them by name from the outputs of an evaluation, on the host:
 
     def exhibits(self, outputs):
         return {"samples": ImageGrid(outputs["samples"][:64].reshape(8, 8, 32, 32, 3))}
 
-They are written beside the metrics (research/evaluation/exhibit_files.py), and drawn by their kind in the report.
+They are written beside the metrics (research/evaluation/exhibit_files.py); the report draws each kind in its own way.
 Images are bytes, or floats from 0 to 1, with 1 or 3 channels.
 """
 
@@ -20,14 +20,14 @@ import numpy as np
 from research.errors import require
 
 PADDING = -1
-"""The label of a row of boxes that is only padding."""
+"""The label of padding boxes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exhibit:
-    """Named arrays.  A field that may be None may be left out; one of names or texts takes a list of str.
+    """Base class of exhibits: a dataclass of named arrays; fields of names or texts also take lists of str.
 
-    A subclass says in `examples` which of its fields have the leading axis of examples, so that they can be cut.
+    A subclass lists in `examples` the fields with a leading example axis, so that an exhibit can be cut.
     """
 
     examples: ClassVar[tuple[str, ...]] = ()
@@ -40,25 +40,28 @@ class Exhibit:
         self.check()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The fields that are given, by name."""
+        """The fields that are not None, by name."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: x for name, x in given.items() if x is not None}
 
     def check(self) -> None:
-        """Raises RequestError for arrays whose shapes or types are not those of the kind."""
+        """Raises RequestError for arrays of the wrong shape or type."""
 
     def first(self, count: int) -> Self:
-        """The exhibit of its first `count` examples."""
+        """The exhibit cut to its first `count` examples."""
         cut = {name: getattr(self, name) for name in self.examples}
         return dataclasses.replace(self, **{name: x[:count] for name, x in cut.items() if x is not None})
 
     def _require(self, name: str, shape: Sequence[int | str], kinds: str = "iufb") -> dict[str, int]:
-        """The sizes of the named axes of a field; raises RequestError for another shape or type.
+        """Checks a field and returns the sizes of its named axes; a field that is None passes.
 
         Args:
-          name: of the field; None passes.
-          shape: sizes of its axes, or their names; axes of one name must have one size.
-          kinds: NumPy's letters of the types that it may have.
+          name: the name of the field.
+          shape: the size or the name of each axis; axes of the same name must have the same size.
+          kinds: the allowed dtypes, as NumPy's letters for their kinds.
+
+        Raises:
+          RequestError: the field has another shape or type.
         """
         x, sizes = getattr(self, name), {}
         if x is None:
@@ -72,7 +75,7 @@ class Exhibit:
         return sizes
 
     def _require_images(self, name: str, axes: Sequence[str]) -> dict[str, int]:
-        """The sizes of `axes` of a field of images [*axes, height, width, 1 or 3], which becomes bytes."""
+        """Checks a field of images [*axes, height, width, 1 or 3], turns it into bytes, and returns its axes' sizes."""
         sizes = self._require(name, (*axes, "height", "width", "channels"), "fu")
         channels = sizes["channels"]
         require(channels in (1, 3), f"{type(self).__name__}.{name}: {channels} channels; expected 1 (grey) or 3 (RGB)")
@@ -108,7 +111,7 @@ class ImagePairs(Exhibit):
 
     Attributes:
       left, right: [example, height, width, 1 or 3].
-      names: the two texts that stand over them.
+      names: the two titles, left and right.
       captions: [example] texts.
     """
 
@@ -129,7 +132,7 @@ class ImagePairs(Exhibit):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageGrid(Exhibit):
-    """Images in rows and columns that mean something, such as a class a row and a sample a column.
+    """Images in rows and columns with a meaning, such as one class per row and one sample per column.
 
     Attributes:
       images: [row, column, height, width, 1 or 3].
@@ -152,7 +155,7 @@ class ImageGrid(Exhibit):
 class Boxes(Exhibit):
     """Detected boxes over images, beside the true ones.
 
-    Images have different numbers of boxes: a row with the label -1 (`PADDING`) is none.
+    Images have different numbers of boxes; padding boxes have the label -1 (`PADDING`).
 
     Attributes:
       images: [example, height, width, 1 or 3].
@@ -194,7 +197,7 @@ class TextPairs(Exhibit):
 
     Attributes:
       reference, written: [example] texts.
-      source: [example] texts; None where they were not written from texts.
+      source: [example] texts that the model read; None if it read no texts.
     """
 
     reference: np.ndarray | Sequence[str]
@@ -211,7 +214,7 @@ class TextPairs(Exhibit):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ConfusionMatrix(Exhibit):
-    """How often each class was taken for each other.
+    """Counts how often each class was predicted for each label.
 
     >>> ConfusionMatrix.of(labels=np.array([0, 1, 1]), predicted=np.array([0, 1, 0]), classes=2).counts.tolist()
     [[1, 0], [1, 1]]
@@ -230,7 +233,7 @@ class ConfusionMatrix(Exhibit):
 
     @classmethod
     def of(cls, labels: np.ndarray, predicted: np.ndarray, classes: int) -> Self:
-        """The counts of labels and predictions, int [example] from 0 to classes - 1."""
+        """Counts the pairs of `labels` and `predicted`, both int [example], from 0 to classes - 1."""
         pairs = labels.astype(np.int64) * classes + predicted
         return cls(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
 
@@ -242,7 +245,7 @@ class Curves(Exhibit):
     Attributes:
       x, y: [line, point]; a shorter line ends in NaN.
       names: [line] texts.
-      x_name, y_name: of the axes.
+      x_name, y_name: names of the axes.
     """
 
     x: np.ndarray
@@ -261,11 +264,11 @@ class Curves(Exhibit):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reliability(Exhibit):
-    """How often a model is right where it says how sure it is.
+    """A reliability diagram: compares a model's confidence with its accuracy, in bins of confidence.
 
     Attributes:
-      confidence, accuracy: [bin], the means over the examples of each bin; NaN in an empty one.
-      count: int [bin].
+      confidence, accuracy: [bin], means over the examples of each bin; NaN for an empty bin.
+      count: int [bin], number of examples.
     """
 
     confidence: np.ndarray
@@ -279,18 +282,18 @@ class Reliability(Exhibit):
 
 
 KINDS: dict[str, type[Exhibit]] = {kind.__name__: kind for kind in Exhibit.__subclasses__()}
-"""The kinds of exhibits by name: a file says which it holds."""
+"""The kinds of exhibits by name; each file stores the name of its kind."""
 
 
 def as_bytes(images: np.ndarray) -> np.ndarray:
-    """Images as bytes: floats from 0 to 1 are rounded, what is beyond is cut off, NaN is black."""
+    """Converts images to bytes: floats are clipped to 0 ... 1 and rounded to 255 steps; NaN becomes 0."""
     if images.dtype == np.uint8:
         return images
     return np.uint8(np.round(255 * np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1)))
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    """`value` as an array of numbers or of str."""
+    """Converts `value` to an array of numbers or str; `name` begins the RequestError for anything else."""
     x = np.asarray(value)
     if x.dtype.kind == "O" and all(isinstance(text, str) for text in x.flat):
         x = x.astype(str)

@@ -1,4 +1,4 @@
-"""Looking inside a model: filters, outputs of every layer, saliency of pixels, attention between tokens.
+"""Looks inside a model: filters, outputs of every layer, saliency of pixels, attention between tokens.
 
     from research.inference import load
     from research.evaluation.interpretability import attention_maps, feature_maps, saliency
@@ -8,9 +8,9 @@
     feature_maps(*inside)["stage0_block0"]        [batch, height, width, channels]
     saliency(*inside, samples=16)                 [batch, height, width]
 
-Pure functions of (model, variables, inputs) that return arrays; they work on any Linen model, trained here or read by
+All are pure functions of (model, variables, inputs) that return arrays, for any Linen model, trained here or read by
 `load_pretrained`.  `inputs` is one array, or the model's arguments by name, masks included: {"x": ..., "mask": ...}.
-`python -m launch report RUN --inside` draws them.
+`python -m launch report RUN --inside` draws the arrays.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Inputs = jax.Array | Mapping[str, Any]
 
 
 def activations(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) -> dict[str, jax.Array]:
-    """The outputs of every submodule and every sown value, by path, in the order of computation.
+    """The outputs of every submodule and all sown values, by path, in the order of computation.
 
-    `stage0_block1/conv0` is what that module returned (the second call of one has the path `…[1]`), and a sown value
-    has its own name.  Scanned layers, `blocks`, have a leading axis [layer, ...].
+    `stage0_block1/conv0` is the output of that module, and `…[1]` the output of its second call; a sown value has its
+    own name.  Outputs of scanned layers, `blocks`, have a leading axis [layer, ...].
     """
     names: list[str] = []
 
@@ -47,9 +47,10 @@ def activations(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) 
         return list(found.values())
 
     program = jax.jit(run).trace(dict(variables), inputs).jaxpr.jaxpr
-    order = list(names)  # tracing once more, for the call, would double them
+    order = list(names)  # copied, because the call below traces again and extends `names`
     found = dict(zip(order, jax.jit(run)(dict(variables), inputs), strict=True))
-    # A model may sow late what it computed early: the program says when.  One value's names stay as Linen has them.
+    # A model may sow a value long after computing it, so values are sorted by their equations in the program.  Several
+    # names of one value keep Linen's order.
     made = {id(out): i for i, equation in enumerate(program.eqns) for out in equation.outvars}
     when = {path: made.get(id(out), -1) for path, out in zip(order, program.outvars, strict=True)}
     return {path: found[path] for path in sorted(order, key=when.__getitem__)}
@@ -66,24 +67,24 @@ def _walk(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
         path = above if name == "__call__" else f"{above}/{name}" if above else name
         if isinstance(value, Mapping):
             yield from _walk(value, path)
-        elif path:  # what the model itself returned needs no looking inside
+        elif path:  # skips the output of the model itself
             yield from ((f"{path}[{i}]" if i else path, x) for i, x in enumerate(value))
 
 
 def feature_maps(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) -> dict[str, jax.Array]:
-    """The activations that are maps, [batch, height, width, channels], by path, in the order of computation."""
+    """The activations with shape [batch, height, width, channels], by path, in the order of computation."""
     found = {path: x for path, x in activations(model, variables, inputs).items() if x.ndim == 4}
     return {path: x for path, x in found.items() if not path.endswith("attention_weights")}
 
 
 def filters(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs, *, path: str | None = None) -> jax.Array:
-    """The kernels of a convolution, [filters, height, width, channels]: what each looks for.
+    """The kernels of a convolution, [filters, height, width, channels].
 
     Args:
-      path: the convolution's; None is the first that the image meets.
+      path: the path of the convolution; None takes the first in the order of computation.
 
     Raises:
-      RequestError: there is none, or none of this path.
+      RequestError: the model has no convolution, or none at this path.
     """
     kernels = convolution_kernels(model, variables, inputs)
     require(bool(kernels), f"{type(model).__name__} has no convolution, and so no filters")
@@ -93,7 +94,7 @@ def filters(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs, *, p
 
 
 def convolution_kernels(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs) -> dict[str, jax.Array]:
-    """The kernel [height, width, channels, filters] of every convolution by path, in the order of computation."""
+    """The kernels [height, width, channels, filters] of all convolutions, by path, in the order of computation."""
     found: dict[str, None] = {}
 
     def note(next_function: Any, args: Any, kwargs: Any, context: InterceptorContext) -> Any:
@@ -118,20 +119,24 @@ def saliency(
     noise: float = 0.15,
     seed: int = 0,
 ) -> jax.Array:
-    """How much each pixel moves a class's logit: |∂ logit / ∂ x|, the largest over channels (Simonyan et al., 2014).
+    """Measures how much each pixel changes a class's logit: |∂ logit / ∂ x|, maximum over channels.
+
+    (Simonyan et al., 2014.)
 
     Args:
-      inputs: images [batch, height, width, channels] as the model sees them; of several arguments, the first.
-      labels: the class to ask about, int [batch]; None is the one predicted.
-      samples: images with noise to average the gradients of (SmoothGrad, Smilkov et al., 2017); 0 asks x alone.
-      noise: standard deviation of that noise, as a share of an image's largest value less its smallest.
-      seed: of the noise.
+      inputs: images [batch, height, width, channels] as the model takes them; if there are several arguments, the first
+        holds the images.
+      labels: the class of the logit for each image, int [batch]; None takes the predicted class.
+      samples: number of noisy copies of each image to average the gradient over (SmoothGrad, Smilkov et al., 2017);
+        0 takes the gradient at the image itself.
+      noise: standard deviation of the noise, as a share of the image's range (maximum minus minimum).
+      seed: seeds the noise.
 
     Returns:
       [batch, height, width], not negative.
 
     Raises:
-      RequestError: `inputs` are no images, or `labels` are not a class of the model for each.
+      RequestError: `inputs` has no images, or `labels` is not one class of the model per image.
     """
     named = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
     name, x = next(iter(named.items()))
@@ -146,7 +151,7 @@ def saliency(
         labels = jnp.asarray(labels)
 
     def of_class(x: jax.Array, labels: jax.Array) -> jax.Array:
-        # Images do not see one another in evaluation, so the gradient of the sum is that of each.
+        # Images do not influence one another in evaluation, so the gradient of the sum is each image's own gradient.
         return jnp.take_along_axis(logits(x), labels[:, None], axis=-1).sum()
 
     @jax.jit
@@ -165,7 +170,7 @@ def saliency(
 
 
 def _check_labels(labels: Any, batch: int, classes: int) -> None:
-    if isinstance(labels, jax.core.Tracer):  # nobody can say yet
+    if isinstance(labels, jax.core.Tracer):  # the values are not known while tracing
         return
     given = np.asarray(labels)
     good = given.shape == (batch,) and np.issubdtype(given.dtype, np.integer)
@@ -174,13 +179,13 @@ def _check_labels(labels: Any, batch: int, classes: int) -> None:
 
 
 def attention_maps(model: nn.Module, variables: Mapping[str, Any], inputs: Inputs, *, pattern: str = "*") -> jax.Array:
-    """The attention weights of every layer, [layer, batch, head, query, key]; each row of keys sums to 1.
+    """The attention weights of all layers, [layer, batch, head, query, key]; they sum to 1 over keys.
 
     Args:
-      pattern: which layers, by path, as in research/paths.py: "decoder/*".
+      pattern: selects layers by path, such as "decoder/*" (see research/paths.py).
 
     Raises:
-      RequestError: no layer attends there, or the layers attend over different lengths.
+      RequestError: no attention layer matches, or the layers attend over different lengths.
     """
     found = [
         (path, x if x.ndim == 5 else x[None])
@@ -195,13 +200,16 @@ def attention_maps(model: nn.Module, variables: Mapping[str, Any], inputs: Input
 
 
 def attention_rollout(maps: jax.Array) -> jax.Array:
-    """How much of each input token reaches each output token, [batch, query, key] (Abnar & Zuidema, 2020).
+    """Estimates how much of each input token reaches each output token (Abnar & Zuidema, 2020).
 
-    The heads' mean, half of it and half of the token itself for the residual connection, multiplied up the layers;
-    each row sums to 1.
+    Averages each layer's heads, averages the result with the identity for the residual connection, and multiplies the
+    layers.
 
     Args:
-      maps: [layer, batch, head, query, key], of a model that attends to itself: as many queries as keys.
+      maps: self-attention weights [layer, batch, head, query, key], with as many queries as keys.
+
+    Returns:
+      [batch, query, key]; each row sums to 1.
     """
     layers = (maps.mean(2) + jnp.eye(maps.shape[-1])) / 2
 

@@ -1,6 +1,6 @@
-"""Exhibits in TensorBoard: images, texts, and small plots.
+"""Shows exhibits in TensorBoard as images, texts and small plots.
 
-Plots are drawn by Pillow, in about a millisecond, and not by matplotlib: each evaluation of each trial draws them.
+Pillow draws the plots, in about a millisecond; matplotlib would be too slow for every evaluation of every trial.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from research.evaluation.exhibits import (
 )
 
 SHOWN = 64
-"""Images of one picture."""
+"""Maximum number of images in one picture, and of rows and columns in a grid."""
 
 PIXELS = 320
-"""Side of a plot, and what a confusion matrix has at most unless it has more classes."""
+"""Side of a plot in pixels, and the maximum side of a confusion matrix with fewer classes than this."""
 
 COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (136, 34, 85))
-"""Okabe and Ito's palette, as in the report."""
+"""The palette of Okabe and Ito, as in the report."""
 
 
 def add(events: Any, tag: str, exhibit: Exhibit, step: int) -> None:
@@ -38,9 +38,9 @@ def add(events: Any, tag: str, exhibit: Exhibit, step: int) -> None:
 
     Args:
       events: tensorboardX's SummaryWriter.
-      tag: where TensorBoard shows it, such as "validation/confusion".
-      exhibit: of any kind.
-      step: of training.
+      tag: TensorBoard's tag, such as "validation/confusion".
+      exhibit: an exhibit of any kind.
+      step: the step of training.
     """
     if isinstance(exhibit, TextPairs):
         events.add_text(tag, _markdown(exhibit), step)
@@ -58,7 +58,7 @@ def add(events: Any, tag: str, exhibit: Exhibit, step: int) -> None:
 
 
 def _markdown(exhibit: TextPairs) -> str:
-    """A pipe table."""
+    """The texts as a Markdown table."""
     columns = {name: getattr(exhibit, name) for name in ("source", "reference", "written")}
     columns = {name: texts for name, texts in columns.items() if texts is not None}
     rows = [columns, ["---"] * len(columns), *zip(*columns.values(), strict=True)]
@@ -74,7 +74,7 @@ def _image_grid(exhibit: ImageGrid) -> np.ndarray:
 
 
 def _tiled(images: np.ndarray) -> np.ndarray:
-    """Images [example, height, width, channels] in a square, [height, width, 3]."""
+    """Arranges images [example, height, width, channels] in a square: [height, width, 3]."""
     columns = int(np.ceil(np.sqrt(len(images)))) or 1
     rows = -(-len(images) // columns)
     whole = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
@@ -83,7 +83,7 @@ def _tiled(images: np.ndarray) -> np.ndarray:
 
 
 def _grid(images: np.ndarray) -> np.ndarray:
-    """Images [row, column, height, width, channels] as one, a white pixel between them, [height, width, 3]."""
+    """Joins images [row, column, height, width, channels], one white pixel apart: [height, width, 3]."""
     padded = np.pad(images, [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)], constant_values=255)
     rows, columns, height, width, channels = padded.shape
     whole = padded.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
@@ -91,7 +91,7 @@ def _grid(images: np.ndarray) -> np.ndarray:
 
 
 def _pairs(exhibit: ImagePairs) -> np.ndarray:
-    """The left images in a row, the right ones below them."""
+    """Arranges the left images in a row and the right images below them: [height, width, 3]."""
     rows = [_grid(side[None, :8]) for side in (exhibit.left, exhibit.right)]
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(r, [(0, 0), (0, width - r.shape[1]), (0, 0)], constant_values=255) for r in rows])
@@ -120,7 +120,7 @@ def _rectangle(canvas: Any, box: np.ndarray, label: int, color: tuple[int, int, 
 
 
 def _confusion(exhibit: ConfusionMatrix) -> np.ndarray:
-    """The share of each label's examples, white to blue."""
+    """Draws each row's shares, from white (0) to blue (1): [height, width, 3]."""
     share = exhibit.counts / np.maximum(exhibit.counts.sum(1, keepdims=True), 1)
     cell = max(1, PIXELS // len(share))
     shade = np.repeat(np.repeat(share, cell, 0), cell, 1)[..., None]
@@ -139,7 +139,7 @@ def _reliability(exhibit: Reliability) -> np.ndarray:
 
 
 def _plot(lines: Sequence[tuple[np.ndarray, np.ndarray, str]], x_name: str, y_name: str) -> np.ndarray:
-    """Lines (x, y, name) in a frame, with the ends of the axes and the lines' names."""
+    """Draws lines (x, y, name) in a frame, labelled with their names and the ends of the axes."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", (PIXELS, PIXELS), "white")
@@ -169,11 +169,11 @@ def _plot(lines: Sequence[tuple[np.ndarray, np.ndarray, str]], x_name: str, y_na
 
 
 def _write(canvas: Any, at: tuple[float, float], text: str, color: tuple[int, int, int]) -> None:
-    canvas.text(at, text[:40].encode("latin-1", "replace").decode("latin-1"), fill=color)  # what Pillow's font has
+    canvas.text(at, text[:40].encode("latin-1", "replace").decode("latin-1"), fill=color)  # Pillow's font has only Latin-1
 
 
 def _ends(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The least and the largest number; a little apart where they are one, 0 and 1 where there are none."""
+    """The minimum and maximum of the finite values, moved 0.5 apart if equal; (0, 1) if there are none."""
     finite = [x[np.isfinite(x)] for x in values]
     finite = np.concatenate([np.zeros(0), *finite])
     if not finite.size:

@@ -76,8 +76,8 @@ def make_placement(
 class Placement:
     """Arrays over a mesh, for programs under jit.
 
-    The mesh axis "data" splits the trial axis if the number of trials is a multiple of its size, else the batch.  States
-    follow the experiment's rules.
+    The mesh axis "data" splits the trial axis if the number of trials is a multiple of its size, else the batch.
+    States follow the experiment's rules.
 
     Attributes:
       trials: size of the trial axis, or None.
