@@ -1,4 +1,4 @@
-"""Writing sequences token by token: greedy, by sampling, by beam search.
+"""Generates sequences token by token: greedily, by sampling or by beam search.
 
 from research.decoding import Beam, Generation, generate
 

@@ -14,11 +14,11 @@ from research.decoding.strategies import Beam, Generated, Generation
 
 class _Beams(NamedTuple):
     tokens: jax.Array  # [batch, beams, max_new_tokens]
-    scores: jax.Array  # [batch, beams], the best first: log-probabilities, those of finished ones penalised by length
-    lengths: jax.Array  # [batch, beams]; 0 where no finished one is in this place yet
+    scores: jax.Array  # [batch, beams], best first: log-probabilities, with a length penalty if finished
+    lengths: jax.Array  # [batch, beams]; 0 for a place that no finished continuation has taken yet
 
     def best(self, count: int) -> tuple[_Beams, jax.Array]:
-        """The `count` best of every example, the best first, and their places [batch, count]."""
+        """The `count` best continuations of every example, best first, and their places [batch, count]."""
         _, order = jax.lax.top_k(self.scores, count)
         return self.take(order), order
 
@@ -28,21 +28,21 @@ class _Beams(NamedTuple):
 
 
 def beam_search(decoder: Cached, prompt: jax.Array, mask: jax.Array, how: Generation, beam: Beam) -> Generated:
-    """Continues prompt [batch, length], padded on the left; per example and step:
+    """Continues the prompt [batch, length], which is padded on the left, by beam search.
 
-    the likeliest extensions of the running beams by one token are found; those that end compete with the finished
-    ones, and the best of the others are the beams that run on.
+    Each step finds the likeliest extensions of the running beams by one token.  Extensions that end compete with the
+    finished continuations; the best of the others become the running beams.
     """
     B, K, N = len(prompt), beam.beams, how.max_new_tokens
     logits, state = decoder.start(prompt, mask)
     V = logits.shape[-1]
-    candidates = min(max(2, 1 + len(how.stop_tokens)) * K, K * V)  # enough that K of them do not end
+    candidates = min(max(2, 1 + len(how.stop_tokens)) * K, K * V)  # enough for at least K that do not end
     repeated = jnp.repeat(jnp.arange(B), K)
     axes = batch_axes(decoder, prompt, mask)
     logits, state = logits[repeated], take_rows(state, repeated, axes)
 
     tokens = jnp.full((B, K, N), how.pad_token, prompt.dtype)
-    only_first = jnp.where(jnp.arange(K) == 0, 0.0, NEVER)  # all beams start equal: only one may extend
+    only_first = jnp.where(jnp.arange(K) == 0, 0.0, NEVER)  # all beams start equal, so only one may be extended
     running = _Beams(tokens, jnp.broadcast_to(only_first, (B, K)).astype(logits.dtype), jnp.zeros((B, K), jnp.int32))
     finished = running._replace(scores=jnp.full((B, K), NEVER, logits.dtype))
 
@@ -56,14 +56,14 @@ def beam_search(decoder: Cached, prompt: jax.Array, mask: jax.Array, how: Genera
         extended = _Beams(tokens, scores, jnp.full((B, candidates), length, jnp.int32))
         ends = among(token, how.stop_tokens) | (length == N)
 
-        # Only what ends among the K best counts as finished: K better ones outrank the rest.
+        # Only extensions among the K best can finish, because K better ones outrank the rest.
         closed = ends & (jnp.arange(candidates) < K) & hopeful[:, None]
         penalised = jnp.where(closed, scores / length**beam.length_penalty, NEVER)
         newly = extended._replace(scores=penalised, lengths=jnp.where(closed, length, 0))
         finished, _ = _Beams(*(jnp.concatenate(pair, axis=1) for pair in zip(finished, newly, strict=True))).best(K)
         running, order = extended._replace(scores=jnp.where(ends, scores + NEVER, scores)).best(K)
 
-        # An example that cannot improve stops here, so that its result does not depend on the rest of the batch.
+        # An example that cannot improve stops, so that its result does not depend on the rest of the batch.
         full = (finished.lengths > 0).all(axis=1)
         reach = N if beam.early_stopping == "never" and beam.length_penalty > 0 else length
         attainable = running.scores[:, 0] / reach**beam.length_penalty

@@ -1,15 +1,15 @@
-"""Calls a model's `decode` for the prompt and then for each new token, with its cache or, to check that, without.
+"""Calls a model's `decode` for the prompt and then for each new token, with its cache or, to check the cache, without.
 
 A model can generate if it has a method
 
     decode(tokens, *, positions, mask, **memory) -> float32 logits [batch, vocab_size] of the token after the last one
 
-which appends what it must remember of `tokens` [batch, length] to the mutable collection `cache`.  It is called with
-the whole prompt first and then with one token at a time.  `positions` [batch, length] count from the first true token;
-`mask` [batch, prompt length + max_new_tokens] bool is False on the prompt's padding, which stands on the left, and its
-length is the length of the cache.  `memory` is what an encoder-decoder attends to: named arrays with a leading axis
-`batch`, passed in every call; what the first call makes of them it may keep in the cache.
-`research.models.encoder_decoder` has the method for models that read one sequence and write another.
+which appends the keys and values of `tokens` [batch, length], or any other state, to the mutable collection `cache`.
+The first call gets the whole prompt, each later call one token.  `positions` [batch, length] count from the first token
+that is not padding.  `mask` [batch, prompt length + max_new_tokens] bool is False on the prompt's padding, which is on
+the left; its length is the length of the cache.  `memory` is the input of an encoder-decoder: named arrays
+[batch, ...], passed in every call; the first call may keep values computed from them in the cache.
+`research.models.encoder_decoder` defines the method for encoder-decoders.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from research.layers.positions import valid_positions
 
 @dataclasses.dataclass(frozen=True)
 class Cached:
-    """The prompt in one call, then one token per call; the state holds the cache, whatever its leaves are.
+    """Decodes the prompt in one call, then one token per call; the state holds the cache.
 
     Attributes:
-      memory: named arrays [batch, ...] that the model attends to.
-      new: tokens that may follow the prompt.
+      model: a model with the method `decode`.
+      variables: the model's variables.
+      memory: named arrays [batch, ...] for `decode`.
+      new: maximum number of tokens after the prompt.
     """
 
     model: nn.Module
@@ -39,13 +41,13 @@ class Cached:
     new: int
 
     def start(self, prompt: jax.Array, mask: jax.Array) -> tuple[jax.Array, Any]:
-        """Logits of the first new token, [batch, vocab_size], and the state."""
+        """Decodes the prompt; returns the logits of the first new token, [batch, vocab_size], and the state."""
         logits, cache = self._prefill(self.variables, prompt, mask, self.memory)
         state = {"cache": cache, "mask": self._places(mask), "next": mask.sum(axis=1), "memory": self.memory}
         return logits, state
 
     def step(self, state: Any, token: jax.Array) -> tuple[jax.Array, Any]:
-        """Logits of the token after `token` [batch], and the state that includes it."""
+        """Decodes `token` [batch]; returns the logits of the next token, [batch, vocab_size], and the updated state."""
         logits, changed = self.model.apply(
             {**self.variables, "cache": state["cache"]},
             token[:, None],
@@ -75,7 +77,7 @@ class Cached:
 
 @dataclasses.dataclass(frozen=True)
 class Uncached(Cached):
-    """The whole text in every call, shifted so that its last token stands at the right; no cache is kept."""
+    """Decodes the whole text in every call, without a cache; the text is aligned at the right."""
 
     def start(self, prompt: jax.Array, mask: jax.Array) -> tuple[jax.Array, Any]:
         left = ((0, 0), (self.new, 0))
@@ -94,7 +96,7 @@ class Uncached(Cached):
 
 
 def batch_axes(decoder: Cached, prompt: jax.Array, mask: jax.Array) -> Any:
-    """The batch axis of every leaf of the decoder's state: the axis that another batch size changes; -1 for none."""
+    """The batch axis of every leaf of the decoder's state, found by changing the batch size; -1 if there is none."""
 
     def state(batch: int) -> Any:
         inputs = (prompt, mask, decoder.memory)
@@ -108,5 +110,5 @@ def batch_axes(decoder: Cached, prompt: jax.Array, mask: jax.Array) -> Any:
 
 
 def take_rows(state: Any, rows: jax.Array, axes: Any) -> Any:
-    """The decoder's state with these rows of the batch, which may repeat, be left out or change places."""
+    """Selects `rows` of the batch in the decoder's state, in any order and with repeats."""
     return jax.tree.map(lambda x, axis: x if axis < 0 else jnp.take(x, rows, axis=axis), state, axes)

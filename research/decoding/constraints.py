@@ -1,4 +1,4 @@
-"""Which tokens may be chosen at a step, whatever the strategy."""
+"""Constraints on the tokens of a step, for every strategy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from research.decoding.strategies import Generation
 
 NEVER = -1e9
-"""Log-probability of a forbidden token; finite, so that two of them still compare."""
+"""Log-probability of a forbidden token; finite, so that sums of it still compare."""
 
 
 def allowed(logits: jax.Array, step: jax.Array, how: Generation) -> jax.Array:
@@ -29,5 +29,5 @@ def allowed(logits: jax.Array, step: jax.Array, how: Generation) -> jax.Array:
 
 
 def among(tokens: jax.Array, some: tuple[int, ...]) -> jax.Array:
-    """For each token, whether it is one of `some`: bool, of the shape of `tokens`."""
+    """True for each token that is one of `some`: bool, with the shape of `tokens`."""
     return jnp.isin(tokens, jnp.asarray(some, tokens.dtype)) if some else jnp.zeros(tokens.shape, bool)

@@ -1,10 +1,10 @@
-"""Continues prompts token by token: greedy, sampled or by beam search; jitted, batched, with a cache.
+"""Continues prompts token by token, greedily, by sampling or by beam search: jitted, batched, with a cache.
 
     how = Generation(strategy=Sample(temperature=0.8, top_k=40), max_new_tokens=200, stop_tokens=(eos,))
     generated = generate(model, variables, prompt, how, rng=jax.random.key(0))
     generated.tokens[0, 0]      # the first prompt's first continuation
 
-`research.decoding.cached` says which method a model needs.  Inside a task,
+`research.decoding.cached` describes the method that a model needs.  Inside a task, get the model and its variables by
 `model, variables = apply(method=lambda model: model.unbind())`.
 """
 
@@ -44,17 +44,17 @@ def generate(
     Inside a jitted function the values of `prompt` are unknown, so only shapes and settings are checked.
 
     Args:
-      model: has the method `decode` that `research.decoding.cached` describes.
-      variables: its parameters, and other collections if it has any.
+      model: a model with the method `decode` (see `research.decoding.cached`).
+      variables: the model's parameters and other collections, if it has any.
       prompt: [batch, length] tokens.
       how: the strategy, the length and the stop tokens.
-      mask: [batch, length] bool, False on padding, which may stand on either side; None if there is no padding.
-      rng: key for `Sample`; the draws of a prompt depend on its place in the batch and not on the other prompts.
+      mask: [batch, length] bool, False on padding, which may be on either side; None if there is no padding.
+      rng: key for `Sample`; the draws for a prompt depend on its place in the batch, not on the other prompts.
       memory: further named arrays for `decode`, each [batch, ...].
 
     Raises:
-      RequestError: an empty prompt, a token outside the vocabulary, more tokens than the model's context, or a setting
-        out of range.
+      RequestError: a prompt is empty, a token is outside the vocabulary, there are more tokens than the model's context
+        holds, or a setting is out of range.
     """
     how.check()
     prompt = prompt if isinstance(prompt, jax.Array) else np.asarray(prompt)
@@ -72,10 +72,10 @@ def generate(
 
 
 def batch_prompts(prompts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(prompt, mask) for `generate`, both [batch, length], from token arrays [length] of different lengths.
+    """Makes (prompt, mask) for `generate`, both [batch, length], from token arrays [length] of different lengths.
 
     Raises:
-      RequestError: one of them is empty, or there is none.
+      RequestError: a prompt is empty, or there are no prompts.
     """
     require(len(prompts) > 0, "prompt: none, expected at least one")
     for i, tokens in enumerate(prompts):
@@ -119,7 +119,7 @@ def _check_prompt(prompt: Any, mask: Any, how: Generation, vocab_size: int | Non
 
 
 def _right_aligned(prompt: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The prompt and its mask with all padding on the left and 0, the tokens in their order."""
+    """Moves all padding of the prompt and its mask to the left, and sets padding tokens to 0."""
     mask = mask.astype(bool)
     order = jnp.argsort(mask, axis=1, stable=True)
     return jnp.take_along_axis(jnp.where(mask, prompt, 0), order, axis=1), jnp.take_along_axis(mask, order, axis=1)
@@ -128,9 +128,9 @@ def _right_aligned(prompt: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.A
 def _slide(
     run: Callable[..., Generated], prompt: jax.Array, mask: jax.Array, rng: jax.Array, how: Generation, context: int
 ) -> Generated:
-    """Generates in pieces, one continuation per row, each from the last half of the context once that is full.
+    """Generates in pieces, one continuation per row; after a full context, the next piece starts from its last half.
 
-    Not inside a jitted function: it stops as soon as all rows have ended.
+    Cannot run inside a jitted function, because it stops as soon as all rows have ended.
     """
     R, first = how.strategy.returned, int(mask.sum(axis=1).max())
     tokens, valid = jnp.repeat(prompt[:, -first:], R, axis=0), jnp.repeat(mask[:, -first:], R, axis=0)

@@ -1,4 +1,4 @@
-"""Greedy decoding and sampling: every row of the batch goes its own way until all have ended."""
+"""Greedy decoding and sampling: each row of the batch is continued independently until all have ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from research.decoding.strategies import Generated, Generation, Greedy, Sample
 
 
 def draw(key: jax.Array, log_probs: jax.Array, how: Sample) -> jax.Array:
-    """One token for every row of log_probs [rows, vocab_size]: [rows]; row i draws with fold_in(key, i)."""
+    """Draws one token for each row of log_probs [rows, vocab_size]: [rows]; row i draws with fold_in(key, i)."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(log_probs)))
     logits = log_probs / how.temperature
     if how.top_k is None and how.top_p is None:
@@ -19,7 +19,7 @@ def draw(key: jax.Array, log_probs: jax.Array, how: Sample) -> jax.Array:
     logits, tokens = jax.lax.top_k(logits, min(how.top_k or logits.shape[-1], logits.shape[-1]))
     if how.top_p is not None:
         probs = jax.nn.softmax(logits)
-        before = jnp.cumsum(probs, axis=-1) - probs  # the likeliest token stays for any top_p
+        before = jnp.cumsum(probs, axis=-1) - probs  # 0 for the likeliest token, which any top_p keeps
         logits = jnp.where(before < how.top_p, logits, NEVER)
     choice = jax.vmap(jax.random.categorical)(keys, logits)
     return jnp.take_along_axis(tokens, choice[:, None], axis=1)[:, 0]
@@ -28,7 +28,7 @@ def draw(key: jax.Array, log_probs: jax.Array, how: Sample) -> jax.Array:
 def one_by_one(
     decoder: Cached, prompt: jax.Array, mask: jax.Array, rng: jax.Array, how: Generation, strategy: Greedy | Sample
 ) -> Generated:
-    """Continues each row of prompt [batch, length], padded on the left, by one token per step."""
+    """Continues each row of the prompt [batch, length], which is padded on the left, by one token per step."""
     R, N = strategy.returned, how.max_new_tokens
     logits, state = decoder.start(prompt, mask)
     if R > 1:

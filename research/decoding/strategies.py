@@ -1,4 +1,4 @@
-"""How to continue a prompt, as values: greedy, by sampling or by beam search; how long, and until which token."""
+"""Settings of generation as values: the strategy (greedy, sampling, beam search), the length and the stop tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 from research.errors import require
 
 EarlyStopping = Literal["full", "likely", "never"]
-"""When a beam search stops; `Beam` explains each."""
+"""Conditions that stop a beam search; see `Beam`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Greedy:
         return 1
 
     def check(self) -> None:
-        """Accepts every value: there is nothing to set."""
+        """Does nothing, because there is nothing to set."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Draws each token from the model's distribution, optionally sharpened and truncated.
+    """Draws each token from the model's distribution, optionally with a temperature and truncated.
 
     Attributes:
       temperature: divides the logits.
@@ -54,15 +54,15 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Beam:
-    """Searches for likely continuations, keeping several at a time; the algorithm is that of Hugging Face's `generate`.
+    """Searches for likely continuations, keeping several at a time, with the algorithm of Hugging Face's `generate`.
 
     Attributes:
       beams: unfinished continuations kept per prompt.
       length_penalty: ranks finished continuations by log-probability / length ** length_penalty; above 0 favours long
         ones.
       early_stopping: when the search for a prompt stops.  "full": as soon as `beams` continuations are finished.
-        "likely": when the best unfinished one, ended now, would not be among them.  "never": when it would not be
-        among them at any length.
+        "likely": when also the best unfinished continuation would not rank among them if it ended now.  "never": when
+        it would not rank among them at any length.
       returned: continuations per prompt, the best first.
     """
 
@@ -88,22 +88,22 @@ Strategy = Greedy | Sample | Beam
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generation:
-    """How to continue a prompt.
+    """Settings for continuing a prompt.
 
     >>> Generation(strategy=Sample(temperature=0.8, top_k=40), max_new_tokens=200, stop_tokens=(2,)).check()
 
     Attributes:
-      strategy: how each token is chosen.
-      max_new_tokens: tokens to add at most, a stop token included.
+      strategy: chooses each token.
+      max_new_tokens: maximum number of tokens to add, including a stop token.
       stop_tokens: a continuation ends with the first of these.
       pad_token: fills the places after the end.
       suppress: tokens that are never chosen.
       suppress_first: tokens that are not chosen as the first new one.
       renormalize: makes the probabilities of the allowed tokens sum to 1.
-      last_token: the token at place `max_new_tokens` of a continuation that has not ended before; None leaves it open.
-      slide: goes on from the last half of the model's context when that is full, instead of refusing the request; not
-        inside a jitted function, and not with `Beam`.
-      cache: False computes the whole text again for every token: slow, with the same result (checks a model's cache).
+      last_token: forces the last token of a continuation that reaches `max_new_tokens`; None forces none.
+      slide: continues from the last half of the model's context when the context is full, instead of raising an error;
+        not possible inside a jitted function or with `Beam`.
+      cache: False computes the whole text again for every token, slowly and with the same result, to check the cache.
     """
 
     strategy: Strategy = Greedy()
@@ -125,12 +125,12 @@ class Generation:
 
 
 class Generated(NamedTuple):
-    """Continuations of every prompt; `returned` is the strategy's.
+    """Continuations of every prompt; `returned` is the strategy's number of continuations per prompt.
 
     Attributes:
-      tokens: [batch, returned, max_new_tokens], without the prompt, `pad_token` after the end.
-      lengths: [batch, returned], number of tokens up to the end, a stop token included.
-      scores: [batch, returned], sum of the tokens' log-probabilities under the model, for `Beam` divided by
+      tokens: [batch, returned, max_new_tokens], without the prompt, filled with `pad_token` after the end.
+      lengths: [batch, returned], number of tokens up to the end, including a stop token.
+      scores: [batch, returned], sum of the tokens' log-probabilities; for `Beam` divided by
         length ** length_penalty.
     """
 

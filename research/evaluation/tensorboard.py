@@ -169,7 +169,7 @@ def _plot(lines: Sequence[tuple[np.ndarray, np.ndarray, str]], x_name: str, y_na
 
 
 def _write(canvas: Any, at: tuple[float, float], text: str, color: tuple[int, int, int]) -> None:
-    canvas.text(at, text[:40].encode("latin-1", "replace").decode("latin-1"), fill=color)  # Pillow's font has only Latin-1
+    canvas.text(at, text[:40].encode("latin-1", "replace").decode("latin-1"), fill=color)  # Pillow's font is Latin-1
 
 
 def _ends(values: Sequence[np.ndarray]) -> tuple[float, float]:

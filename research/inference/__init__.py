@@ -1,4 +1,4 @@
-"""Using trained models.
+"""Uses trained models: predicts, generates text, translates and transcribes.
 
 from research.inference import generate, load, transcribe, translate
 

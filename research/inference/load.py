@@ -1,4 +1,4 @@
-"""Loads a finished run to use its model, without the data set.
+"""Loads the model of a finished run, ready to predict; needs no data set.
 
 from research.inference import load
 
@@ -15,15 +15,15 @@ from research.training.folder import read_experiment, read_saved, trial_folder
 
 
 def load(path: epath.PathLike, *, trial: str | None = None, step: int | None = None) -> Predictor:
-    """A trained model, ready to predict.
+    """Loads a trained model, ready to predict.
 
     Args:
-      path: the folder of a trial, or of a run with one trial.
-      trial: the name of one of a run's trials.
-      step: the step of the checkpoint; by default that which the test split was scored with.
+      path: the folder of a trial or of a run.
+      trial: the name of a trial; may be None for the folder of a trial or of a run with only one.
+      step: the step of the checkpoint; None takes the checkpoint that the test split was scored with, else the newest.
 
     Raises:
-      RequestError: no such run, trial or checkpoint.
+      RequestError: there is no such run, trial or checkpoint.
     """
     folder = trial_folder(path, trial)
     saved = read_saved(folder, step)

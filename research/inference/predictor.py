@@ -1,4 +1,4 @@
-"""A trained model and the task that says what its outputs mean: raw inputs in, predictions in NumPy out."""
+"""The `Predictor`: maps raw inputs to predictions in NumPy, with a trained model and its task."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from research.training.step import bound_apply
 
 
 class Predictor:
-    """A model with its variables, and the experiment that trained it.
+    """A trained model, with its variables and the experiment that trained it.
 
     Attributes:
-      experiment: its task and data say how raw inputs become the model's and what the outputs mean.
+      experiment: its data encode raw inputs, and its task turns the model's outputs into predictions.
       variables: {"params": …, "batch_stats": …} on the device.
     """
 
     def __init__(self, experiment: Experiment, variables: Mapping[str, Any], *, origin: str = ""):
-        """`origin` says where the variables are from, for `repr`."""
+        """Moves the variables to the device; `repr` shows `origin` as their source."""
         self.experiment = experiment
         self.variables = jax.device_put(dict(variables))
         self._origin = origin
@@ -47,18 +47,18 @@ class Predictor:
         return "\n".join(["Predictor", *(f"  {name:6}{line}" for name, line in lines.items() if line)])
 
     def predict(self, raw: Any, *, seed: int = 0) -> dict[str, np.ndarray]:
-        """The task's predictions for each example, in NumPy, [example, ...] by name.
+        """Predicts with the task for each example: {name: NumPy array [example, ...]}.
 
-        Where the data name their classes, "class_name" says the name of each "label".
+        If the data name their classes, "class_name" holds the name of each "label".
 
         Args:
-          raw: one array [example, ...] of the task's input, a dict of columns, or what the experiment's data encodes
-            (rows of a table, paths of images).
-          seed: for a task that draws random numbers; those of an example depend on the seed and the example's number,
-            and not on `eval_batch_size`.
+          raw: one array [example, ...] of the task's input, a dict of columns, or raw examples that the experiment's
+            data can encode (rows of a table, paths of images).
+          seed: seeds the random numbers of tasks that draw any; those of an example depend on the seed and the
+            example's number, not on `eval_batch_size`.
 
         Raises:
-          RequestError: `raw` cannot be encoded, lacks the task's input, or holds no example.
+          RequestError: `raw` cannot be encoded, lacks the task's input, or is empty; `seed` is out of range.
         """
         require(0 <= seed < 2**32, f"seed={seed}: expected 0 to 4294967295")
         columns = self._columns(raw)
@@ -75,22 +75,22 @@ class Predictor:
 
     @property
     def model(self) -> nn.Module:
-        """The Linen module; `model.apply(predictor.variables, **predictor.inputs(raw))` runs it."""
+        """The Linen module; run it with `model.apply(predictor.variables, **predictor.inputs(raw))`."""
         return self.experiment.model
 
     def inputs(self, raw: Any) -> dict[str, jax.Array]:
-        """The model's arguments by name for what `predict` takes: encoded and preprocessed, masks included."""
+        """Encodes and preprocesses raw inputs, as `predict` does; returns the model's arguments, masks included."""
         return self.inputs_of(self._columns(raw))
 
     def inputs_of(self, columns: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """The same for columns [example, ...] as the data set holds them."""
+        """Preprocesses columns [example, ...] of the data set; returns the model's arguments, masks included."""
         numbers = jnp.arange(_count(columns))
         batch = {**columns, "key": example_keys(jax.random.key(0), numbers)}
         batch = preprocess(self.experiment.preprocess, batch, partial=True)
         return jax.tree.map(jnp.asarray, arguments(self.model, self.experiment.task.inputs(batch)))
 
     def _columns(self, raw: Any) -> dict[str, np.ndarray]:
-        """The user's input as columns [example, ...] of the task."""
+        """Encodes the user's input as columns [example, ...] for the task."""
         if hasattr(raw, "shape") and hasattr(self.experiment.task, "input"):
             raw = {self.experiment.task.input: raw}
         columns = self.experiment.data.encode(raw)
@@ -116,5 +116,5 @@ class Predictor:
 
 
 def _count(columns: Mapping[str, Any]) -> int:
-    """The number of examples; shared columns have no axis of them."""
+    """The number of examples; shared columns, which have no example axis, are skipped."""
     return len(next(x for name, x in columns.items() if name != "shared"))

@@ -15,17 +15,19 @@ from research.tasks.transcription import CTCTranscription, Transcription
 
 
 def transcribe(predictor: Predictor, recordings: Any, sample_rate: int | None = None) -> str | list[str]:
-    """The text of a recording, or of each of a list of them.
+    """Returns the text of a recording, or a list of texts for a list of recordings.
 
-    A recording longer than the model's `audio_length` is an error; none is cut into pieces.
+    Long recordings are not cut into pieces.
 
     Args:
+      predictor: a run trained by `Transcription` or `CTCTranscription`.
       recordings: paths of wav files, or arrays [samples] or [samples, channels] (signed integers of full range, or
         floats in -1 ... 1).
-      sample_rate: that of arrays, in Hz; None for that of the training data.
+      sample_rate: sample rate of arrays in Hz; None takes the rate of the training data.
 
     Raises:
-      RequestError: the run was not trained to transcribe; a recording cannot be read, or is too long.
+      RequestError: the run was not trained to transcribe; a recording cannot be read, or is longer than the model's
+        `audio_length`.
     """
     check_predictor(predictor, "transcribe", Transcription, CTCTranscription)
     columns = predictor.experiment.data.encode(recordings, sample_rate=sample_rate)

@@ -1,4 +1,4 @@
-"""Writes text with a language model: one of a run, or published weights with their tokenizer.
+"""Generates text with a language model, from a run or from published weights with their tokenizer.
 
 from research.inference import from_pretrained, generate, load
 
@@ -34,12 +34,12 @@ from research.models.model import described
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TextModel:
-    """A language model with its tokenizer, ready to write text.
+    """A language model with its tokenizer, ready to generate text.
 
     Attributes:
-      model: has the method `decode` that `research.decoding.cached` describes.
-      variables: its parameters.
-      tokenizer: fitted.
+      model: a model with the method `decode` (see `research.decoding.cached`).
+      variables: the model's variables.
+      tokenizer: the fitted tokenizer.
       end_of_text: the special token that ends a text, or None.
     """
 
@@ -52,22 +52,22 @@ class TextModel:
         return f"TextModel\n  model     {described(self.model, self.variables)}\n  tokenizer {brief(self.tokenizer)}"
 
     def encode(self, text: str, name: str = "prompt") -> np.ndarray:
-        """Tokens [length] of a text; `name` begins the RequestError for one that is empty or cannot be spelled."""
+        """Encodes a text as tokens [length]; `name` begins the RequestError for an empty or unencodable text."""
         require(isinstance(text, str), f"{name}: expected a text, got {type(text).__name__}")
         require(len(text) > 0, f"{name}: empty, expected at least one character")
         with prefixed(f"{name}: "):
             return self.tokenizer.encode(text)
 
     def decode(self, tokens: np.ndarray) -> str:
-        """The text of tokens [length]; those beyond the tokenizer's, which a model may have, spell nothing."""
+        """Decodes tokens [length] to text; tokens that the model has but the tokenizer lacks are skipped."""
         return self.tokenizer.decode(tokens[tokens < self.tokenizer.vocab_size])
 
 
 def text_model(predictor: Predictor | TextModel, verb: str = "generate") -> TextModel:
-    """The language model of a run with its tokenizer.
+    """Returns the language model of a run with its tokenizer.
 
     Raises:
-      RequestError: the run trained no language model; the error begins with `verb`.
+      RequestError: the run did not train a language model; the message begins with `verb`.
     """
     if isinstance(predictor, TextModel):
         return predictor
@@ -94,26 +94,26 @@ def generate(
 ) -> str | list[Any]:
     """Continues a prompt; returns the continuation without the prompt.
 
-    Past the model's context it goes on from the last half of it (but not in a beam search).
+    When the model's context is full, generation continues from its last half (except in a beam search).
 
     Args:
       predictor: a run's language model, or published weights (`from_pretrained`).
-      prompt: a text, or several at once.
-      max_new_tokens: tokens to add at most; a text ends earlier where the model ends it.
+      prompt: a text, or several texts.
+      max_new_tokens: maximum number of tokens to add; a text ends earlier if the model ends it.
       temperature: divides the logits; below 1, likely tokens become likelier.
       top_k: draws from the k likeliest tokens only.
       top_p: draws from the fewest likeliest tokens whose probability sums to this.
       samples: number of texts per prompt.
       seed: the same seed gives the same texts.
-      strategy: `Greedy()`, `Beam(4)` or a `Sample`, in place of the four fields of sampling.
+      strategy: `Greedy()`, `Beam(4)` or a `Sample`; replaces `temperature`, `top_k`, `top_p` and `samples`.
 
     Returns:
-      A text; for several prompts a list of texts; for each prompt a list where `samples` (or the number that the
-      strategy returns) is not 1.
+      A text for one prompt; a list of texts for several.  If `samples` (or the strategy's `returned`) is not 1, each
+      text becomes a list of texts.
 
     Raises:
-      RequestError: no language model; a prompt that is empty, longer than the context or has characters that the
-        tokenizer does not know; a value out of range.
+      RequestError: `predictor` is not a language model; a prompt is empty, longer than the context, or has characters
+        that the tokenizer does not know; a value is out of range.
     """
     text = text_model(predictor)
     require(isinstance(prompt, Sequence), f"prompt: expected a text or several, got {type(prompt).__name__}")
@@ -147,13 +147,14 @@ def generate(
 
 
 def from_pretrained(folder: str | os.PathLike) -> TextModel:
-    """A published GPT-2 or Llama-style model from a local folder: config.json, model.safetensors, and tokenizer.json,
-    or vocab.json with merges.txt.
+    """Reads a published GPT-2 or Llama-style model from a local folder.
+
+    The folder holds config.json, model.safetensors, and tokenizer.json or vocab.json with merges.txt.
 
     Raises:
       RequestError: a file is missing, or its content does not fit the model.
     """
-    from research.pretrained import load_pretrained  # every family there is, of which a trained run needs none
+    from research.pretrained import load_pretrained  # imported here because it imports every family of models
 
     folder = pathlib.Path(folder)
     whole, merges = folder / "tokenizer.json", folder / "merges.txt"
@@ -167,10 +168,10 @@ def from_pretrained(folder: str | os.PathLike) -> TextModel:
 
 
 def load_text_model(path: epath.PathLike, *, trial: str | None = None) -> TextModel:
-    """A language model with its tokenizer: of a run, as `load` takes it, or of a folder of published weights.
+    """Loads a language model with its tokenizer, from a run (see `load`) or from a folder of published weights.
 
     Raises:
-      RequestError: there is neither at this path, or the run trained no language model.
+      RequestError: the path holds neither, or the run did not train a language model.
     """
     if list(epath.Path(path).glob("*.safetensors")):
         return from_pretrained(path)

@@ -15,11 +15,13 @@ from research.tasks.translation import Translation
 
 
 def translate(predictor: Predictor, sentences: str | Sequence[str]) -> str | list[str]:
-    """The translation of a sentence, or of each of a list of them, decoded as the run's task says.
+    """Returns the translation of a sentence, or a list of translations for a list of sentences.
+
+    The run's task holds the settings of decoding.
 
     Raises:
       RequestError: the run was not trained by `Translation`; a sentence is empty, has characters that the tokenizer
-        cannot spell, or is longer than the model's `context_length`.
+        does not know, or is longer than the model's `context_length`.
     """
     check_predictor(predictor, "translate", Translation)
     texts = write(predictor, predictor.experiment.data.encode(sentences), example="sentence")

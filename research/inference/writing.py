@@ -1,4 +1,4 @@
-"""Texts that a run's task writes for its examples: the common part of translation and transcription."""
+"""Writes the texts that a task decodes for its examples: the common part of translation and transcription."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from research.tasks.task import Task
 
 
 def check_predictor(predictor: object, verb: str, *tasks: type[Task]) -> None:
-    """Raises a RequestError that begins with `verb` unless `predictor` was trained by one of these tasks."""
+    """Raises a RequestError that begins with `verb`, unless `predictor` was trained by one of `tasks`."""
     expected = f"expected a run trained by {' or '.join(task.__name__ for task in tasks)}"
     if not isinstance(predictor, Predictor):
         raise RequestError(f"{verb}: {type(predictor).__name__} given; {expected}, as load(...) returns it")
@@ -23,10 +23,10 @@ def check_predictor(predictor: object, verb: str, *tasks: type[Task]) -> None:
 
 
 def write(predictor: Predictor, columns: Mapping[str, np.ndarray], example: str) -> list[str]:
-    """The text that the task (a `Texts`) writes for each example of `columns`.
+    """Returns the text that the task (a `Texts`) decodes for each example of `columns`.
 
     Raises:
-      RequestError: an example is too long for the model; the error calls it by `example` and its number.
+      RequestError: an example is too long for the model; the message names it by `example` and its number.
     """
     try:
         return [predictor.experiment.task.tokenizer.decode(row) for row in predictor.predict(columns)["tokens"]]

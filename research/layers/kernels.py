@@ -1,4 +1,4 @@
-"""Which implementation an operation is traced into, a record of what was chosen, and what it needs of its program."""
+"""Chooses kernels by target platform, records the choices, and lists what operations need from their program."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _record: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar(
 def target_platform(platform: str | None = None) -> str:
     """The platform to choose kernels for: "cpu", "cuda", "rocm" or "tpu".
 
-    `platform` where it is given ("gpu" is "cuda"), else that of an enclosing `targeting`, else JAX's default backend,
-    looked up now: at trace time.
+    Returns `platform` if it is given ("gpu" becomes "cuda"), else the platform of an enclosing `targeting`, else JAX's
+    default backend at the time of the call, which is trace time.
     """
     platform = platform or _platform.get()
     if platform is None:
@@ -32,7 +32,7 @@ def target_platform(platform: str | None = None) -> str:
 
 @contextlib.contextmanager
 def targeting(platform: str) -> Iterator[None]:
-    """Traces what is inside for `platform`, whatever this machine has: to compile for hardware one does not hold."""
+    """Traces the functions called inside for `platform`, to compile for hardware that this machine lacks."""
     token = _platform.set(platform)
     try:
         yield
@@ -41,7 +41,7 @@ def targeting(platform: str) -> Iterator[None]:
 
 
 class Need(enum.Enum):
-    """What an operation can need of the program around it."""
+    """Something that an operation needs from the program around it."""
 
     SEPARATE_STEPS = "steps of training called one by one, not in a loop on the device"
     XLA_PRODUCTS = "matrix products by XLA itself"
@@ -51,32 +51,32 @@ _NEEDS: dict[str, dict[str | Primitive, Need]] = {
     "cpu": {
         # XLA's convolutions are about 16 times slower inside a loop: experiments/speed/loop_on_cpu.py
         lax.conv_general_dilated_p: Need.SEPARATE_STEPS,
-        # Its products are small and many: experiments/speed/ynnpack.py
+        # A recurrence has many small matrix products: experiments/speed/ynnpack.py
         "recurrence": Need.XLA_PRODUCTS,
     },
 }
-"""{platform: {operation: what it needs}}, the operation by the name that it is noted under, or one of XLA's own."""
+"""{platform: {operation: its need}}; an operation is a name that `note` records, or a JAX primitive."""
 
 
 def needs(platform: str, record: Mapping[str, str], program: Jaxpr | None = None) -> set[Need]:
-    """What the operations of a program need of it, by the table.
+    """The needs of the operations in a program, by the table.
 
     Args:
-      platform: that the program is compiled for.
-      record: of the operations noted while it was traced (`recording`).
-      program: the traced program, where XLA's own operations count too, whoever calls them.
+      platform: the platform that the program is compiled for.
+      record: the operations noted while the program was traced (`recording`).
+      program: the traced program, to include JAX's primitives; None looks at `record` only.
     """
     found = {*record, *(() if program is None else _primitives(program))}
     return {need for operation, need in _NEEDS.get(platform, {}).items() if operation in found}
 
 
 def can_need(platform: str, need: Need) -> bool:
-    """Whether an operation of the table needs this on a platform; otherwise no program has to be looked at."""
+    """True if any operation in the table has this need on a platform; if not, no program has to be traced."""
     return need in _NEEDS.get(platform, {}).values()
 
 
 def _primitives(program: Jaxpr) -> set[Primitive]:
-    """XLA's operations in a traced program and in the functions that it calls."""
+    """The JAX primitives in a traced program and in the functions that it calls."""
     inner = (jaxpr for equation in program.eqns for jaxpr in jaxprs_in_params(equation.params))
     return {equation.primitive for equation in program.eqns}.union(*map(_primitives, inner))
 
@@ -84,10 +84,10 @@ def _primitives(program: Jaxpr) -> set[Primitive]:
 def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]:
     """Options for XLA when it compiles a training program for `platform`.
 
-    On a CPU, YNNPACK takes matrix products together with what stands next to them.  XLA's own products are as fast by
-    themselves, but it computes an activation's gradient again, element by element, while it transposes it for the
-    product behind.  Sums are named too, for naming products alone takes them from YNNPACK, and the gradient of a bias
-    is such a sum.  experiments/speed/ynnpack.py measures this.
+    On a CPU, YNNPACK fuses matrix products with neighbouring operations.  XLA's own products are as fast by themselves,
+    but XLA computes an activation's gradient again, element by element, while transposing it for the next product.  The
+    option lists reductions too, because listing only products would take reductions, such as the gradient of a bias,
+    from YNNPACK.  experiments/speed/ynnpack.py measures this.
     """
     ynnpack = platform == "cpu" and Need.XLA_PRODUCTS not in needs(platform, record)
     types = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
@@ -96,7 +96,7 @@ def compiler_options(platform: str, record: Mapping[str, str]) -> dict[str, str]
 
 @contextlib.contextmanager
 def recording() -> Iterator[dict[str, str]]:
-    """Collects the kernels chosen for the operations traced inside, and why.
+    """Records the kernels chosen for the operations traced inside, and why.
 
         with recording() as kernels:
             jax.eval_shape(step, state, batch)
@@ -113,7 +113,7 @@ def recording() -> Iterator[dict[str, str]]:
 
 
 def note(operation: str, choice: str) -> None:
-    """Adds `choice` to the record of an enclosing `recording`; several for one operation are listed in order."""
+    """Adds `choice` to the record of an enclosing `recording`; several choices for an operation are listed in order."""
     record = _record.get()
     if record is None:
         return
