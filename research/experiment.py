@@ -24,35 +24,35 @@ from research.training.early_stopping import EarlyStopping
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A model learning a task from data: everything that decides the result, and nothing else.
+    """A model that learns a task from data: everything that determines the result, and nothing else.
 
     Attributes:
       model: a Linen module; computes in its own `dtype`, keeps parameters in float32.
-      task: what is learned: the loss, the metrics, and how a batch becomes the model's arguments.
-      data: where the examples come from and how they are split.
+      task: defines the loss, the metrics, and how a batch becomes the model's arguments.
+      data: the source of the examples and how they are split.
       optimizer: the update rule, its learning-rate schedule and weight decay.
       steps: optimizer steps to train for.
       batch_size: examples per optimizer step, over all devices and micro-batches.
-      seed: of the initial parameters, the order of examples, dropout and augmentation; never of the split.
-      preprocess: applied to every batch inside the program: in training, in evaluation and in `predict`.
+      seed: seeds the initial parameters, the order of examples, dropout and augmentation; never the split.
+      preprocess: transforms applied to every batch inside the program: in training, in evaluation and in `predict`.
       augment: random changes to training examples, keyed per example, inside the program, before `preprocess`
-        (some after it: SpecAugment).
-      accumulation: micro-batches per step; gradients equal those of the whole batch (batch norm apart, which then
-        normalises each micro-batch by itself).
-      clip_norm: gradients are scaled down to this global L2 norm.
-      ema_decay: keeps an exponential moving average of the model's variables, parameters and batch statistics, which
-        evaluation and inference then use.
-      ema_warmup: after `step` steps the average's decay is at most (1 + step) / (ema_warmup + step), so that it soon
-        forgets the initial values; 1 for `ema_decay` from the first step on.
+        (some, such as SpecAugment, after it).
+      accumulation: micro-batches per step; gradients equal those of the whole batch, except that batch norm normalises
+        each micro-batch by itself.
+      clip_norm: scales gradients down to this global L2 norm, if theirs is larger; None does not clip.
+      ema_decay: keeps an exponential moving average of the model's variables (parameters and batch statistics), which
+        evaluation and inference use; None keeps no average.
+      ema_warmup: after `step` steps the decay of the average is at most (1 + step) / (ema_warmup + step), so that it
+        soon forgets the initial values; 1 uses `ema_decay` from the first step.
       log_every: steps between lines of training metrics.
       eval_every: steps between evaluations on the validation split; None evaluates at the end only.
-      eval_batch_size: examples per evaluation call; it changes no metric.
-      evaluations: beside "validation" and "test", which are evaluated by default, or in place of these
+      eval_batch_size: examples per evaluation call; does not change any metric.
+      evaluations: additions to "validation" and "test", which are evaluated by default, or replacements for these
         (research/evaluation/evaluations.py).
-      early_stopping: ends training before `steps` where a metric no longer improves.
-      checkpoints: when state is saved and which states are kept.
-      parallel: how the step is laid out over devices; changes nothing but rounding.
-      init_from: what to take parameters from: a run's or trial's folder, or published weights
+      early_stopping: ends training before `steps` if a metric no longer improves.
+      checkpoints: when the state is saved and which checkpoints are kept.
+      parallel: how the step is laid out over devices; changes only rounding.
+      init_from: the folder of a run or trial, or published weights, to initialise the parameters from
         (research/training/transfer.py).
       init_skip: patterns of parameter paths that keep their fresh values, such as "head/*".
     """
@@ -81,10 +81,10 @@ class Experiment:
     init_skip: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Refuses values that cannot be trained, before anything is compiled.
+        """Checks the values, before anything is compiled.
 
         Raises:
-          RequestError: one line, the dotted path first.
+          RequestError: a value is invalid; one line, which begins with the dotted path.
         """
         for name in ("steps", "batch_size", "accumulation", "log_every", "eval_batch_size", "eval_every"):
             value = getattr(self, name)
@@ -117,19 +117,19 @@ class Experiment:
             selecting("early_stopping.metric=", self.early_stopping.metric, self.all_evaluations(), self.task)
 
     def all_evaluations(self) -> tuple[Evaluation, ...]:
-        """Its evaluations, "validation" and "test" included."""
+        """All evaluations, including "validation" and "test"."""
         return complete(self.evaluations, eval_every=self.eval_every, steps=self.steps)
 
     def fit(self, splits: Splits, decoded: Splits | None = None) -> Experiment:
-        """The resolved experiment: what was left None for the training split to say (means, categories) filled in.
+        """Returns the resolved experiment: values left None (means, categories) are computed from the training split.
 
         Args:
-          splits: as `data.load()` gives them.
-          decoded: the same examples where they are in memory already, so that they are not decoded twice.
+          splits: the splits as `data.load()` returns them.
+          decoded: the same splits with decoded examples, so that nothing is decoded twice; None uses `splits`.
 
         Raises:
-          RequestError: the data do not suit the experiment: fewer examples than `batch_size`, a label outside the
-            classes.
+          RequestError: the data do not fit the experiment: there are fewer examples than `batch_size`, or a label is
+            outside the classes.
         """
         if self.batch_size > len(splits.train):
             raise RequestError(f"batch_size={self.batch_size}: there are {len(splits.train)} training examples")
@@ -147,7 +147,7 @@ class Experiment:
         )
 
     def _tasks_of(self, split: str) -> list[Task]:
-        """The tasks that see the examples of a split."""
+        """The tasks that use the examples of a split."""
         return [self.task, *(e.task for e in self.evaluations if e.task is not None and e.of_split == split)]
 
 

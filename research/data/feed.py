@@ -1,19 +1,19 @@
-"""From examples to the batch of a step.  Three places to keep the examples, bitwise the same batches from all of them.
+"""Makes the batch of each step, from examples in one of three places; the batches are bitwise the same for all three.
 
     feed = make_feed(splits.train, "auto")
     batches = feed.batches(seed=0, batch_size=256)
     batch = take(feed.resident, batches.sent(step))        # inside the compiled program
 
-device   every column lives on the device; a step sends only its indices
-host     every column lives in NumPy; a step sends its rows
+device   every column is on the device; a step is sent only its indices
+host     every column is in NumPy; a step is sent its rows
 workers  Grain's worker processes read and decode the batches ahead of the step
 
-Shared columns (`Source.shared`) live on the device in all three, and reach a batch whole, as `batch["shared"][name]`.
+Shared columns (`Source.shared`) are on the device in all three, and each batch has all of them, as
+`batch["shared"][name]`.
 
-Where nothing needs reading again, keeping it is much faster than a worker pipeline, so "auto" keeps what
-fits.
+Keeping decoded examples in memory is much faster than a worker pipeline, so "auto" keeps them if they fit.
 
-Padded columns (`research/data/buckets.py`) are cut to the length of the batch's bucket, and each has a mask beside it:
+Padded columns (`research/data/buckets.py`) are cut to the length of the batch's bucket, and each comes with a mask:
 "source" and "source_mask", bool [batch, length], False on padding.
 """
 
@@ -37,12 +37,12 @@ from research.errors import require
 
 
 def take(resident: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
-    """The batch of a step, from what is resident and what is sent.  Pure; for NumPy and for JAX arrays.
+    """Makes the batch of a step from the resident and the sent arrays.  Pure; for NumPy and for JAX arrays.
 
-    With columns resident, `sent` is {"index": int32 [batch]}, and {"weight": float32 [batch]} on padded batches; the
-    batch has the rows at `index`, and a `weight` (1 where neither the columns nor `sent` say otherwise).  A mask
-    [batch, length] that is sent for a padded column says by its shape how much of the column to take.  With no columns
-    resident, `sent` is the batch.  Shared columns are in the batch as they are.
+    If columns are resident, `sent` has "index", int32 [batch], and on padded batches "weight", float32 [batch].  The
+    batch has the rows at `index`, and a `weight`, which is 1 unless the columns or `sent` have one.  A sent mask
+    [batch, length] cuts its padded column to `length`.  If no columns are resident, `sent` is the batch.  Shared
+    columns are added unchanged.
     """
     columns = columns_of(resident)
     common = {name: x for name, x in resident.items() if name not in columns}
@@ -58,19 +58,19 @@ def take(resident: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def columns_of(resident: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns with an axis of examples."""
+    """The columns that have an example axis."""
     return {name: x for name, x in resident.items() if name != SHARED}
 
 
 SHARED = "shared"
-"""The name under which a batch, and what is resident, has the shared columns."""
+"""The name of the shared columns in a batch and among the resident arrays."""
 
 MASK = "_mask"
-"""The ending of the name of a padded column's mask."""
+"""The suffix of the name of a padded column's mask."""
 
 
 class Batches:
-    """Batches from columns in memory: `batches[step]` is a batch, `batches.sent(step)` what is sent for it."""
+    """Batches from columns in memory: `batches[step]` is a batch, `batches.sent(step)` the arrays sent for it."""
 
     def __init__(self, plan: Plan, source: Source, *, resident: bool, rows: slice):
         self._plan, self._source, self._resident, self._rows = plan, source, resident, rows
@@ -80,15 +80,15 @@ class Batches:
         return self._gathered(self._plan[step])
 
     def peek(self, step: int) -> dict[str, np.ndarray]:
-        """The same as `sent`; no worker is started for it."""
+        """Returns the same arrays as `sent`, without starting workers."""
         return self.sent(step)
 
     def largest(self) -> dict[str, np.ndarray]:
-        """A step's arrays in the largest shapes there are; no worker is started for it."""
+        """A step's arrays in the largest shapes of any step; starts no workers."""
         return self._gathered(_of_bucket(self._plan, -1))
 
     def average(self) -> dict[str, np.ndarray]:
-        """The same of the shape that is nearest to the mean of all steps, to see what a step costs."""
+        """A step's arrays in the shapes nearest to the mean over all steps, to time a typical step."""
         return self._gathered(_of_bucket(self._plan, _average_bucket(self._plan, self._source)))
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
@@ -99,7 +99,7 @@ class Batches:
         return asked if self._resident else take(self._columns, asked)
 
     def close(self) -> None:
-        """Nothing to end here; those of workers end their processes."""
+        """Stops worker processes, if there are any."""
 
     def __enter__(self) -> Batches:
         return self
@@ -109,9 +109,9 @@ class Batches:
 
 
 class WorkerBatches(Batches):
-    """Batches made by worker processes, which start at the first step asked for and read ahead from it.
+    """Batches made by worker processes, which start at the first requested step and read ahead from there.
 
-    Steps are meant to come one after another; a step out of turn starts the workers again (some seconds).
+    Request steps in order: a step out of order restarts the workers, which takes some seconds.
     """
 
     def __init__(self, plan: Plan, source: Source, *, workers: int, rows: slice):
@@ -122,7 +122,7 @@ class WorkerBatches(Batches):
         if step != self._next:
             self.close()
             self._iterator = _start(self._read, step, self._workers)
-        self._next = None  # if the next line raises, the iterator is of no further use
+        self._next = None  # if the next line raises, the iterator cannot be used again
         batch = next(self._iterator)
         self._next = step + 1
         return batch
@@ -148,13 +148,13 @@ class WorkerBatches(Batches):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Feed:
-    """A source and where it is kept.
+    """A source, and the place where its examples are kept.
 
     Attributes:
-      source: its examples, decoded where they are kept.
-      storage: where they are kept.
-      reason: why there, in a phrase.
-      workers: processes that read them, where they are not kept.
+      source: the examples, decoded if they are kept in memory.
+      storage: "device", "host" or "workers".
+      reason: a phrase that explains the choice of storage.
+      workers: number of processes that read the examples; 0 unless `storage` is "workers".
       shared: the shared columns.
     """
 
@@ -170,12 +170,12 @@ class Feed:
 
     @functools.cached_property
     def resident(self) -> dict[str, Any]:
-        """What to put on the device, once: columns by name, and the shared ones under "shared"."""
+        """The arrays to keep on the device: columns by name, and the shared columns under "shared"."""
         columns = self.source.arrays() if self.storage == "device" else {}
         return columns | ({SHARED: self.shared} if self.shared else {})
 
     def batches(self, seed: int, batch_size: int, rows: slice = slice(None)) -> Batches:
-        """The batches of training.  `rows` is the part of each that this process needs, where several share a batch."""
+        """The batches of training; `rows` selects this process's part of each batch, if several processes share it."""
         require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
         if self.buckets is None:
             return self._batches(Shuffled(seed, self.examples, batch_size), rows)
@@ -184,12 +184,12 @@ class Feed:
 
     @functools.cached_property
     def buckets(self) -> np.ndarray | None:
-        """The bucket of every example, int32 [example]; None where nothing is padded."""
+        """The bucket of every example, int32 [example]; None if no column is padded."""
         return assign(self.source.lengths, self.source.shapes) if _is_padded(self.source) else None
 
     @functools.cached_property
     def reading_order(self) -> np.ndarray | None:
-        """The examples in the order in which an evaluation takes them; None is as they come."""
+        """The numbers of the examples in the order in which evaluations read them; None keeps the source's order."""
         if self.buckets is None:
             return None
         first = self.source.first
@@ -205,15 +205,16 @@ class Feed:
 def evaluation_batches(
     feed: Feed | Source, batch_size: int, examples: int | None = None, *, rows: slice = slice(None)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The arrays from which `take` makes batches of every example once, in the feed's `reading_order`.
+    """Yields the arrays from which `take` makes evaluation batches: every example once, in `Feed.reading_order`.
 
-    Batches have the examples' numbers in the split as `example`, int32 [batch]; the last is padded with weight 0.
+    Each batch has the examples' numbers in the split as `example`, int32 [batch]; the last batch is padded with
+    examples of weight 0.
 
     Args:
       feed: the split.
-      batch_size: examples in a batch.
-      examples: only the first so many of the split; None takes all.
-      rows: the part of each batch that this process needs.
+      batch_size: number of examples in a batch.
+      examples: number of examples, taken from the start of the split; None takes all.
+      rows: selects this process's part of each batch.
     """
     feed = feed if isinstance(feed, Feed) else make_feed(feed, "host")
     plan = _in_order(feed, batch_size, examples)
@@ -223,7 +224,7 @@ def evaluation_batches(
 
 
 def largest_evaluation_batch(feed: Feed, batch_size: int, examples: int | None = None) -> dict[str, np.ndarray]:
-    """The one of `evaluation_batches` with the largest shapes; no worker is started for it."""
+    """The arrays of the largest of the `evaluation_batches`; starts no workers."""
     plan = _in_order(feed, batch_size, examples)
     step = 0 if feed.buckets is None else int(np.argmax(feed.buckets[plan.order])) // batch_size
     with feed._batches(plan, slice(None)) as batches:
@@ -245,11 +246,11 @@ def make_feed(
     memory_budget_bytes: int | None = None,
     host_budget_bytes: int | None = None,
 ) -> Feed:
-    """Decides where a source is kept, and decodes it there.
+    """Chooses where the examples of a source are kept, and decodes them unless workers read them.
 
-    "auto" keeps on the device what fits `memory_budget_bytes` (by default a quarter of what the device has free), in
-    host memory what fits `host_budget_bytes` (half of what is available), and leaves the rest to `workers` processes.
-    Shared columns are on the device in any case.
+    "auto" keeps the examples on the device if they fit into `memory_budget_bytes` (by default a quarter of the device's
+    free memory), else in host memory if they fit into `host_budget_bytes` (by default half of the available memory);
+    else `workers` processes read them.  Shared columns are always on the device.
     """
     conform(storage, Storage, "storage")
     size, common = nbytes(source) if len(source) else 0, shared(source)
@@ -288,7 +289,7 @@ def _is_padded(source: Source) -> bool:
 
 
 def _padding(source: Source) -> str:
-    """How much of the batches is padding, and what else the source has to say."""
+    """Describes the shapes and the share of padding of the batches, with the source's note."""
     if not _is_padded(source):
         return ""
     used = len(np.unique(assign(source.lengths, source.shapes)))
@@ -298,7 +299,7 @@ def _padding(source: Source) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Read:
-    """step -> batch, as a worker process makes it."""
+    """Makes the batch of a step in a worker process."""
 
     source: Source
     first: dict[str, np.ndarray]
@@ -306,7 +307,7 @@ class _Read:
     rows: slice
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Opens the source as a worker starts: two of its threads, importing what that needs at once, can deadlock."""
+        """Opens the source when a worker starts: two threads that import its modules at once can deadlock."""
         self.__dict__.update(state)
         first_example(self.source)
 
@@ -314,7 +315,7 @@ class _Read:
         return self.batch(self.plan[step])
 
     def batch(self, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The batch of what a plan says."""
+        """The batch for the arrays that a plan asks for."""
         asked = _asked(self.source, asked, self.rows)
         columns = read(self.source, asked["index"], self.first)
         return take(columns, asked | {"index": np.arange(len(asked["index"]))})
@@ -326,10 +327,10 @@ def _start(batch_at: _Read, step: int, workers: int):
     import grain
     from absl import flags
 
-    from research.config.modules import FILE_PREFIX  # not above: workers do without jax
+    from research.config.modules import FILE_PREFIX  # imported here, so that workers do not import jax
 
     for name, module in list(sys.modules.items()):
-        if name.startswith(FILE_PREFIX):  # a user's own file, which no worker could import
+        if name.startswith(FILE_PREFIX):  # a user's own file, which workers cannot import
             cloudpickle.register_pickle_by_value(module)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers read absl's flags, which only absl's own main parses
@@ -350,7 +351,7 @@ def _of_bucket(plan: Plan, bucket: int) -> dict[str, np.ndarray]:
 
 
 def _average_bucket(plan: Plan, source: Source) -> int:
-    """The bucket whose places are nearest to the mean over the steps; 0 where there are no buckets."""
+    """The bucket whose length is nearest to the mean over the steps; 0 if there are no buckets."""
     if not isinstance(plan, Bucketed):
         return 0
     buckets = [

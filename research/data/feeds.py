@@ -21,7 +21,7 @@ class Feeds:
 
     @property
     def decoded(self) -> Splits:
-        """The same examples; those that the feeds keep in memory are decoded."""
+        """The splits, with the examples decoded that the feeds keep in memory."""
         return Splits(self.train.source, **{name: feed.source for name, feed in self.evaluation.items()})
 
 
@@ -30,8 +30,7 @@ KnownFeeds = dict[tuple, tuple[Source, Feed]]
 
 
 def make_feeds(splits: Splits, data: Data, known: KnownFeeds | None = None) -> Feeds:
-    """Chooses where the examples are stored (on the device, in memory, or read by workers), and decodes those that are
-    kept.
+    """Chooses where examples are stored (on the device, in memory, or read by workers), and decodes those in memory.
 
     Calls with the same `known` decode and store a common source only once.  Shared columns that are equal in several
     splits become one object.

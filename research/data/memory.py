@@ -6,7 +6,7 @@ import pathlib
 
 
 def device_budget() -> int:
-    """Bytes of data to keep on a device by default: a quarter of its free memory (of the host's, on a CPU)."""
+    """Default bytes of data to keep on a device: a quarter of its free memory (of the host's, on a CPU)."""
     import jax
 
     stats = jax.local_devices()[0].memory_stats() or {}
@@ -15,18 +15,18 @@ def device_budget() -> int:
 
 
 def host_budget() -> int:
-    """Bytes of data to keep in host memory by default: half of what is available."""
+    """Default bytes of data to keep in host memory: half of the available memory."""
     return available_memory() // 2
 
 
 def available_memory() -> int:
-    """Bytes of host memory this process may still use: what the machine has, or its container (cgroup v2) allows."""
+    """Bytes of host memory that this process may still use, limited by the machine or its container (cgroup v2)."""
     import psutil
 
     available = psutil.virtual_memory().available
     group = pathlib.Path("/sys/fs/cgroup")
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no cgroup v2 here, or no limit ("max")
+    except (OSError, ValueError):  # there is no cgroup v2, or it has no limit ("max")
         return available
     return max(0, min(available, limit - used))

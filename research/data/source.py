@@ -1,8 +1,8 @@
-"""Examples and columns: what a source is read into, with an error that names the example where it cannot be.
+"""Sources of examples, and reading them into columns; errors name the example that cannot be read.
 
-A column is a NumPy array [example, ...], or what is indexed like one (`Windows`).  Columns hold what a device holds:
-bool, (u)int8 to (u)int32, float16, bfloat16 and float32; float64 becomes float32, and 64-bit integers become int32
-where they fit.
+A column is a NumPy array [example, ...], or an object indexed like one (`Windows`).  Columns have the dtypes of a
+device: bool, (u)int8 to (u)int32, float16, bfloat16 and float32.  float64 becomes float32, and 64-bit integers become
+int32 if they fit.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from research.errors import RequestError, nearest, require
 
 
 class Source(Protocol):
-    """Examples by number.  Five more methods are used where a source has them:
+    """Examples by number.  A source may have five more methods:
 
-    `__getitems__(indices) -> sequence of examples`, where reading several at once is faster;
-    `arrays() -> {name: array [example, ...]}`, where whole columns are in memory already;
-    `column(name) -> array or None`, one column without decoding the others (labels, to split by);
-    `where(i) -> str`, what an error calls example i (its file);
-    `shared() -> {name: array}`, shared columns: arrays without an axis of examples (one big graph, class anchors).
+    `__getitems__(indices) -> sequence of examples` reads several examples at once, if that is faster;
+    `arrays() -> {name: array [example, ...]}` returns whole columns, if they are in memory already;
+    `column(name) -> array or None` reads one column without decoding the others (labels, to split by);
+    `where(i) -> str` names example i in errors (its file);
+    `shared() -> {name: array}` returns shared columns: arrays without an example axis (one big graph, class anchors).
     """
 
     def __len__(self) -> int: ...
@@ -35,7 +35,7 @@ class Source(Protocol):
 
 
 class Columns:
-    """A source whose columns are in memory: {name: array [example, ...]}, and its shared columns if it has any."""
+    """A source whose columns, {name: array [example, ...]}, are in memory, with shared columns if it has any."""
 
     def __init__(self, columns: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray] | None = None):
         self._columns = {name: canonical(x, f"column {name!r}") for name, x in columns.items()}
@@ -59,7 +59,7 @@ class Columns:
 
 
 class Decoded(Columns):
-    """A source's columns, in memory, whose examples errors call what that source does."""
+    """The decoded columns of a source, in memory; errors name the examples as the source does."""
 
     def __init__(self, columns: Mapping[str, np.ndarray], source: Source):
         super().__init__(columns, shared(source))
@@ -99,12 +99,12 @@ class Subset:
 
 
 def subset(source: Source, indices: np.ndarray) -> Source:
-    """The examples at `indices`, as a source: copied where the columns are in memory, a view where they are not."""
+    """A source of the examples at `indices`: a copy if the columns are in memory, else a view."""
     return source.take(indices) if hasattr(source, "take") else Subset(source, indices)
 
 
 def column(source: Source, name: str) -> np.ndarray | None:
-    """One column of a source, or None where it has none of that name, or none without decoding everything."""
+    """One column of a source; None if it is missing or cannot be read without decoding everything."""
     if hasattr(source, "arrays"):
         return source.arrays().get(name)
     return source.column(name) if hasattr(source, "column") else None
@@ -116,7 +116,11 @@ def where(source: Source, i: int) -> str:
 
 
 def shared(source: Source) -> dict[str, np.ndarray]:
-    """The shared columns of a source; {} where it has none."""
+    """The shared columns of a source; {} if it has none.
+
+    Raises:
+      RequestError: a shared column holds a number that is not finite.
+    """
     found = _shared(source.shared()) if hasattr(source, "shared") else {}
     for name, x in found.items():
         if x.dtype.kind not in "biu" and not np.isfinite(x).all():
@@ -129,13 +133,17 @@ def _shared(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def examples(source: Source, indices: Sequence[int]) -> Sequence[dict[str, np.ndarray]]:
-    """The examples at `indices`, in one request where the source takes one."""
+    """The examples at `indices`, read at once if the source supports it."""
     indices = [int(i) for i in indices]
     return source.__getitems__(indices) if hasattr(source, "__getitems__") else [source[i] for i in indices]
 
 
 def canonical(value: Any, what: str) -> np.ndarray | Windows:
-    """`value` as an array a device can hold; `what` names it where it cannot be one."""
+    """Converts `value` to an array of a dtype that a device supports.
+
+    Raises:
+      RequestError: the value cannot be converted; the message begins with `what`.
+    """
     if isinstance(value, Windows):
         return dataclasses.replace(value, values=canonical(value.values, what))
     array = np.asarray(value)
@@ -153,7 +161,11 @@ def canonical(value: Any, what: str) -> np.ndarray | Windows:
 
 
 def same_length(columns: Mapping[str, np.ndarray], what: str = "columns") -> int:
-    """The number of examples in `columns`; a RequestError where they disagree."""
+    """The number of examples in `columns`.
+
+    Raises:
+      RequestError: there are no columns, one has no example axis, or their lengths differ.
+    """
     require(bool(columns), f"{what}: there are none; expected arrays [example, ...] by name")
     scalars = [name for name, x in columns.items() if np.ndim(x) == 0]
     require(not scalars, f"{what}: {', '.join(scalars)} has no axis of examples; expected arrays [example, ...]")
@@ -164,22 +176,24 @@ def same_length(columns: Mapping[str, np.ndarray], what: str = "columns") -> int
 
 
 def first_example(source: Source) -> dict[str, np.ndarray]:
-    """Example 0 of a source: the shapes and dtypes that all others must have."""
+    """Example 0 of a source, whose shapes and dtypes all other examples must have."""
     require(len(source) > 0, "the data set is empty: expected at least one example")
     return {name: canonical(x, f"{where(source, 0)}: {name!r}") for name, x in examples(source, [0])[0].items()}
 
 
 def nbytes(source: Source) -> int:
-    """Bytes of all columns once decoded."""
+    """Bytes of all columns after decoding."""
     if hasattr(source, "arrays"):
         return sum(x.nbytes for x in source.arrays().values())
     return len(source) * sum(x.nbytes for x in first_example(source).values())
 
 
 def read(source: Source, indices: np.ndarray, first: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The examples at `indices` as columns, each example of the shapes and dtypes of `first` (see `first_example`).
+    """Reads the examples at `indices` into columns with the shapes and dtypes of `first` (see `first_example`).
 
-    Raises RequestError, naming the example, for a missing field, another shape or dtype, and non-finite numbers.
+    Raises:
+      RequestError: an example lacks a field, has another shape or dtype, or holds a number that is not finite; the
+        message names the example.
     """
     columns = {name: np.empty((len(indices), *x.shape), x.dtype) for name, x in first.items()}
     for row, example in enumerate(examples(source, indices)):
@@ -198,7 +212,7 @@ def read(source: Source, indices: np.ndarray, first: Mapping[str, np.ndarray]) -
 
 
 def materialize(source: Source, threads: int | None = None) -> dict[str, np.ndarray]:
-    """All columns of a source, decoded once by `threads` threads (one per core, up to 16).  Raises as `read` does."""
+    """Decodes all columns of a source with `threads` threads (None: one per core, up to 16); raises as `read` does."""
     if hasattr(source, "arrays"):
         require(len(source) > 0, "the data set is empty: expected at least one example")
         columns = source.arrays()
@@ -218,7 +232,7 @@ def materialize(source: Source, threads: int | None = None) -> dict[str, np.ndar
 
 
 def chunks(source: Source | Mapping[str, np.ndarray], size: int = 1024) -> Iterator[dict[str, np.ndarray]]:
-    """A source's examples, or columns, as batches of up to `size`, in order."""
+    """Yields the examples of a source, or of columns, in order, as batches of up to `size`."""
     source = Columns(source) if isinstance(source, Mapping) else source
     if hasattr(source, "arrays"):
         columns = source.arrays()
@@ -229,7 +243,7 @@ def chunks(source: Source | Mapping[str, np.ndarray], size: int = 1024) -> Itera
         yield read(source, np.arange(start, min(start + size, len(source))), first)
 
 
-_CHUNK = 256  # examples decoded at a time: long enough to read ahead, short enough to share among threads
+_CHUNK = 256  # examples decoded at a time: enough for reading ahead, few enough to keep all threads busy
 
 
 def _check_finite(columns: Mapping[str, np.ndarray], name_row) -> None:
