@@ -1,4 +1,4 @@
-"""The base class of language models that attend to the left: masks, positions, the head and decoding."""
+"""The base class of causal language models: masks, positions, the head and decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from research.models.model import Model
 class DecoderOnly(Model):
     """Maps tokens [batch, length] to logits of the next tokens, [batch, length, vocab_size].
 
-    A subclass defines `features`, which lies between the embedding and the head, and has the fields `width`,
+    A subclass defines `features`, which runs between the embedding and the head, and has the fields `width`,
     `tied_head` and `dtype` besides those here.
 
     >>> class Bigram(DecoderOnly):
@@ -37,7 +37,7 @@ class DecoderOnly(Model):
     vocab_size: int
     context_length: int
 
-    # Without an annotation it is no field; a subclass may make it one.
+    # This is not a field, because it has no annotation; a subclass may declare it as one.
     init_deviation = 0.02
     """The standard deviation of the initial embeddings and of an untied head."""
 
@@ -82,7 +82,7 @@ class DecoderOnly(Model):
 
         Args:
           x: [batch, length, width], the embedded tokens.
-          mask: [batch, 1, 1 or length, keys] bool, False where no query looks, in addition to later tokens.
+          mask: [batch, 1, 1 or length, keys] bool, False for keys that may not be attended to, besides later tokens.
           positions: [1 or batch, length].
           decode: the keys and values of earlier tokens are in `cache`.
           train: apply dropout.
@@ -90,7 +90,7 @@ class DecoderOnly(Model):
         raise NotImplementedError(f"{type(self).__name__} defines no features")
 
     def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
-        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends these to `cache`.
+        """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends `tokens` to `cache`.
 
         Args:
           tokens: [batch, length], the prompt in the first call, then one token per call.

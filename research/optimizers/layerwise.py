@@ -1,4 +1,4 @@
-"""Optimizers whose update of a weight depends on the other weights of its layer."""
+"""Optimizers whose update of a weight depends on the layer's other weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from research.errors import require
 from research.optimizers.optimizer import Optimizer
 
 STACKED = ("*/blocks/*",)
-"""Scanned layers, as `research/layers/stack.py` names them."""
+"""Patterns of the parameters of scanned layers, as `research/layers/stack.py` names them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Layerwise(Optimizer):
     """An optimizer whose update of a weight depends on the layer's other weights.
 
     Attributes:
-      stacked: patterns of the parameters of scanned layers, [layers, ...], whose layers are updated as if each stood
-        alone; by default what `research/layers/stack.py` scans.
+      stacked: patterns of the parameters of scanned layers, [layers, ...], each of whose layers is updated by itself;
+        by default the layers that `research/layers/stack.py` scans.
     """
 
     stacked: tuple[str, ...] = STACKED
@@ -31,15 +31,15 @@ class Layerwise(Optimizer):
     pattern_fields: ClassVar[tuple[str, ...]] = (*Optimizer.pattern_fields, "stacked")
 
     def is_stacked(self, path: str) -> bool:
-        """Whether the parameter's leading axis counts layers."""
+        """True if the parameter's leading axis counts layers."""
         return any(paths.matches(path, pattern) for pattern in self.stacked)
 
     def per_layer(self, one: optax.GradientTransformation) -> optax.GradientTransformation:
-        """`one`, on the layers of stacked parameters one by one."""
+        """Applies `one` to each layer of stacked parameters separately."""
         each = optax.GradientTransformation(jax.vmap(one.init), jax.vmap(one.update))
 
         def split(tree: Any) -> optax.GradientTransformation:
-            # A group for every number of layers: vmap wants it to be the same for all that it maps.
+            # One group per number of layers, because vmap needs mapped axes of equal size.
             label = lambda path, x: f"{x.shape[0]} layers" if self.is_stacked(path) else "single"  # noqa: E731
             labels = paths.map_with_path(label, tree)
             groups = sorted(set(jax.tree.leaves(labels)))
@@ -58,7 +58,7 @@ class Layerwise(Optimizer):
 
 @dataclasses.dataclass(frozen=True)
 class Lamb(Layerwise):
-    """Adam with the update of each layer as long as its weights (You et al., 2020), for very large batches.
+    """Adam with each layer's update scaled to the norm of its weights (You et al., 2020), for very large batches.
 
     >>> rule = Lamb(0.1).transformation()
     >>> params = {"kernel": jnp.array([3.0, 4.0])}
@@ -67,7 +67,8 @@ class Lamb(Layerwise):
     0.5
 
     Attributes:
-      b1, b2, eps: of Adam: what the means of gradients and squares keep, and what is added to the root.
+      b1, b2: decay rates of Adam's running means of the gradients and their squares.
+      eps: added to the root of the mean square in Adam.
     """
 
     b1: float = hparam(0.9)
@@ -81,7 +82,7 @@ class Lamb(Layerwise):
 
 @dataclasses.dataclass(frozen=True)
 class Adafactor(Layerwise):
-    """Second moments kept as a row and a column (Shazeer & Stern, 2018): a matrix has state for its sides alone.
+    """Adam-like updates with second moments factored into a row and a column (Shazeer & Stern, 2018), to save memory.
 
     >>> rule = Adafactor(weight_decay=None).transformation()
     >>> state = rule.init({"kernel": jnp.zeros((256, 512))})
@@ -90,11 +91,11 @@ class Adafactor(Layerwise):
 
     Attributes:
       eps: added to the squared gradients.
-      decay_rate: the second moments of step t are kept by 1 - t^-decay_rate.
-      clipping_threshold: the highest root mean square of a layer's update; None: no limit.
-      scale_parameters: updates are relative to the root mean square of the layer's weights.
-      momentum: of the update; None: none.
-      min_dim_size_to_factor: layers narrower than this in their second largest axis keep second moments in full.
+      decay_rate: second moments decay by 1 - t^-decay_rate at step t.
+      clipping_threshold: maximum root mean square of a layer's update; None sets no limit.
+      scale_parameters: multiplies updates by the root mean square of the layer's weights.
+      momentum: decay rate of a running mean of the updates; None uses no momentum.
+      min_dim_size_to_factor: layers whose second largest axis is smaller than this keep full second moments.
     """
 
     learning_rate: float = hparam(1e-2)

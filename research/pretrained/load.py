@@ -1,10 +1,10 @@
-"""`load_pretrained`: published weights into our parameters.
+"""`load_pretrained` reads published weights into our parameters.
 
     model, variables = load_pretrained("resnet50", "model.safetensors")
     model, variables = load_pretrained("vit_b16", "google/vit-base-patch16-224", classes=10, image_size=384)
     load_pretrained("auto", "microsoft/resnet-50").predict(["cat.jpg"])["class_name"]
 
-Reading is strict: every tensor of the file is used once, every parameter of the model is filled.
+Reading is strict: every tensor of the file is used once, and every parameter of the model is filled.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from research.pretrained.rules import KeyMap
 
 
 class Pretrained(tuple[nn.Module, dict[str, Any]]):
-    """`(model, variables)`, to be unpacked, with what else was published beside the weights.
+    """The pair `(model, variables)`, with settings that were published beside the weights.
 
     Attributes:
       model, variables: the pair.
-      preprocessing: how to prepare images for the model; None where it takes none.
-      publisher: whose names the file uses ("huggingface", "timm", "torchvision", ...).
-      class_names: of a classifier, where the config.json beside the weights names its classes; else None.
-      generation: of a model that writes text, the generation_config.json beside the weights, or the config.json
-        that held the same before there were such files; {} where there is neither.
+      preprocessing: prepares images for the model; None if it takes no images.
+      publisher: the publisher whose names the file uses ("huggingface", "timm", "torchvision", ...).
+      class_names: the class names of a classifier, if the config.json beside the weights has them; else None.
+      generation: the settings of generation for a model that writes text: generation_config.json beside the weights, or
+        config.json, which holds the same in older repositories; {} if there is neither.
     """
 
     model: nn.Module
@@ -71,20 +71,20 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         return f"Pretrained\n  model {described(self.model, self.variables)}\n  from  {self.publisher}"
 
     def predict(self, images: Sequence[Any] | np.ndarray, *, batch_size: int = 32) -> dict[str, np.ndarray]:
-        """What a classifier sees in images.
+        """Classifies images.
 
         Args:
-          images: a list of paths, PIL images or uint8 arrays [height, width, channels], of any sizes; or one array of
-            them, [images, height, width, channels].
-          batch_size: how many are prepared and computed at a time.
+          images: a list of paths, PIL images or uint8 arrays [height, width, channels], of any sizes; or one array
+            [images, height, width, channels].
+          batch_size: number of images that are prepared and computed at a time.
 
         Returns:
-          {"label": int [images], "probability": float32 [images, classes]}, and "class_name": text [images] where the
+          {"label": int [images], "probability": float32 [images, classes]}, and "class_name": text [images] if the
           classes have names.
 
         Raises:
-          RequestError: this model does not classify images; there is none, or one that cannot be read; `batch_size` is
-            no number of them.
+          RequestError: the model does not classify images; there are no images, or one cannot be read; `batch_size` is
+            not a positive integer.
         """
         require(self.preprocessing is not None, f"predict: {type(self.model).__name__} does not classify images")
         listed = isinstance(images, Sequence | np.ndarray) and not isinstance(images, str | bytes)
@@ -110,13 +110,13 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         return predicted
 
     def decoding(self, *, language: str | None = None) -> generation_config.Decoding:
-        """(start, how): the tokens that a text begins with, and how `research.decoding.generate` goes on.
+        """(start, how): the first tokens of a text, and the `Generation` for `research.decoding.generate`.
 
         Args:
-          language: of the speech ("de"), for a multilingual Whisper.
+          language: the language of the speech ("de"), for a multilingual Whisper.
 
         Raises:
-          RequestError: this model writes no text, or is published with settings that are not known here.
+          RequestError: the model does not write text, or its published settings are not supported.
         """
         context_length = getattr(self.model, "context_length", None)
         require(context_length is not None, f"decoding: {type(self.model).__name__} writes no text")
@@ -140,23 +140,24 @@ def load_pretrained(
     """Reads published weights from a local file, folder or index of shards, or from the hub.
 
     Args:
-      model: a variant's name ("resnet50"; `variants()` lists them), a model of ours, a config of Hugging Face's or of
-        timm's (the parsed config.json), or "auto": the config.json beside the weights says.  A named variant takes the
+      model: the name of a variant ("resnet50"; `variants()` lists them), one of our models, the parsed config.json of
+        Hugging Face or timm, or "auto", which reads the config.json beside the weights.  A named variant takes the
         number of classes from the file, and details (padding, epsilon) from the config.json beside it or, without one,
-        as they are usual with the publisher; the others are taken as they are.
-      source: a .safetensors file, its index, a folder, or "org/name" on the hub; None: the variant's usual repository.
-      classes: a new head with so many classes, initialised from `seed`; None keeps the published head.
-      image_size: side of the images that the model is to see, in pixels, or (height, width); learned positions are
-        interpolated to it.
-      dtype: what the model computes in, None as it is built; parameters are kept in float32.
+        from the publisher's usual settings; other models are used unchanged.
+      source: a .safetensors file, its index, a folder, or "org/name" on the hub; None uses the variant's usual
+        repository.
+      classes: number of classes of a new head, initialised from `seed`; None keeps the published head.
+      image_size: side of the images in pixels, or (height, width); learned positions are interpolated to it.
+      dtype: dtype of computation; None keeps the model's.  Parameters are kept in float32.
+      seed: seeds the new head.
 
     Returns:
-      `model, variables` (unpack it), with `.predict`, `.preprocessing` and `.class_names`.
+      A `Pretrained`: unpack it as `model, variables`, or use `.predict`, `.preprocessing` and `.class_names`.
 
     Raises:
-      RequestError: an argument is of another kind, the name is unknown, the source or a config cannot be read, or the
-        file does not fit; then every missing, unknown and misshapen tensor is named, and every one without
-        floating-point numbers; and the family that the file looks like, where that is another.
+      RequestError: an argument has the wrong type, the name is unknown, the source or a config cannot be read, or the
+        file does not fit the model.  The message then lists every tensor that is missing, unknown, of another shape or
+        not of a floating-point type, and the family that the file seems to belong to.
     """
     known = get_args(DType)
     require(dtype is None or dtype in known, f"dtype={dtype!r}: {nearest(str(dtype), known)}")
@@ -226,7 +227,7 @@ def load_pretrained(
 
 
 def _usual(family: Family, model: nn.Module, publisher: str) -> Preprocessing | None:
-    """How the publisher's own code prepares images for the model."""
+    """The preprocessing of images in the publisher's own code; None if the model takes no images."""
     usual = family.preprocessing(model, publisher)
     return usual and dataclasses.replace(usual, even_corner=publisher != "huggingface")
 
@@ -234,19 +235,19 @@ def _usual(family: Family, model: nn.Module, publisher: str) -> Preprocessing | 
 def read_into(
     model: nn.Module, source: str | os.PathLike, *, channels: int | None = None, fresh: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The variables of a model of ours from published weights, in NumPy: what a training starts from.
+    """Reads the variables of one of our models from published weights, in NumPy, to initialise training.
 
-    The model is taken as it is, which has to be as its weights were trained; learned positions are interpolated to its
-    `image_size`.
+    The model must match the published one, except that learned positions are interpolated to its `image_size`.
 
     Args:
+      model: the model to read weights for.
       source: as for `load_pretrained`.
-      channels: of the images that the model is to see; None: those of its family.
-      fresh: paths of leaves ("params/head/bias") that are not to be read; the result lacks them.
+      channels: number of channels of the model's images; None uses the family's.
+      fresh: paths of leaves ("params/head/bias") to skip; the result lacks them.
 
     Raises:
-      RequestError: no published weights are mapped for such a model, these cannot be read or do not fit, or they were
-        trained with other details (padding, epsilon) than the model's.
+      RequestError: no key map exists for the model; the weights cannot be read or do not fit; or they were trained with
+        other details (padding, epsilon) than the model has.
     """
     family = family_of(model)
     model.check()
@@ -281,7 +282,7 @@ def read_into(
 def _as_trained(
     family: Family, model: nn.Module, name: str, publisher: str, shapes: Shapes, config: Mapping[str, Any] | None
 ) -> nn.Module:
-    """The model with the details that the config.json beside the weights states, or the publisher's usual ones."""
+    """The model with the details from the config.json beside the weights, or with the publisher's usual details."""
     if config is None or not family.details or family_in(config) is not family:
         return family.adapted(model, name, publisher, shapes, None)
     _, stated = from_config(config)
@@ -290,7 +291,7 @@ def _as_trained(
 
 
 def _another(family: Family, model: nn.Module, tensors: files.Checkpoint, config: Mapping[str, Any] | None) -> str:
-    """A head for the line that says what does not fit: the other family that the file is of, as far as that shows."""
+    """Begins an error message with the family that the file seems to belong to; "" if that is the requested family."""
     asked, config = family.model.__name__, config or {}
     for key in ("architecture", "model_type"):
         if config.get(key) is not None and family_in(config) is not family:
@@ -302,7 +303,7 @@ def _another(family: Family, model: nn.Module, tensors: files.Checkpoint, config
     own = fits(family, model)
     if own >= 0.5:
         return ""
-    # The last variant is the largest, and the names of the smaller are among its names.
+    # The last variant is the largest, and its names include those of the smaller variants.
     others = [(fits(x, [*x.variants.values()][-1].build()), x) for x in FAMILIES if x is not family and x.variants]
     most, likely = max(others, key=lambda pair: pair[0])
     looks = f"looks like {likely.model.__name__}'s" if most > 0.5 else "hardly a name in it is one of its names"
@@ -310,7 +311,7 @@ def _another(family: Family, model: nn.Module, tensors: files.Checkpoint, config
 
 
 def fitting(family: Family, model: nn.Module, names: Mapping[str, Any]) -> list[KeyMap]:
-    """The key maps that most names in a file fit: one, but where publishers differ in nothing but shapes."""
+    """The key maps that match most names in a file: one, or several if publishers differ only in shapes."""
     leaves = mapping.flatten(family.shapes(model))
 
     def count(key_map: KeyMap) -> int:
@@ -334,7 +335,7 @@ def _read(
     dtype: DType | None,
     seed: int,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The model as the file has it, and its variables."""
+    """Adapts the model to the file and the arguments; returns it with its variables."""
     shapes = _shapes_in_file(family, model, key_map, tensors)
     if name is not None:
         model = _as_trained(family, model, name, key_map.publisher, shapes, config)
@@ -360,7 +361,7 @@ def _read(
 def _shapes_in_file(
     family: Family, model: nn.Module, key_map: KeyMap, tensors: files.Checkpoint
 ) -> dict[str, tuple[int, ...]]:
-    """The published shape of what fills each leaf, as far as the file holds it."""
+    """The published shape of the tensor for each leaf, {our path: shape}, if the file holds it."""
     in_file = {new: old for old, new in mapping.canonical(key_map, tensors).items()}
     return {
         path: tensors.shape(in_file[step.theirs[0]])
@@ -373,7 +374,7 @@ def _shapes_in_file(
 def _initialized(
     family: Family, model: nn.Module, channels: int | None, paths: list[str], seed: int
 ) -> dict[str, jax.Array]:
-    """Freshly initialised leaves at `paths`; what else `init` would make is never computed."""
+    """Freshly initialised leaves at `paths`; the compiler skips all other leaves."""
     if not paths:
         return {}
 

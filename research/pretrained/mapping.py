@@ -1,9 +1,9 @@
-"""Published checkpoints and our parameters: the rules of a publisher (`rules`), read in both directions.
+"""Converts published checkpoints to our parameters and back, by the rules of a publisher (`rules`).
 
-The rules are resolved against the leaves of the model at hand, so a rule for a bias that this model does not have asks
-for nothing, and a key map never repeats the model's depth.  Import and export follow the same resolved plan; what
-import reads, export writes back bit for bit.  What is `Unused` is not read: PyTorch's count of batches,
-`num_batches_tracked`, is written as 0 whatever it was.
+The rules are resolved against the leaves of a model, so a rule for a bias that the model lacks has no effect, and a key
+map does not depend on the model's depth.  Import and export follow the same resolved plan, so export writes the
+imported tensors back bit for bit.  `Unused` tensors are not read: PyTorch's count of batches, `num_batches_tracked`, is
+always written as 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from research.pretrained.rules import Alias, KeyMap, Rule, Tied, Transform, Unus
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One rule with its numbers filled in; `layer` is the index into the leading axis of stacked leaves, or None."""
+    """A rule with its placeholders filled in; `layer` is the index into the leading axis of stacked leaves, or None."""
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
@@ -32,10 +32,10 @@ class Step:
 
 
 def plan(key_map: KeyMap, leaves: Mapping[str, Any]) -> list[Step]:
-    """The steps that fill exactly `leaves` ({our path: array or shape}), each published name used once.
+    """Resolves the rules into steps that fill all `leaves`, {our path: array or shape}, using each published name once.
 
     Raises:
-      RequestError: the publisher has no name for a leaf, as where this model differs from what is published.
+      RequestError: the publisher has no name for a leaf, because the model differs from the published one.
     """
     steps: list[Step] = []
     uncovered = dict.fromkeys(leaves)
@@ -56,12 +56,12 @@ def plan(key_map: KeyMap, leaves: Mapping[str, Any]) -> list[Step]:
 
 
 def published_names(key_map: KeyMap, leaves: Mapping[str, Any]) -> list[str]:
-    """The names that a checkpoint of a model with these leaves has to hold, in the order of the rules."""
+    """The names that a checkpoint of a model with these leaves must hold, in the order of the rules."""
     return [name for step in plan(key_map, leaves) for name in step.theirs]
 
 
 def share(key_map: KeyMap, names: Iterable[str]) -> float:
-    """Of the names in a file, the part that the key map speaks of, whatever the model's depth."""
+    """The share of the names in a file that match the key map, for a model of any depth."""
     patterns = [pattern for entry in key_map.of(Rule | Tied | Unused) for pattern in as_tuple(entry.theirs)]
     spelled = canonical(key_map, names).values()
     spoken_of = sum(any(match(pattern, name) is not None for pattern in patterns) for name in spelled)
@@ -69,7 +69,7 @@ def share(key_map: KeyMap, names: Iterable[str]) -> float:
 
 
 def canonical(key_map: KeyMap, names: Iterable[str]) -> dict[str, str]:
-    """{name in the file: the published name that the rules speak of}, older spellings replaced."""
+    """{name in the file: name in the rules}, with older spellings replaced."""
     aliases = key_map.of(Alias)
 
     def spelled(name: str) -> str:
@@ -89,17 +89,19 @@ def to_ours(
     fresh: tuple[str, ...] = (),
     source: str = "the checkpoint",
 ) -> dict[str, Any]:
-    """Our variables, as a nested dict of NumPy arrays, from published `tensors`.
+    """Converts published `tensors` to our variables, a nested dict of NumPy arrays.
 
     Args:
-      tensors: {published name: array}; may read lazily, each tensor is asked for once (a tied one twice).
-      expected: the model's variables as `jax.eval_shape(model.init, ...)` gives them; shapes and dtypes are held to it.
-      fresh: patterns of our paths that are not to be read (a new head); the result lacks them, and the file may hold
-        them in any shape or not at all.
+      key_map: the publisher's rules.
+      tensors: {published name: array}; may read lazily, since each tensor is read once (a tied one twice).
+      expected: the shapes and dtypes of the model's variables, as `jax.eval_shape(model.init, ...)` returns them.
+      fresh: patterns of our paths to skip (a new head); the result lacks them, and the file may hold them in any shape
+        or not at all.
+      source: begins the error message.
 
     Raises:
-      RequestError: names every tensor that is missing, unknown, of another shape, given twice, tied and not equal, or
-        not of floating-point numbers, as those of quantised files are not.
+      RequestError: lists every tensor that is missing, unknown, of another shape, given twice, tied but not equal, or
+        not of a floating-point type (as in quantised files).
     """
     leaves = flatten(expected)
     steps = plan(key_map, leaves)
@@ -112,7 +114,7 @@ def to_ours(
     twice = [name for name, canon in spelled.items() if in_file.setdefault(canon, name) != name]
     copies = {name: to for name in in_file if (to := _tied_to(key_map, name))}
     for name, to in copies.items():
-        in_file.setdefault(to, in_file[name])  # some files keep the copy only
+        in_file.setdefault(to, in_file[name])  # some files hold only the copy
     known = {*copies, *(name for step in steps for name in step.theirs)}
     optional = [entry.theirs for entry in key_map.of(Unused)]
     unknown = [
@@ -137,7 +139,7 @@ def to_ours(
         shapes = [tuple(leaves[path].shape[step.layer is not None :]) for path in step.ours]
         try:
             ours = step.transform.to_ours(theirs)
-        except (ValueError, IndexError):  # with another number of axes it cannot even be laid out
+        except (ValueError, IndexError):  # the transform fails if the number of axes differs
             ours = ()
         if [x.shape for x in ours] != shapes:
             given = ", ".join(f"{name} {list(x.shape)}" for name, x in zip(step.theirs, theirs, strict=True))
@@ -164,7 +166,7 @@ def to_ours(
 
 
 def to_theirs(key_map: KeyMap, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """{published name: array} from our variables: what `to_ours` reads, bit for bit."""
+    """Converts our variables to {published name: array}; the inverse of `to_ours`, bit for bit."""
     leaves = {path: np.asarray(x) for path, x in flatten(variables).items()}
     tensors: dict[str, np.ndarray] = {}
     for step in plan(key_map, leaves):
@@ -178,12 +180,12 @@ def to_theirs(key_map: KeyMap, variables: Mapping[str, Any]) -> dict[str, np.nda
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """{"params/block0/kernel": leaf} of a nested dict of variables."""
+    """Flattens a nested dict of variables to {"params/block0/kernel": leaf}."""
     return traverse_util.flatten_dict(tree, sep="/")
 
 
 def unflatten_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dict of `flatten`."""
+    """Returns the nested dict for flat leaves; the inverse of `flatten`."""
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
@@ -195,7 +197,7 @@ def _tied_to(key_map: KeyMap, name: str) -> str | None:
 
 
 def _guess(name: str, missing: list[str]) -> str:
-    if len(missing) > 50:  # of another depth or family: a likeness is chance, and comparing them all takes long
+    if len(missing) > 50:  # another depth or family: similar names are chance, and comparing all of them is slow
         return name
     close = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
     return f"{name} (is it {close[0]}?)" if close else name
@@ -209,5 +211,5 @@ _FLOATS = {"F16", "BF16", "F32", "F64", "float16", "bfloat16", "float32", "float
 
 
 def _dtype(tensors: Mapping[str, Any], name: str) -> str:
-    """As the file names it, without reading the tensor; of arrays at hand, as NumPy does."""
+    """A tensor's dtype: the file's name for it, without reading the tensor, or NumPy's name for arrays in memory."""
     return tensors.dtype(name) if hasattr(tensors, "dtype") else str(np.asarray(tensors[name]).dtype)

@@ -1,4 +1,4 @@
-"""Patterns of names: `{i}` stands for a number, `{rest*}` for any text."""
+"""Patterns of names with placeholders: `{i}` matches a number, `{rest*}` any text."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def _compiled(pattern: str) -> re.Pattern:
 
 
 def match(pattern: str, text: str) -> dict[str, str] | None:
-    """What stands in the placeholders where `text` fits, else None; a pattern without placeholders fits itself."""
+    """Returns the values of the placeholders if `text` matches `pattern`, {} if it has none; None without a match."""
     found = _compiled(pattern).fullmatch(text)
     return found and found.groupdict()
 
 
 def fitting(pattern: str, paths: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
-    """The paths that fit `pattern`, each with what stands in its placeholders."""
+    """Returns the paths that match `pattern`, each with the values of the placeholders."""
     if not _PLACEHOLDER.search(pattern):
         return [(pattern, {})] if pattern in paths else []
     return [(path, values) for path in paths if (values := match(pattern, path)) is not None]
 
 
 def fill(pattern: str, values: Mapping[str, str]) -> str:
-    """The pattern with its placeholders filled in."""
+    """Returns the pattern with its placeholders replaced by `values`."""
     return _PLACEHOLDER.sub(lambda hole: values[hole[1]], pattern)
 
 
 def placeholders(pattern: str) -> list[str]:
-    """The names of the placeholders, in order."""
+    """Returns the names of the placeholders, in order."""
     return list(dict.fromkeys(hole[1] for hole in _PLACEHOLDER.finditer(pattern)))
