@@ -1,4 +1,4 @@
-"""A run's folder: what was asked (sweep.json), a folder per trial, and whose it is while it trains (lease.json)."""
+"""A run's folder: the request (sweep.json), a folder per trial, and the lease of its launcher (lease.json)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
 
 LEASE_SECONDS = 60.0
-"""A lease that was not renewed for this long is nobody's."""
+"""A lease expires if it is not renewed for this long."""
 
 STARTING_SECONDS = 5.0
-"""An empty lease that is older than this was left by a launcher that was killed."""
+"""An empty lease older than this was left behind by a killed launcher."""
 
 
 class RunFolder:
@@ -50,36 +50,37 @@ class RunFolder:
         return self.path / "trials" / name
 
     def groups(self) -> list[Group]:
-        """The groups that were decided on, in order."""
+        """The groups recorded in sweep.json, in order."""
         return [Group.from_record(record) for record in (read_json(self.sweep_file) or {}).get("groups", [])]
 
     def check_same(self, request: Request, prune: str | None) -> None:
-        """Refuses a folder that holds something else; the line names the first difference."""
+        """Raises RequestError if the folder holds anything but the same run; the message names the first difference."""
         if is_local(self.path):
             there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
             if not there.is_dir():
                 raise RequestError(f"{there}: a file, not a folder; choose another --out")
         if not self.path.exists():
             return
-        # What a launcher that was killed before it wrote sweep.json leaves.
+        # A launcher that was killed before it wrote sweep.json leaves only these files.
         if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in self.path.iterdir()):
             return
         held = read_json(self.sweep_file)
         if not _is_record(held):
-            raise RequestError(f"{self.path}: not empty and no run (no readable sweep.json); choose another --out")
+            raise RequestError(f"{self.path}: not empty and not a run (no readable sweep.json); choose another --out")
         asked = json.loads(json.dumps(request.record() | {"prune": prune}))
         for key, value in asked.items():
             if key != "trials" and held.get(key) != value and key != "hash":
                 raise RequestError(
-                    f"{self.path} holds {key}={held.get(key)!r}, asked was {key}={value!r}; choose another --out"
+                    f"{self.path} holds {key}={held.get(key)!r}, but {key}={value!r} was requested; "
+                    "choose another --out"
                 )
-        # Hashes of another layout say nothing; `check_configs` compares what they stand for.
+        # Hashes of different layouts cannot be compared; `check_configs` compares the experiments instead.
         alike = _comparable if held.get("layout") == LAYOUT else _without_hashes
         if alike(held) != alike(asked):
             raise RequestError(f"{self.path}: the experiment has changed since ({_difference(self, request)})")
 
     def write_request(self, request: Request, stack: str, prune: str | None) -> None:
-        """Writes sweep.json, unless the run is being continued."""
+        """Writes sweep.json, unless it exists because the run is being continued."""
         if read_json(self.sweep_file) is None:
             record = request.record() | {
                 "layout": LAYOUT,
@@ -99,11 +100,11 @@ class RunFolder:
             write_json(self.sweep_file, record)
 
     def write_groups(self, groups: list[Group]) -> None:
-        """Adds what was decided on to sweep.json."""
+        """Writes the groups to sweep.json."""
         write_json(self.sweep_file, read_json(self.sweep_file) | {"groups": [group.record() for group in groups]})
 
     def check_configs(self, experiments: dict[str, Experiment]) -> None:
-        """Refuses to continue trials on data that have changed, by what the experiments resolve to."""
+        """Raises RequestError if a trial's resolved experiment differs from its config.json, as after data changed."""
         for name, experiment in experiments.items():
             held = read_json(self.trial(name) / "config.json")
             if isinstance(held, dict) and held.get("hash") != stable_hash(experiment):
@@ -116,7 +117,7 @@ class RunFolder:
                 self._check_direction(name, held["experiment"], experiment)
 
     def _check_direction(self, name: str, held: dict[str, Any], experiment: Experiment) -> None:
-        """Refuses to continue a trial that chose its best checkpoint the other way than its task declares."""
+        """Raises RequestError if a trial chose its best checkpoint in another direction than its task declares."""
         best, mode = experiment.checkpoints.best, held["checkpoints"].get("mode")
         if best is not None and mode not in (None, direction(experiment.task, best)):
             raise RequestError(
@@ -125,8 +126,7 @@ class RunFolder:
             )
 
     def write_config(self, name: str, experiment: Experiment) -> None:
-        """A trial's config.json: its resolved experiment, from which it can be rebuilt, the hash of that, and which way
-        each of its metrics is better."""
+        """Writes a trial's config.json: its resolved experiment, the hash, and the direction of each metric."""
         path = self.trial(name) / "config.json"
         if read_json(path) is None:
             better = directions_of(experiment.task, experiment.evaluations)
@@ -135,12 +135,12 @@ class RunFolder:
 
 
 def _comparable(record: dict[str, Any]) -> Any:
-    """The part of sweep.json by which a continued run is the same experiment."""
+    """The parts of sweep.json that must be equal to continue a run."""
     return record.get("hash"), record.get("trials")
 
 
 def _without_hashes(record: dict[str, Any]) -> Any:
-    """The same for a record of an older layout: trials by their names, variants, seeds and overrides."""
+    """The parts of a sweep.json of an older layout that must be equal to continue a run: its trials, without hashes."""
     return [
         {key: _of_today(value) if key == "overrides" else value for key, value in trial.items() if key != "hash"}
         for trial in record["trials"]
@@ -148,7 +148,7 @@ def _without_hashes(record: dict[str, Any]) -> Any:
 
 
 def _of_today(record: Any) -> Any:
-    """A value's record as it would be written now; as it is, where the value cannot be made from it."""
+    """Converts a value's record to the current layout; returns it unchanged if the value cannot be rebuilt."""
     try:
         return to_json(from_json(record))
     except RequestError:
@@ -156,7 +156,7 @@ def _of_today(record: Any) -> Any:
 
 
 def _is_record(held: Any) -> bool:
-    """Whether what sweep.json holds was written here: trials, and groups of them."""
+    """True if the content of sweep.json is a run's: trials, and groups of these trials."""
     try:
         names = {trial["name"] for trial in held["trials"]}
         return all(names.issuperset(Group.from_record(record).trials) for record in held["groups"])
@@ -165,7 +165,7 @@ def _is_record(held: Any) -> bool:
 
 
 def _first_difference(held: Any, now: Any, path: str) -> str:
-    """Where two JSON values differ first, and how."""
+    """Describes the first difference between two JSON values."""
     if isinstance(held, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*held, *now]):
             if held.get(key) != now.get(key):
@@ -186,11 +186,11 @@ def _difference(folder: RunFolder, request: Request) -> str:
         for key, value in trial.items():
             if held[name].get(key) != json.loads(json.dumps(value)):
                 return f"trial {name}: {key} {held[name].get(key)!r} became {value!r}"
-    return "its defaults are others now"
+    return "its defaults have changed"
 
 
 class Lease:
-    """While it is held, no other launcher trains in the folder.  Renewed by a thread; free after a minute without."""
+    """Keeps other launchers from training in the folder; a thread renews it, and it expires after `LEASE_SECONDS`."""
 
     def __init__(self, folder: RunFolder):
         self.path = folder.path / "lease.json"
@@ -217,18 +217,22 @@ class Lease:
         return self
 
     def _take(self, held: Any) -> None:
-        """Makes the file anew; of two launchers that start at once, one is refused."""
+        """Creates the lease file.
+
+        Raises:
+          RequestError: another launcher has created it at the same time.
+        """
         started = RequestError(f"{self.path.parent}: another launcher has just started there; choose another --out")
         if is_local(self.path):
             if held is None and self.path.exists() and time.time() - self.path.stat().mtime < STARTING_SECONDS:
-                raise started  # it has made the file, and not written to it yet
+                raise started  # the other launcher has created the file but not written to it yet
             self.path.unlink(missing_ok=True)
             try:
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
                 raise started from None
         self._renew()
-        if held is not None:  # two may have found it to be nobody's
+        if held is not None:  # another launcher may have found the same expired lease
             time.sleep(0.2)
             if (read_json(self.path) or {}).get("pid") != os.getpid():
                 raise started
@@ -246,7 +250,7 @@ class Lease:
             if held["host"] != socket.gethostname():
                 return True
             return held["pid"] != os.getpid() and psutil.pid_exists(held["pid"])
-        except (TypeError, KeyError):  # no file, or one that was not written whole
+        except (TypeError, KeyError):  # the file is missing or incomplete
             return False
 
     def _renew(self) -> None:
@@ -257,18 +261,18 @@ class Lease:
             try:
                 self._renew()
             except OSError:
-                continue  # a full disk: the trials say so
+                continue  # on a full disk, the trials report the error
 
 
 def command() -> str:
-    """The command as it was typed."""
+    """The command line as it was typed."""
     import shlex
 
     return "python -m launch " + shlex.join(sys.argv[1:])
 
 
 def commit(module: str) -> str | None:
-    """The commit of the code that runs, "+changes" where the working tree differs; None outside version control."""
+    """The commit of the running code, with "+changes" if the working tree differs; None outside version control."""
     where = pathlib.Path(module.removeprefix(FILE_PREFIX) if module.startswith(FILE_PREFIX) else __file__).parent
     try:
         head = subprocess.run(
@@ -288,7 +292,7 @@ def commit(module: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what decides the numbers, and the device they run on."""
+    """The versions of Python and of the libraries that affect results, and the kind of device."""
     import jax
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

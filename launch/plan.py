@@ -1,4 +1,4 @@
-"""Which trials share a program, how many fit on the device at once, and whether they are faster stacked."""
+"""Plans a sweep: groups trials by program, sizes stacks to fit the device, and times both ways of training."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from research.training.programs import make_programs
 from research.training.state import TrainState
 
 MEMORY_SHARE = 0.8
-"""The share of a device's memory that a stack of trials may take."""
+"""Maximum share of a device's memory for a stack of trials."""
 
 MEASURED_SECONDS = 0.5
-"""About how long each way of training is timed."""
+"""Minimum seconds for which each way of training is timed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Trials that train through one program.
+    """Trials that train with one program.
 
     Attributes:
-      trials: their names.
-      until: the step they train to.
-      stacked: all at once under vmap, or one after another; None is not decided yet.
-      measured: trial steps per second of each way tried.
+      trials: the names of the trials.
+      until: the step to train to.
+      stacked: trains all trials at once under vmap; False trains them one after another; None is undecided.
+      measured: trial steps per second of each way of training that was timed.
     """
 
     trials: tuple[str, ...]
@@ -56,12 +56,12 @@ class Group:
 
 
 def signature(experiment: Experiment) -> str:
-    """A hash that two experiments share if they differ only in seed and hparams, so that one program serves both."""
+    """A hash that is equal for experiments that differ only in seed and hparams and so can share a program."""
     return stable_hash(dataclasses.replace(blank(experiment), seed=0))
 
 
 def group(experiments: dict[str, Experiment], until: int) -> list[Group]:
-    """The trials, by name, in groups of one signature, in order of their first."""
+    """Groups trials, {name: experiment}, by signature, in the order of their first trials."""
     groups: dict[str, list[str]] = {}
     for name, experiment in experiments.items():
         groups.setdefault(signature(experiment), []).append(name)
@@ -69,27 +69,27 @@ def group(experiments: dict[str, Experiment], until: int) -> list[Group]:
 
 
 def split_evenly(names: Sequence[str], largest: int) -> list[tuple[str, ...]]:
-    """Chunks of at most `largest`, as equal in size as can be, so that few programs are compiled."""
+    """Splits names into chunks of at most `largest`, of nearly equal size, so that few programs are compiled."""
     chunks = -(-len(names) // largest)
     bounds = np.linspace(0, len(names), chunks + 1).round().astype(int)
     return [tuple(names[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
 def device_memory() -> int:
-    """Bytes a device has for a program: its own limit, or what the host has free."""
+    """Bytes of memory for a program: the device's limit, or the host's available memory if there is no limit."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return int(stats.get("bytes_limit") or available_memory())
 
 
 @dataclasses.dataclass
 class Candidate:
-    """Programs to train a group with, and what was measured of them.
+    """Programs for training a group, with their memory and speed.
 
     Attributes:
-      programs: compiled.
-      train_memory: bytes that training needs on a device, the data apart.
-      memory: the same of training and evaluating; None has not been asked for.
-      trial_steps_per_second: None has not been timed.
+      programs: the compiled programs.
+      train_memory: bytes that training needs on a device, without the data.
+      memory: bytes that training or evaluation needs, whichever is larger, without the data; None is not computed yet.
+      trial_steps_per_second: speed of training over all trials; None is not timed yet.
     """
 
     programs: Programs
@@ -99,9 +99,9 @@ class Candidate:
 
 
 class ProgramCache:
-    """Programs compiled and timed in this run, used again by groups on other data of the same shapes.
+    """Caches the compiled and timed programs of a run, for groups with other data of the same shapes.
 
-    The data stay with the groups: on the device there are those of the last one, once, however many programs there are.
+    The cache keeps only the data of the latest group on the device, one copy for all programs.
     """
 
     def __init__(self):
@@ -118,7 +118,7 @@ class ProgramCache:
         sized: bool = False,
         timed: bool = False,
     ) -> Candidate:
-        """The compiled programs of a group, on its data; with their memory and speed where these are asked for."""
+        """The compiled programs of a group, on its data; `sized` adds their memory, and `timed` their speed."""
         trials = len(experiments) if stacked else None
         key = program_key(experiments[0], feeds, trials)
         own = experiments if stacked else experiments[:1]
@@ -146,7 +146,7 @@ class ProgramCache:
         return dataclasses.replace(found, programs=programs)
 
     def _on(self, feeds: Feeds, programs: Programs) -> Programs:
-        """The programs on these data, which stay where they were put for the programs before."""
+        """Binds programs to data, which stay on the device if the previous programs used the same."""
         if self._feeds is not feeds:
             self._feeds, self._held = feeds, Held()
         return programs.on(feeds.train.resident, self._held)
@@ -161,7 +161,7 @@ def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tup
 
 
 def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarray]) -> float:
-    """Trial steps per second of a few calls on a state that is thrown away."""
+    """Times a few calls on a state that is then discarded; returns trial steps per second."""
     steps_per_call = min(programs.steps_per_call(state, sent), 8)
     state, _ = programs.train(state, [sent])
     jax.block_until_ready(state)
@@ -174,14 +174,14 @@ def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarra
 
 
 def largest_stack(single: Candidate) -> int:
-    """How many trials the device could train at once, judged by what one needs."""
+    """Estimates from the memory of one trial how many trials the device can train at once."""
     return max(1, int(MEMORY_SHARE * device_memory() / max(1, single.train_memory)))
 
 
 def chunks_that_fit(
     names: Sequence[str], largest: int, experiments: dict[str, Experiment], feeds: Feeds, cache: ProgramCache
 ) -> list[tuple[str, ...]]:
-    """Chunks of at most `largest` trials, each of which the device can train and evaluate at once."""
+    """Splits trials into chunks of at most `largest` that the device can train and evaluate at once."""
     chunks = split_evenly(names, largest)
     while len(chunks[0]) > 1:
         together = cache.get([experiments[name] for name in chunks[0]], feeds, stacked=True, sized=True)
@@ -194,14 +194,14 @@ def chunks_that_fit(
 def decide(
     undecided: Group, experiments: dict[str, Experiment], feeds: Feeds, stack: str, cache: ProgramCache
 ) -> list[Group]:
-    """The group with its way of training, in chunks where it does not fit the device at once.
+    """Decides whether a group trains stacked, and splits it into chunks if it does not fit on the device at once.
 
     Args:
-      undecided: trials of one signature.
-      experiments: by trial name, resolved.
-      feeds: of their data.
-      stack: "on", "off", or "auto": both are compiled and timed on this device.
-      cache: keeps what is compiled for the training to come.
+      undecided: a group of trials of one signature.
+      experiments: the resolved experiments by trial name.
+      feeds: the splits of their data.
+      stack: "on", "off", or "auto", which compiles and times both on this device.
+      cache: keeps the compiled programs for training.
     """
     own = [experiments[name] for name in undecided.trials]
     if len(own) == 1 or stack == "off":

@@ -62,7 +62,7 @@ class Evaluation:
             bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name)),
             f"name={self.name!r}: expected letters, digits, '_', '-' and '.'",
         )
-        require(self.name != "train", "name='train': that of the metrics of training; expected another, such as 'fit'")
+        require(self.name != "train", "name='train': reserved for the metrics of training; expected another name")
         known = ("train", *SPLITS)
         require(
             self.split is None or self.split in known,

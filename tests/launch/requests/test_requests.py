@@ -208,7 +208,7 @@ COMMANDS = {
     # folders
     "out is a file": ("run $W/fine.py --out $W/data/good.csv", "data/good.csv: a file, not a folder"),
     "out below a file": ("run $W/fine.py --out $W/data/good.csv/run", "data/good.csv: a file, not a folder"),
-    "out holds something else": ("run $W/fine.py --out $W/images", "not empty and no run"),
+    "out holds something else": ("run $W/fine.py --out $W/images", "not empty and not a run"),
     "report on nothing": ("report $W/nothing", "no such folder; expected one that"),
     "report on no run": ("report $W/images", "not a run, since it has no sweep.json"),
     "report on two without a place": ("report $W/images $W/hollow", "not a run"),

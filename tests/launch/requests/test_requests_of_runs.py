@@ -51,17 +51,17 @@ CONTINUED = {
     # the folder of another run
     "another experiment": ("run $W/no_sweeps.py --set steps=8 --out $OUT", None, "holds experiment='file:$W/fine.py'"),
     "other settings": ("run $W/fine.py --set steps=5 --out $OUT", None, "holds settings={'steps': '8', "),
-    "other seeds": (f"{SAME} --seeds 2", None, "holds seeds=None, asked was seeds=2"),
-    "another sweep": (f"{SAME} --sweep rates", None, "holds sweep=None, asked was sweep='rates'"),
+    "other seeds": (f"{SAME} --seeds 2", None, "holds seeds=None, but seeds=2 was requested"),
+    "another sweep": (f"{SAME} --sweep rates", None, "holds sweep=None, but sweep='rates' was requested"),
     "other pruning": (
         f"{SAME} --prune validation/loss:min",
         None,
-        "holds prune=None, asked was prune='validation/loss",
+        "holds prune=None, but prune='validation/loss",
     ),
     "another experiment by that name": (
         SAME,
         lambda run: rewrite(run / "sweep.json", lambda x: x | {"hash": "0" * 12}),
-        "the experiment has changed since (its defaults are others now)",
+        "the experiment has changed since (its defaults have changed)",
     ),
     "other data by that name": (
         SAME,
@@ -71,7 +71,7 @@ CONTINUED = {
         "trial base-s0 has changed since (data.examples 9 became 160)",
     ),
     "a run that another process trains": (SAME, another_owner, "is being trained by process"),
-    "no sweep.json": (SAME, lambda run: (run / "sweep.json").unlink(), "not empty and no run"),
+    "no sweep.json": (SAME, lambda run: (run / "sweep.json").unlink(), "not empty and not a run"),
     "half a sweep.json": (SAME, lambda run: (run / "sweep.json").write_text('{"experi'), "no readable sweep.json"),
     "empty sweep.json": (SAME, lambda run: (run / "sweep.json").write_text(""), "no readable sweep.json"),
     "binary sweep.json": (SAME, lambda run: (run / "sweep.json").write_bytes(b"\xff\x00"), "no readable sweep.json"),

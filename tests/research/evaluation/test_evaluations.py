@@ -43,7 +43,7 @@ def test_an_experiment_with_evaluations_goes_through_json():
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"evaluations": (Evaluation("train"),)}, "evaluations.0.name='train': that of the metrics of training"),
+        ({"evaluations": (Evaluation("train"),)}, "evaluations.0.name='train': reserved for the metrics of training"),
         ({"evaluations": (Evaluation("../x", split="train"),)}, "evaluations.0.name='../x': expected letters"),
         (
             {"evaluations": (Evaluation("a", split="tests"),)},
