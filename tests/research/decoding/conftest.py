@@ -1,4 +1,4 @@
-"""The smallest decoder, ready to generate; shared so that its programs compile once."""
+"""A tiny decoder, ready to generate; shared by all tests so that its programs are compiled once."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Beam search against greedy and against all texts, ranked by hand."""
+"""Beam search compared with greedy decoding and with an exhaustive ranking of all texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_one_beam_is_greedy(tiny):
 
 
 def test_as_many_beams_as_texts_find_the_best(tiny):
-    """All 13² continuations of two tokens, ranked by hand."""
+    """Compares with an exhaustive ranking of all 13² continuations of two tokens."""
     variables = initialised(TINY)
     beam = tiny(PROMPT[:1], Generation(strategy=Beam(13, 0.0, returned=5), max_new_tokens=2))
     first = jax.nn.log_softmax(PLAIN(TINY, variables, PROMPT[:1])[0, -1])

@@ -1,4 +1,4 @@
-"""The cache against none, and against the plain model by hand, whatever the padding."""
+"""Decoding with a cache compared with decoding without it and with calls of the plain model, for any padding."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from research.decoding import Beam, Generation, Sample, generate
 
 
 def by_hand(model, variables, prompt, new):
-    """The likeliest token again and again, the whole text through the plain model every time."""
-    tokens = np.zeros((1, 14), np.int64)  # a model that does not look ahead does not mind what comes later
+    """Decodes greedily by calling the plain model on the whole text for each token."""
+    tokens = np.zeros((1, 14), np.int64)  # later tokens do not affect a causal model
     tokens[0, : len(prompt)] = prompt
     for end in range(len(prompt), len(prompt) + new):
         tokens[0, end] = PLAIN(model, variables, tokens)[0, end - 1].argmax()

@@ -1,4 +1,4 @@
-"""Ends of texts, forced and forbidden tokens, sliding, use inside a task, and what is refused."""
+"""Generation: stop tokens, forced and forbidden tokens, sliding, use inside a task, and one-line errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_tokens_that_are_suppressed_or_forced(tiny):
 
 
 def test_what_may_be_chosen_sums_to_one(tiny):
-    """Where it is asked for: the same tokens, each likelier by what the forbidden ones had."""
+    """`renormalize` gives the same tokens, with the probability of forbidden tokens spread over the others."""
     how = Generation(max_new_tokens=4, suppress=(1, 2, 3), suppress_first=(4,))
     plain, renormalized = (tiny(PROMPT, dataclasses.replace(how, renormalize=flag)) for flag in (False, True))
     np.testing.assert_array_equal(plain.tokens, renormalized.tokens)

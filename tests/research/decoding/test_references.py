@@ -1,4 +1,4 @@
-"""The references' tokens: greedy and by beam search, causal and over a memory."""
+"""Decoding gives the tokens of reference implementations: greedy and beam search, decoder-only and with a memory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LAYOUTS = pytest.mark.parametrize(
 
 
 def prompts(arrays):
-    """The prompts of a fixture, and their masks where they are padded."""
+    """Returns the prompts of a fixture, and their mask, or None without padding."""
     if "gen/input_ids" in arrays:
         return arrays["gen/input_ids"], None
     return arrays["input/padded_input_ids"], arrays["input/padded_attention_mask"].astype(bool)
 
 
 def same(tokens, ids, length):
-    """Whether these are the reference's new tokens; ids [rows, prompt + new], the prompt's `length`."""
+    """True if `tokens` equal the reference's new tokens; ids [rows, prompt + new], with a prompt of `length`."""
     expected = ids[:, length:]
     return np.array_equal(np.asarray(tokens).reshape(len(ids), -1)[:, : expected.shape[1]], expected)
 
@@ -37,7 +37,7 @@ def same(tokens, ids, length):
 def test_greedy_is_the_reference_token_for_token(name, family, fields):
     arrays, model, _, variables = language_models.reference(family, name, fields)
     prompt, mask = prompts(arrays)
-    pad = 0 if mask is None else 2  # what the fixtures were padded with
+    pad = 0 if mask is None else 2  # the padding token of the fixtures
     how = Generation(max_new_tokens=10, stop_tokens=(2,), pad_token=pad)
     generated = generate(model, variables, prompt, how, mask=mask)
     assert same(generated.tokens, arrays["gen/greedy_ids"], prompt.shape[1])
@@ -57,7 +57,7 @@ def test_beam_search_is_the_reference_token_for_token(name, family, fields):
 
 @pytest.fixture(scope="module")
 def translation():
-    """An encoder-decoder, its variables, how to start, and what it looks at."""
+    """Returns an encoder-decoder, its variables, the start tokens and the memory."""
     arrays, model, _, variables = language_models.reference(marian.FAMILY, "gen_marian", {})
     source, mask = arrays["input/input_ids"], arrays["input/attention_mask"].astype(bool)
     how = Generation(max_new_tokens=11, stop_tokens=(0,), pad_token=39, suppress=(39,), last_token=0)

@@ -1,4 +1,4 @@
-"""Sampling against its distribution, and what its draws depend on."""
+"""Sampling draws from the right distribution, and draws depend on the key and the row only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_samples_depend_on_the_key_and_not_on_the_other_rows(tiny):
 
 
 def test_several_continuations_differ_and_share_the_prompt(tiny):
-    flat = jax.tree.map(jnp.zeros_like, initialised(TINY))  # every token as likely as the others
+    flat = jax.tree.map(jnp.zeros_like, initialised(TINY))  # makes all tokens equally likely
     how = Generation(strategy=Sample(returned=4), max_new_tokens=8)
     tokens = generate(TINY, flat, PROMPT, how, rng=jax.random.key(0)).tokens
     assert tokens.shape == (3, 4, 8) and len({tuple(row) for row in np.asarray(tokens).reshape(12, 8).tolist()}) == 12

@@ -1,4 +1,4 @@
-"""Evaluations as values: which are made when, what is refused, and what may be selected by."""
+"""Evaluations as values: defaults, invalid values, and metrics to select by."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def test_validation_and_test_are_there_by_default_and_can_be_replaced():
     names = {e.name: (e.every, e.once) for e in own().all_evaluations()}
     assert names == {"validation": (20, False), "test": (None, True)}
     at_the_end = complete((), eval_every=None, steps=40)[0]
-    assert at_the_end.every == 40 and not at_the_end.once  # with the last state, not with the best
+    assert at_the_end.every == 40 and not at_the_end.once  # evaluates the last state, not the best
     replaced = own(Evaluation("validation", examples=8), Evaluation("fit", split="train", every=10)).all_evaluations()
     assert [(e.name, e.every, e.examples) for e in replaced] == [
         ("validation", 20, 8), ("test", None, None), ("fit", 10, None),

@@ -1,4 +1,4 @@
-"""Exhibits: their shapes are checked in one line, and their files give back what was written."""
+"""Exhibits: their shapes are checked with one-line errors, and their files can be read back."""
 
 import numpy as np
 import pytest

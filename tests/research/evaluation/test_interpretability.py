@@ -1,4 +1,4 @@
-"""Looking inside models whose insides are known."""
+"""Interpretability functions, on models with known results."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A finished run in other hands: predictions from its folder, and parameters to start from."""
+"""Uses of a finished run: predictions from its folder, evaluation, and initial parameters for other runs."""
 
 import dataclasses
 import shutil
@@ -139,7 +139,7 @@ def test_arrays_are_given_to_a_model_of_image_files():
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Draws(Classification):
-    """Predicts a number drawn from the example's key."""
+    """Predicts a random number drawn with the example's key."""
 
     def predict(self, apply, batch):
         return {"drawn": per_example(batch["key"], 0, jax.random.uniform)}
@@ -160,7 +160,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_example_alone(images):
 
 
 class OfTable(Classification):
-    """Classes of rows of a shared table."""
+    """Classifies rows of a shared table."""
 
     def inputs(self, batch):
         return {"x": batch["shared"]["table"][batch["row"]]}
@@ -247,7 +247,7 @@ def test_what_is_not_there_is_one_line(run, tmp_path, missing):
         load(folder)
 
 
-# -- the same numbers again --------------------------------------------------------------------------------------------
+# -- evaluating a finished run -----------------------------------------------------------------------------------------
 
 
 def test_eval_gives_the_numbers_of_the_result(run):
@@ -295,11 +295,11 @@ def test_eval_scores_the_others_where_one_cannot_be(module, tmp_path):
     assert outcome.err == f"{one.name}: {one}: no checkpoint in it yet\n"
 
 
-# -- starting from it --------------------------------------------------------------------------------------------------
+# -- initialising from a run -------------------------------------------------------------------------------------------
 
 
 def first_state(module, folder, *settings):
-    """The state a run of one step starts from, recovered from a step with a rate that changes nothing."""
+    """Returns the initial state of a run, from a run of one step whose learning rate changes nothing."""
     arguments = [
         part for setting in (*settings, "steps=1", "optimizer.learning_rate=1e-30") for part in ("--set", setting)
     ]
@@ -356,12 +356,12 @@ def test_init_skip_keeps_what_is_fresh(run, module, tmp_path):
 
 
 def test_statistics_come_along(tmp_path, module):
-    """Batch statistics are part of what was trained."""
+    """Batch statistics are part of the trained variables."""
     norm = ("--set", "model.norm=batch", "--set", "steps=8")
     assert launch("run", module, *norm, "--out", tmp_path / "old").status == 0
     old = read_variables(tmp_path / "old" / "trials" / "base-s0")
     found = first_state(module, tmp_path / "new", "model.norm=batch", f"init_from={tmp_path / 'old'}")
-    # One more batch moves the averages by a hundredth.
+    # The single step moves the running statistics by one hundredth.
     for name in ("BatchNorm_0", "BatchNorm_1"):
         mean, before = found["collections"]["batch_stats"][name]["mean"], old["batch_stats"][name]["mean"]
         assert np.abs(before).max() > 0.02

@@ -1,4 +1,4 @@
-"""Text from a trained or published model: what is asked for comes back; what cannot be is refused in a line."""
+"""Text generation with trained and published models; wrong requests give one-line errors."""
 
 import json
 
@@ -41,7 +41,7 @@ def gpt():
 
 
 def test_one_text_or_several_past_the_context(gpt):
-    one = generate(gpt, "abc", max_new_tokens=12, seed=3)  # of a context of 8
+    one = generate(gpt, "abc", max_new_tokens=12, seed=3)  # longer than the context of 8
     assert len(one) == 12 and set(one) <= set("abcdef")
     assert one == generate(gpt, "abc", max_new_tokens=12, seed=3) != generate(gpt, "abc", max_new_tokens=12, seed=4)
     some = generate(gpt, ["abc", "d"], max_new_tokens=4, samples=3, temperature=0.8, top_k=3)
@@ -63,9 +63,9 @@ def test_a_recurrent_network_has_no_context_to_leave():
 
 def test_a_text_ends_where_the_model_ends_it(gpt):
     tokenizer = ByteTokenizer(("<eos>",))
-    model = GPT(vocab_size=260, context_length=8, width=8, depth=1, num_heads=1)  # three tokens that spell nothing
+    model = GPT(vocab_size=260, context_length=8, width=8, depth=1, num_heads=1)  # 3 more tokens than the tokenizer
     variables = model.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
-    zeros = jax.tree.map(jnp.zeros_like, variables)  # all tokens are equally likely: the likeliest is number 0
+    zeros = jax.tree.map(jnp.zeros_like, variables)  # all tokens are equally likely, so argmax gives 0
     assert generate(TextModel(model, zeros, tokenizer, "<eos>"), "ab", max_new_tokens=4, strategy=Greedy()) == ""
     assert generate(TextModel(model, zeros, tokenizer), "ab", max_new_tokens=4, strategy=Greedy()) == ""
     assert len(generate(TextModel(model, variables, tokenizer), "ab", max_new_tokens=6).encode()) >= 3

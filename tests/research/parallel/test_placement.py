@@ -1,4 +1,4 @@
-"""Whole arrays come back as they were placed; what programs do afterwards changes nothing that was taken."""
+"""Placed arrays are fetched unchanged, and programs do not change snapshots."""
 
 import chex
 import jax
@@ -27,7 +27,7 @@ def one_state(seed):
 
 
 def plain(state):
-    """The state as NumPy arrays, keys as their data."""
+    """Converts a state to NumPy arrays, with keys as their data."""
     return {**state, "rng": jax.random.key_data(state["rng"])}
 
 

@@ -1,4 +1,4 @@
-"""Mapping the step over devices, trials and steps changes where it runs, not what it computes."""
+"""Mapping the step over devices, trials and steps does not change its results."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ STEPS = 20
 
 
 def losses(experiments, *, stacked=False, steps=STEPS, state_too=False):
-    """Loss of each step, [steps] or [steps, trials]."""
+    """Trains; returns the loss of each step, [steps] or [steps, trials]."""
     first = experiments[0]
     feed = make_feed(first.data.load().train, first.data.storage)
     programs = make_programs(first, feed.resident, trials=len(experiments) if stacked else None)
@@ -52,7 +52,7 @@ def losses(experiments, *, stacked=False, steps=STEPS, state_too=False):
 
 @pytest.fixture(scope="module")
 def with_batch_norm():
-    # Not Adam: it makes steps of full length out of the rounding in the gradients of biases before a batch norm.
+    # Adam would turn rounding errors in the gradients of biases before a batch norm into full-size steps.
     optimizer = SGD(learning_rate=0.3, momentum=0.9)
     model = MLP(widths=(16, 8), classes=3, norm="batch")
     return toys.experiment(model=model, optimizer=optimizer, clip_norm=1.0, ema_decay=0.9)
@@ -89,7 +89,7 @@ def test_steps_in_one_call_are_the_same_steps(steps_per_call):
 
 
 def trials(count, **changes):
-    """Trials that differ in seed, learning rate and weight decay."""
+    """Makes trials that differ in seed, learning rate and weight decay."""
     rates = np.geomspace(1e-3, 3e-2, count)
     return [
         toys.experiment(seed=i % 2, optimizer=AdamW(learning_rate=float(r), weight_decay=0.1 * i), **changes)
@@ -140,7 +140,7 @@ def test_rules_shard_a_parameter_and_its_moments():
 
 
 class Convolutional(nn.Module):
-    """A user's own model, which knows nothing of ours."""
+    """A user's own model, which uses nothing of this library."""
 
     @nn.compact
     def __call__(self, x, *, train=False):
@@ -168,7 +168,7 @@ def test_steps_in_one_call_by_default(changes, expected):
 
 @pytest.mark.parametrize("trials", [None, 3])
 def test_evaluation_on_eight_devices(trials):
-    """The outputs are those of one device, and equal keys share a compiled program."""
+    """The outputs equal those on one device, and equal keys share a compiled program."""
     found = []
     for parallel in (toys.ONE_DEVICE, EIGHT, Parallel(strategy="pmap")):
         experiment = toys.experiment(parallel=parallel)
@@ -192,7 +192,7 @@ def test_evaluation_on_eight_devices(trials):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows(toys.Blobs):
-    """The blobs as rows of one table: an example is the number of its row."""
+    """The blobs as rows of a shared table; an example is its row number."""
 
     rows: int = 300
 
@@ -210,7 +210,7 @@ class Rows(toys.Blobs):
 
 
 class OfTable(Classification):
-    """Classes of rows of the shared table."""
+    """Classifies rows of the shared table."""
 
     def inputs(self, batch):
         return {"x": batch["shared"]["table"][batch["row"]]}
@@ -244,7 +244,7 @@ def test_eight_stacked_trials_need_the_memory_of_one_shared_column(strategy, dev
     state = programs.init(range(8), [hparams(experiment)] * 8, sent)
     side_by_side = {name: np.stack([x] * 8) for name, x in sent.items()}
 
-    analysis = programs.train_program(state, side_by_side).memory_analysis()  # of one device
+    analysis = programs.train_program(state, side_by_side).memory_analysis()  # for one device
     assert table.nbytes < analysis.argument_size_in_bytes < 1.1 * table.nbytes
     assert analysis.temp_size_in_bytes + analysis.output_size_in_bytes < 0.1 * table.nbytes
     assert programs.train_memory(state, side_by_side) < 0.1 * table.nbytes

@@ -1,4 +1,4 @@
-"""Training in length buckets through the whole frame: the numbers do not depend on where the padding is."""
+"""Training in length buckets, end to end: the results do not depend on the padding."""
 
 import dataclasses
 
@@ -67,7 +67,7 @@ def resolved(experiment: Experiment):
 
 
 def test_an_evaluation_is_the_same_whatever_the_bucketing(path):
-    """The metrics of a split with one width for all and with buckets, and with other batch sizes."""
+    """Compares the metrics of a split with one length, with buckets, and with other batch sizes."""
     scores = []
     for buckets, size in ((1, 20), (4, 8), (4, 16)):
         own, feeds = resolved(experiment(path, buckets, eval_batch_size=size))
@@ -144,7 +144,7 @@ def test_a_run_of_packed_pairs_trains_evaluates_and_translates(path, tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_pair_that_is_too_long_is_named_before_training(path, tmp_path, split):
-    """Wherever it stands: a validation pair has no place among the batches of training."""
+    """The pair may be in any split: training batches do not contain validation pairs."""
     files = {name: tmp_path / f"{name}.tsv" for name in ("train", "validation")}
     for name, file in files.items():
         file.write_text("a b\tb a\n" * 20 + ("a b\t" + "b a" * 30 + "\n" if name == split else "") + "a b\tb a")
@@ -160,7 +160,7 @@ def test_a_pair_that_is_too_long_is_named_before_training(path, tmp_path, split)
 
 @pytest.fixture(scope="module")
 def trained(path, tmp_path_factory):
-    """Two seeds, one after another, and the same two stacked."""
+    """Trains two seeds, one after another and stacked."""
     folder = tmp_path_factory.mktemp("trained")
     own, feeds = resolved(experiment(path))
     check_trainable(own, feeds)

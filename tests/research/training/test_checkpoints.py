@@ -1,4 +1,4 @@
-"""Checkpoints: what is written is read back, what is damaged is not taken for whole, what is kept is what was said."""
+"""Checkpoints: saved states are restored, damage is detected, and the policy decides which are kept."""
 
 import dataclasses
 import shutil
@@ -17,7 +17,7 @@ from research.training.state import TrainState
 
 
 def a_state(number=0.0):
-    """A small train state with a leaf of every kind."""
+    """Makes a small train state with a leaf of every kind."""
     return TrainState(
         step=jnp.int32(number),
         params={"dense": {"kernel": jnp.arange(6.0).reshape(2, 3) + number, "bias": jnp.zeros(3, jnp.bfloat16)}},
@@ -30,7 +30,7 @@ def a_state(number=0.0):
 
 
 def saved(folder, policy, scores, direction="max"):
-    """A store with a step per entry of `scores`: its value of validation/loss, or None where it was not evaluated."""
+    """Makes a store from `scores`, {step: validation/loss}; a step whose score is None was not evaluated."""
     store = Store(folder, policy, direction)
     for step, score in scores.items():
         store.save(step, a_state(step), {} if score is None else {"validation/loss": score})
@@ -50,7 +50,7 @@ def test_what_is_saved_is_restored(tmp_path):
 
 
 def test_arrays_that_states_no_longer_have_are_left_out_of_older_checkpoints(tmp_path):
-    """The schedule kept a count of its own, before it read the state's step."""
+    """Schedules had their own count of steps before they read the state's."""
     now = a_state(3).replace(opt_state=({"mu": jnp.ones((2, 3))}, optax.EmptyState()))
     older = now.replace(opt_state=(now.opt_state[0], optax.ScaleByScheduleState(count=jnp.int32(3))))
     store = Store(tmp_path, Checkpoints())
@@ -60,9 +60,9 @@ def test_arrays_that_states_no_longer_have_are_left_out_of_older_checkpoints(tmp
     like = a_state().replace(opt_state=now.opt_state)
     restored = store.restore(3, like)
     chex.assert_trees_all_equal(restored.replace(rng=0), now.replace(rng=0))
-    with pytest.raises(CorruptCheckpoint):  # an array that a state never lost
+    with pytest.raises(CorruptCheckpoint):  # the checkpoint has an array that no older state had
         store.restore(4, like)
-    with pytest.raises(CorruptCheckpoint):  # one that a state has and the checkpoint lacks
+    with pytest.raises(CorruptCheckpoint):  # the checkpoint lacks an array of the state
         store.restore(3, like.replace(params={"dense": like.params["dense"] | {"scale": jnp.ones(3)}}))
     store.close()
 

@@ -1,4 +1,4 @@
-"""The clock counts training, and nothing else."""
+"""The clock counts the seconds of training only."""
 
 import types
 
@@ -9,7 +9,7 @@ from research.training.clock import Clock
 
 @pytest.fixture
 def at(monkeypatch):
-    """Sets the time."""
+    """Returns a function that advances the time."""
     now = types.SimpleNamespace(seconds=100.0)
     monkeypatch.setattr(
         "research.training.clock.time", types.SimpleNamespace(perf_counter=lambda: now.seconds), raising=True
@@ -90,4 +90,4 @@ def test_another_process_counts_on(at):
     at(1)
     second.lap(1)
     assert second.record() == {"seconds": 5, "starved_seconds": 0, "steps": 9}
-    assert second.rate == 1  # of its own laps
+    assert second.rate == 1  # counts only its own laps

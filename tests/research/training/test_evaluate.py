@@ -1,4 +1,4 @@
-"""Evaluations through compiled programs: every example once, outputs that stream, masks, samples from keys alone."""
+"""Evaluations with compiled programs: every example once, streamed outputs, masks, samples made from keys."""
 
 import dataclasses
 from typing import ClassVar
@@ -33,7 +33,7 @@ from research.training.trial import Trial
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Samples(Task):
-    """Noise from the keys, and the model's logits for it: there are no data."""
+    """Draws noise from the keys and applies the model to it, without data."""
 
     better: ClassVar = {"spread": "max"}
 
@@ -64,7 +64,7 @@ def feeds():
 
 @pytest.fixture(scope="module")
 def trained(feeds):
-    """An experiment with samples, its programs, and a state."""
+    """Returns an experiment that evaluates samples, its programs, and a state."""
     experiment = own(evaluations=(SAMPLES,))
     programs = make_programs(experiment, feeds.train.resident)
     with feeds.train.batches(0, experiment.batch_size) as batches:
@@ -179,7 +179,7 @@ def test_a_split_that_the_data_lack_and_a_metric_that_is_not_there_are_told_befo
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Never(Classification):
-    """Validation that never improves after the first evaluation, for trials of an odd seed."""
+    """Gives a validation metric that never improves after the first evaluation, for trials with an odd seed."""
 
     better = {**Classification.better, "made_up": "min"}
 
@@ -225,7 +225,7 @@ def test_a_run_that_is_continued_stops_where_it_would_have(tmp_path, feeds):
         train_into(tmp_path, experiment, feeds, stop=lambda: next(calls) == 3)
     (folder,) = train_into(tmp_path, experiment, feeds)
     assert read(folder / "result.json")["stopped_at_step"] == 12
-    (folder / "result.json").unlink()  # a kill between the last save and the result
+    (folder / "result.json").unlink()  # as if killed between the last save and the result
     train_into(tmp_path, experiment, feeds)
     assert read(folder / "result.json")["stopped_at_step"] == 12
     assert [line["step"] for line in lines(folder) if line["split"] == "test"] == [12]

@@ -1,4 +1,4 @@
-"""Events know when they are due."""
+"""Events are due at the right steps and times."""
 
 import math
 import types

@@ -1,4 +1,4 @@
-"""A key for each example: the same noise for any devices, micro-batches, trials and evaluation batches."""
+"""Each example has a key: its noise does not depend on devices, micro-batches, trials or evaluation batches."""
 
 import dataclasses
 from typing import ClassVar
@@ -24,7 +24,7 @@ STEPS = 6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Denoising(Task):
-    """Predicts the mean of the noise in a noised image: randomness of its own, in training and in evaluation."""
+    """Predicts the mean of the noise in a noised image; draws random numbers in training and in evaluation."""
 
     better: ClassVar = {"loss": "min"}
 
@@ -59,7 +59,7 @@ def feeds():
 
 
 def losses(feeds, trials=None, **changes):
-    """The losses of the first steps, [step] or [step, trial], and the state after them."""
+    """Runs the first steps; returns their losses, [step] or [step, trial], and the final state."""
     experiment = own(**changes)
     programs = make_programs(experiment, feeds.train.resident, trials=trials)
     batches = feeds.train.batches(0, experiment.batch_size)
@@ -129,5 +129,5 @@ def test_a_weight_that_depends_on_parameters_is_not_differentiated():
         return weighted(jnp.array([2.0, 3.0]) * w, jnp.stack([w, w**2]))
 
     gradient = jax.grad(lambda w: term(w)[0])(2.0)
-    np.testing.assert_allclose(gradient, 2 * 2 + 3 * 4)  # of the values alone
+    np.testing.assert_allclose(gradient, 2 * 2 + 3 * 4)  # the gradient of the values only
     assert jax.grad(lambda w: term(w)[1])(2.0) == 0

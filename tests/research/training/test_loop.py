@@ -1,4 +1,4 @@
-"""The loop: what it writes, where it can be stopped and goes on as if it had not been, and who fails alone."""
+"""The training loop: the files it writes, stopping and resuming without a trace, and failures of single trials."""
 
 import dataclasses
 import functools
@@ -33,17 +33,17 @@ POLICY = Checkpoints(every_steps=12, every_seconds=None, best="validation/loss")
 
 
 class LargestLoss(Classification):
-    """Its best is the largest loss: not that of the last step, which would be scored anyway."""
+    """Declares the largest loss as best, so that the best state is not the last one, which is scored by default."""
 
     better = {**Classification.better, "loss": "max"}
 
 
 SELDOM = Checkpoints(every_seconds=None)
-"""Where training stops, and nowhere else."""
+"""A policy that saves only when training stops."""
 
 
 class Notes(Progress):
-    """Progress that keeps what was said."""
+    """Progress that stores its messages."""
 
     def __init__(self):
         self.notes = []
@@ -63,12 +63,12 @@ def feeds_of(data):
 
 @functools.cache
 def programs_of(experiment, trials):
-    """Compiled once for all the tests that train the same."""
+    """Compiles programs once for all tests of the same experiment."""
     return make_programs(experiment, feeds_of(experiment.data).train.resident, trials=trials)
 
 
 def go(folder, experiments, *, stacked, stop=lambda: False, until=None):
-    """Trains experiments into folder/0, folder/1, ...; gives what was said of it."""
+    """Trains experiments into folder/0, folder/1, ...; returns the progress messages."""
     notes = Notes()
     trials = [Trial(str(i), experiment, folder / str(i)) for i, experiment in enumerate(experiments)]
     plain = dataclasses.replace(experiments[0], seed=0)
@@ -85,7 +85,7 @@ def go(folder, experiments, *, stacked, stop=lambda: False, until=None):
 
 
 def experiments(**changes):
-    """Three trials of one program."""
+    """Makes three trials that share one program."""
     base = toys.experiment(
         **{
             "model": MLP(widths=(8,), classes=3, dropout=0.2, norm="batch"),
@@ -103,7 +103,7 @@ def experiments(**changes):
 
 
 def same(a, b):
-    """Holds two folders of trials against each other: parameters bitwise, logs line by line, results but for time."""
+    """Checks that two folders of trials have equal parameters, logs and results, except for times."""
     for one, other in zip(sorted(a.iterdir()), sorted(b.iterdir()), strict=True):
         assert saved_steps(one) == saved_steps(other)
         jax.tree.map(np.testing.assert_array_equal, state(one), state(other))
@@ -144,7 +144,7 @@ def test_what_a_trial_leaves(uninterrupted):
 
 @pytest.fixture
 def a_second_a_batch(monkeypatch):
-    """A clock that only batches move, a second each, which are asked for when the device has nothing left to do."""
+    """Replaces the time by one that each batch advances by a second, after the device has become idle."""
     seconds, latest = 0.0, None
     sent, trained = Batches.sent, Programs.train
 
@@ -167,7 +167,7 @@ def a_second_a_batch(monkeypatch):
 def test_seconds_of_waiting_for_batches_are_counted_where_the_device_had_nothing_to_do(tmp_path, a_second_a_batch):
     go(tmp_path, experiments(steps=12, eval_every=None)[:1], stacked=False)
     result = read(tmp_path / "0" / "result.json")
-    assert result["starved_seconds"] == result["seconds"] == 12 - 4  # without the first call, which compiles
+    assert result["starved_seconds"] == result["seconds"] == 12 - 4  # the first call, which compiles, is not counted
 
 
 @pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "one after another"])
@@ -179,7 +179,7 @@ def test_seconds_are_those_of_every_process_that_trained(tmp_path, a_second_a_ba
     go(tmp_path, trials, stacked=stacked)
     for trial in tmp_path.iterdir():
         result = read(trial / "result.json")
-        # A batch of each trial costs a second; what the first call of each process took is left out.
+        # Each trial's batch takes a second; the first call of each process is not counted.
         assert result["starved_seconds"] == result["seconds"] == len(trials) * (32 - 4 - 4)
         assert result["steps_per_second"] == round(32 / result["seconds"], 3)
 
@@ -220,13 +220,13 @@ def test_the_best_state_on_validation_is_scored_on_test(uninterrupted):
         (logged,) = lines(trial, "test")
         for name, value in ours.items():
             assert logged[name] == pytest.approx(value, rel=1e-6), name
-        # The average of the parameters was scored, not the parameters.
+        # The averaged parameters were scored, not the latest ones.
         plain = score(dataclasses.replace(experiment, ema_decay=None), trial, best, "test")
         assert plain["loss"] != pytest.approx(ours["loss"], rel=1e-4)
 
 
 def score(experiment, trial, step, split):
-    """Metrics of a checkpoint by the shortest way: the whole split at once through the model."""
+    """Computes the metrics of a checkpoint directly, with the whole split as one batch."""
     saved = state(trial, step)
     variables = saved["ema"] if experiment.ema_decay else {"params": saved["params"], **saved["collections"]}
     columns = feeds_of(experiment.data).evaluation[split].source.arrays()
@@ -236,7 +236,7 @@ def score(experiment, trial, step, split):
 
 
 def stop_at(call):
-    """A `stop` that says so at the n-th time it is asked, and from then on."""
+    """Makes a `stop` function that returns True from its n-th call on, with n = `call`."""
     calls = itertools.count(1)
     return lambda: next(calls) >= call
 
@@ -257,7 +257,7 @@ def test_stopped_again_and_again_it_ends_the_same(uninterrupted, tmp_path, every
     assert parts > 1 and notes.notes == []
     if stacked:
         assert steps == sorted(steps) and steps[0] > 0
-    # Where it was stopped there are checkpoints that an uninterrupted training does not have.
+    # An interrupted training has extra checkpoints, at the steps where it was stopped.
     for trial in sorted(tmp_path.iterdir()):
         reference = folder / trial.name
         jax.tree.map(np.testing.assert_array_equal, state(trial), state(reference))
@@ -268,7 +268,7 @@ def test_stopped_again_and_again_it_ends_the_same(uninterrupted, tmp_path, every
 
 @pytest.mark.slow
 def test_stopped_between_evaluations_it_keeps_the_best(tmp_path):
-    """The state saved where it was stopped was not evaluated, and must not pass for the one that was before it."""
+    """The state saved at the stop was not evaluated, so it must not replace the best one."""
     (experiment, *_) = experiments(steps=40, checkpoints=dataclasses.replace(POLICY, every_steps=None, keep=1))
     go(tmp_path / "whole", [experiment], stacked=False)
     for call in (4, 5):
@@ -371,11 +371,11 @@ def test_where_all_are_damaged_it_starts_again_and_says_so(uninterrupted, tmp_pa
     same(tmp_path, folder)
 
 
-# -- who fails alone ---------------------------------------------------------------------------------------------------
+# -- failures of single trials -----------------------------------------------------------------------------------------
 
 
 def rates(*values):
-    """Stochastic gradient descent at several rates; a very large one ends in what is not finite."""
+    """Makes experiments with SGD at several learning rates; a very large rate diverges."""
     return [toys.experiment(optimizer=SGD(learning_rate=x), log_every=1, steps=12, eval_every=6) for x in values]
 
 
@@ -404,7 +404,7 @@ def test_a_trial_that_diverges_leaves_the_others_untouched(tmp_path, stacked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choosy(Classification):
-    """Cannot be scored with one value of its smoothing: a metric that a trial's outputs do not allow."""
+    """Raises an error in `finalize` for one value of label smoothing, as a metric may for some outputs."""
 
     def finalize(self, outputs):
         if self.label_smoothing == 0.25:
@@ -470,7 +470,7 @@ def test_a_program_that_raises_fails_its_trials_and_no_others(tmp_path, monkeypa
     assert [read(tmp_path / n / "result.json")["status"] for n in "012"] == ["failed", "failed", "finished"]
 
 
-# -- other ways of using it --------------------------------------------------------------------------------------------
+# -- other uses of the loop --------------------------------------------------------------------------------------------
 
 
 def test_until_a_step_and_on_from_there(uninterrupted, tmp_path):
@@ -526,7 +526,7 @@ def test_the_event_files_say_what_the_log_says(uninterrupted):
 
 
 def scalars(content):
-    """(tag, step, value) of an event file's scalars: records of length, its checksum, a message, its checksum."""
+    """Yields (tag, step, value) of an event file's scalars; records are length, checksum, message, checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
     while content:
@@ -540,7 +540,7 @@ def scalars(content):
 
 @pytest.mark.parametrize("stacked", [True, False])
 def test_trials_end_alike_stacked_and_not(uninterrupted, tmp_path, stacked):
-    """Within rounding: another plan is another program."""
+    """Metrics agree within rounding, because another plan uses another program."""
     folder, was_stacked = uninterrupted
     if was_stacked == stacked:
         pytest.skip("compared with the other way")

@@ -1,4 +1,4 @@
-"""Progress as a person reads it."""
+"""Progress messages are readable."""
 
 import io
 

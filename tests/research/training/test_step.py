@@ -25,7 +25,7 @@ from research.training.step import make_eval_step, make_init, make_train_step
 
 
 def start(experiment, seed=0):
-    """(state before the first step, [batches])."""
+    """Returns the state before the first step, and a list of batches."""
     feed = make_feed(experiment.data.load().train, "device")
     batches = feed.batches(experiment.seed, experiment.batch_size)
     values = {path: jnp.float32(x) for path, x in hparams(experiment).items()}
@@ -68,7 +68,7 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch_with_unequal_weight
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TwoTerms(Task):
-    """Two losses whose weights differ: the mean over examples of class 0, and that over all."""
+    """Has two losses with different weights: the mean over examples of class 0, and the mean over all examples."""
 
     def inputs(self, batch):
         return {"x": batch["image"]}
@@ -123,7 +123,7 @@ def test_clipping_bounds_the_update():
 
 
 def test_the_rate_that_is_logged_is_the_rate_that_moved_the_parameters():
-    """Both are those of the state's step, wherever that comes from."""
+    """Both are the rate at the state's step, whatever its value."""
     experiment = toys.experiment(optimizer=SGD(learning_rate=0.5, schedule=Linear(warmup_steps=10)))
     state, batches = start(experiment)
     step = jax.jit(make_train_step(experiment))
@@ -162,7 +162,7 @@ def test_batch_statistics_are_averaged_as_the_parameters_are():
     expected = state.variables()
     for i in range(40):
         state, _ = step(state, batches[i % len(batches)])
-        decay = min(0.75, (1 + i) / (10 + i))  # the initial values are soon forgotten
+        decay = min(0.75, (1 + i) / (10 + i))  # the decay grows, so that the initial values are soon forgotten
         expected = jax.tree.map(lambda a, b, decay=decay: decay * a + (1 - decay) * b, expected, state.variables())
     chex.assert_trees_all_close(state.variables(averaged=True), expected, rtol=1e-5)
 
@@ -261,7 +261,7 @@ def test_what_a_model_sows_stays_out_of_the_state():
 
 
 class Counting(nn.Module):
-    """Sows a loss of its own, and counts its calls in an integer variable."""
+    """Sows a loss, and counts its calls in an integer variable."""
 
     kind: str = "int32"
 
@@ -277,7 +277,7 @@ class Counting(nn.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WithSown(Classification):
-    """Adds what the model sowed to the loss."""
+    """Adds the loss that the model sowed."""
 
     def loss(self, apply, batch):
         logits, sown = apply(**self.inputs(batch), train=True, mutable=["losses"])

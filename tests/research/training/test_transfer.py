@@ -1,4 +1,4 @@
-"""Starting from published weights; starting from runs is in test_inference.py."""
+"""Initialisation from published weights; tests/research/inference/test_predictor.py tests runs as the source."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ HEAD = ("params/head/*",)
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A ViT for images of 16 pixels and 7 classes, under Hugging Face's names; and what is in it."""
+    """Writes a ViT (16 pixels, 7 classes) under Hugging Face's names; returns its path and parameters."""
     variables = jax.jit(TINY.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 3)))
     variables = {"params": jax.tree.map(lambda x: x + 0.1, variables["params"])}
     path = tmp_path_factory.mktemp("vit") / "model.safetensors"
@@ -34,7 +34,7 @@ def published(tmp_path_factory):
 
 
 def started(path, model, *, side=16, channels=3, skip=HEAD):
-    """(experiment, the fresh state, the state to train from)."""
+    """Returns (experiment, fresh state, state initialised from the weights)."""
     experiment = toys.experiment(
         model=model, task=Classification(classes=4), init_from=str(path), init_skip=skip, ema_decay=0.9
     )
@@ -55,7 +55,7 @@ def test_published_weights_with_a_new_head(published):
 
 def test_positions_are_interpolated_to_another_image_size(published):
     path, params = published
-    _, _, state = started(path.parent, TINY.clone(classes=4, image_size=32), side=32)  # the folder will do
+    _, _, state = started(path.parent, TINY.clone(classes=4, image_size=32), side=32)  # a folder works too
     expected = resize_positions(params["positions"], (2, 2), (4, 4))
     np.testing.assert_allclose(state.params["positions"], expected, rtol=1e-6)
 
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_one_line(published, model, skip, says):
 
 
 def test_a_pattern_that_skips_nothing_is_refused(published):
-    """Rather than the published head being kept in silence where classes happen to be as many."""
+    """Otherwise the published head would be kept silently if the numbers of classes were equal."""
     with pytest.raises(RequestError, match=r"^init_skip='params/haed/\*': matches none [^\n]*'params/head/[^\n]*$"):
         started(published[0], TINY.clone(classes=7), skip=("params/haed/*",))
 
