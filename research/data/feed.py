@@ -333,7 +333,7 @@ def _start(batch_at: _Read, step: int, workers: int):
         if name.startswith(FILE_PREFIX):  # a user's own file, which workers cannot import
             cloudpickle.register_pickle_by_value(module)
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain's workers read absl's flags, which only absl's own main parses
+        flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only absl.app.run parses
     stop = len(batch_at.plan) if hasattr(batch_at.plan, "__len__") else 2**48
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
     batches = grain.MapDataset.range(step, stop).map(batch_at).to_iter_dataset(ahead)

@@ -1,4 +1,4 @@
-"""Metrics of a split, and what is inside a model."""
+"""Evaluations, exhibits and interpretability."""
 
 from research.faces import face
 

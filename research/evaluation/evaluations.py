@@ -70,7 +70,7 @@ class Evaluation:
         )
         require(
             self.name not in SPLITS or self.of_split == self.name,
-            f"split={self.split!r}: the evaluation {self.name!r} is of the split of that name; expected another name",
+            f"split={self.split!r}: the evaluation {self.name!r} scores the split of that name; expected another name",
         )
         for field in ("every", "examples"):
             value = getattr(self, field)
@@ -104,7 +104,7 @@ def check_evaluations(evaluations: Sequence[Evaluation], eval_every: int | None)
     """Raises RequestError, beginning with the path of the evaluation, if evaluations contradict one another."""
     names = [evaluation.name for evaluation in evaluations]
     for i, evaluation in enumerate(evaluations):
-        require(names.index(evaluation.name) == i, f"evaluations.{i}.name={evaluation.name!r}: there is one already")
+        require(names.index(evaluation.name) == i, f"evaluations.{i}.name={evaluation.name!r}: the name is taken")
         require(
             evaluation.name != "validation" or None in (eval_every, evaluation.every),
             f"eval_every={eval_every} and evaluations.{i}.every={evaluation.every} both say when validation is scored; "

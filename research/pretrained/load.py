@@ -276,7 +276,7 @@ def read_into(
             _, variables = family.resized(published, variables, model.image_size)
         return jax.tree.map(np.asarray, variables)
     another = _another(family, model, tensors, config)
-    raise RequestError(f"{another}{errors[0]}; name what is to stay fresh in init_skip, such as 'params/head/*'")
+    raise RequestError(f"{another}{errors[0]}; add fresh parameters to init_skip, such as 'params/head/*'")
 
 
 def _as_trained(
@@ -306,7 +306,7 @@ def _another(family: Family, model: nn.Module, tensors: files.Checkpoint, config
     # The last variant is the largest, and its names include those of the smaller variants.
     others = [(fits(x, [*x.variants.values()][-1].build()), x) for x in FAMILIES if x is not family and x.variants]
     most, likely = max(others, key=lambda pair: pair[0])
-    looks = f"looks like {likely.model.__name__}'s" if most > 0.5 else "hardly a name in it is one of its names"
+    looks = f"looks like {likely.model.__name__}'s" if most > 0.5 else "few of the names match"
     return f"{tensors.source}: not {asked}'s, {looks}; "
 
 

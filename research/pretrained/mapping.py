@@ -51,7 +51,7 @@ def plan(key_map: KeyMap, leaves: Mapping[str, Any]) -> list[Step]:
             for layer in range(leaves[path].shape[0]) if stacked else (None,):
                 filled = numbers | dict.fromkeys(stacked, str(layer))
                 steps.append(Step(tuple(fill(pattern, filled) for pattern in theirs), paths, layer, rule.transform))
-    require(not uncovered, f"{key_map.publisher}'s names have no place for {', '.join(uncovered)}")
+    require(not uncovered, f"{key_map.publisher}'s names do not cover {', '.join(uncovered)}")
     return steps
 
 

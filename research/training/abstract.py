@@ -40,4 +40,4 @@ def check_carried(before: TrainState, after: TrainState) -> None:
             raise RequestError(f"the train step {which} {path}: expected a state of the same structure after each step")
         if (held[path].shape, held[path].dtype) != (made[path].shape, made[path].dtype):
             given, got = (f"{x.dtype} {list(x.shape)}" for x in (held[path], made[path]))
-            raise RequestError(f"the train step makes {path} {got}, which was {given}: expected the same after it")
+            raise RequestError(f"the train step changes {path} from {given} to {got}; expected no change")

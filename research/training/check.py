@@ -36,7 +36,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     """
     with feeds.train.batches(experiment.seed, experiment.batch_size) as batches:
         batch = take(feeds.train.resident, batches.largest())
-    placement = placement_of(experiment)  # refuses devices that the batch does not divide over
+    placement = placement_of(experiment)  # raises RequestError if the batch does not divide over the devices
     for i, evaluation in enumerate(experiment.evaluations):
         if feed_of(evaluation, feeds) is None:
             raise RequestError(f"evaluations.{i}: the data have no {evaluation.of_split} split")
@@ -48,7 +48,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
         raise RequestError(f"{error}{_whose(error.column, experiment, feeds.train.source)}") from error
     except RequestError:
         raise
-    except Exception as error:  # whatever a model or a task can raise
+    except Exception as error:  # a model or a task can raise anything
         raise RequestError(f"model, task and data do not fit together: {located(error)}") from error
     metrics = {evaluation.name: _metrics_of_zeros(task_of(experiment, evaluation), own) for evaluation, own in outputs}
     early = experiment.early_stopping
@@ -99,7 +99,7 @@ def _whose(column: str, experiment: Experiment, source: Source) -> str:
     """Names the longest example of a column, to end an error message; "" if its place is not known."""
     made_of = {transform.makes: transform.field for transform in experiment.preprocess}
     place = getattr(source, "longest", {}).get(made_of.get(column, column))
-    return f"; the longest is that of {place}" if place else ""
+    return f"; the longest example is {place}" if place else ""
 
 
 def _metrics_of_zeros(task: Task, outputs: Mapping[str, Any]) -> list[str] | None:

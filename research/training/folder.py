@@ -53,7 +53,7 @@ def read_experiment(folder: epath.PathLike) -> Experiment:
     """
     record = read_json(epath.Path(folder) / "config.json")
     if record is None or "experiment" not in record:
-        raise RequestError(f"{epath.Path(folder) / 'config.json'}: not readable as the record of an experiment")
+        raise RequestError(f"{epath.Path(folder) / 'config.json'}: not a readable record of an experiment")
     return from_json(record["experiment"])
 
 

@@ -130,7 +130,7 @@ class Slot:
         self.store.wait()
         best = self.store.best_step()
         if best is None:
-            raise RequestError(f"checkpoints.best={self.trial.experiment.checkpoints.best}: it was never finite")
+            raise RequestError(f"checkpoints.best={self.trial.experiment.checkpoints.best}: never finite")
         return self.store.restore(best, like)
 
     def guarded(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -52,7 +52,7 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
         if skipped(path):
             return fresh
         if path not in given:
-            problems.append(f"{path} is not there")
+            problems.append(f"{path} is missing")
         elif np.shape(given[path]) != wanted.shape:
             problems.append(f"{path} is {list(np.shape(given[path]))}, not {list(wanted.shape)}")
         elif not isinstance(fresh, jax.ShapeDtypeStruct):
@@ -61,12 +61,12 @@ def initial_parameters(experiment: Experiment, state: TrainState, *, stacked: bo
 
     chosen = paths.map_with_path(choose, fresh, wanted)
     known = paths.flatten(fresh)
-    problems += [f"{path} has no place" for path in given if path not in known and not skipped(path)]
+    problems += [f"{path} is not in the model" for path in given if path not in known and not skipped(path)]
     if problems:
         raise RequestError(
             f"init_from={experiment.init_from}: {'; '.join(problems[:6])}"
             + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
-            + "; name what is to stay fresh in init_skip, such as 'params/head/*'"
+            + "; add fresh parameters to init_skip, such as 'params/head/*'"
         )
     ema = None if state.ema is None else jax.tree.map(_copy, chosen)
     params = chosen.pop("params")

@@ -59,7 +59,7 @@ def test_an_experiment_with_evaluations_goes_through_json():
         ({"evaluations": (Evaluation("fit", split="train", every=0),)}, "evaluations.0.every=0: expected at least 1"),
         ({"evaluations": (Evaluation("a", examples=0),)}, "evaluations.0.examples=0: expected at least 1"),
         ({"evaluations": (Evaluation("a", examples=1, seed=-1),)}, "evaluations.0.seed=-1"),
-        ({"evaluations": (Evaluation("a", examples=1),) * 2}, "evaluations.1.name='a': there is one already"),
+        ({"evaluations": (Evaluation("a", examples=1),) * 2}, "evaluations.1.name='a': the name is taken"),
         ({"evaluations": (Evaluation("validation", every=7),)}, "eval_every=20 and evaluations.0.every=7 both say"),
         (
             {"evaluations": (Evaluation("a", examples=1, task=Classification(classes=0)),)},

@@ -376,5 +376,5 @@ def test_an_experiment_in_memory_can_start_from_it_too(run):
     splits = experiment.data.load()
     check_trainable(experiment, make_feeds(splits, experiment.data))
     wrong = dataclasses.replace(experiment, model=MLP(widths=(16,), classes=3))
-    with pytest.raises(RequestError, match="init_from=.*name what is to stay fresh in init_skip"):
+    with pytest.raises(RequestError, match="init_from=.*add fresh parameters to init_skip"):
         check_trainable(wrong, make_feeds(splits, wrong.data))

@@ -179,7 +179,7 @@ def test_a_layer_more_in_the_file_than_in_the_model_is_unknown():
 
 def test_a_leaf_without_a_rule_is_refused():
     leaves = {"params/conv/kernel": shape(3, 3, 2, 6), "params/gate": shape(1)}
-    with pytest.raises(RequestError, match="test's names have no place for params/gate"):
+    with pytest.raises(RequestError, match="test's names do not cover params/gate"):
         mapping.plan(key_map("blocks"), leaves)
 
 

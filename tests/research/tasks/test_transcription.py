@@ -94,7 +94,7 @@ def test_a_recording_that_is_too_long_is_named(recordings, tmp_path):
     splits = spoken.data.load()
     feeds = make_feeds(splits, spoken.data)
     with pytest.raises(
-        RequestError, match=r"features: \d+ frames, expected at most 48 .* the longest is that of .*a_7"
+        RequestError, match=r"features: \d+ frames, expected at most 48 .* the longest example is .*a_7"
     ):
         check_trainable(spoken.fit(splits, feeds.decoded), feeds)
 

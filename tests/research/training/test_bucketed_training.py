@@ -152,7 +152,7 @@ def test_a_pair_that_is_too_long_is_named_before_training(path, tmp_path, split)
         path=(str(files["train"]),), validation_path=(str(files["validation"]),), tokenizer=TOKENIZER, buckets=3
     )
     own, feeds = resolved(experiment(path, data=data))
-    expected = "target: 91 in a row, expected at most context_length=64; the longest is that of "
+    expected = "target: 91 in a row, expected at most context_length=64; the longest example is "
     with pytest.raises(RequestError) as raised:
         check_trainable(own, feeds)
     assert str(raised.value) == f"{expected}{files[split]}, line 21"

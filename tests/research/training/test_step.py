@@ -318,7 +318,7 @@ def test_a_state_that_changes_its_types_is_told_by_path():
     experiment = toys.experiment(model=Counting(kind="float32"))
     state, batches = start(experiment)
     after = jax.eval_shape(make_train_step(experiment), state, batches[0])[0]
-    with pytest.raises(RequestError, match=r"collections/counts/calls float32 \[\], which was int32 \[\]"):
+    with pytest.raises(RequestError, match=r"changes collections/counts/calls from int32 \[\] to float32 \[\]"):
         check_carried(state, after)
 
 

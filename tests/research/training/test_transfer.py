@@ -80,7 +80,7 @@ def test_every_trial_of_a_stack_gets_the_same(published):
     ("model", "skip", "says"),
     [
         (TINY.clone(classes=4), (), "classifier.weight [7, 8] (for params/head/kernel [8, 4])"),
-        (TINY.clone(classes=4), (), "name what is to stay fresh in init_skip, such as 'params/head/*'"),
+        (TINY.clone(classes=4), (), "add fresh parameters to init_skip, such as 'params/head/*'"),
         (TINY.clone(classes=4, depth=2), HEAD, "missing: vit.encoder.layer.1.layernorm_before.weight"),
         (
             TINY.clone(classes=4, width=16),
