@@ -17,7 +17,7 @@ def is_local(path: epath.PathLike) -> bool:
 
 
 def write_json(path: epath.PathLike, record: Any) -> None:
-    """Writes a JSON file atomically: neither a reader nor a killed process sees half of it."""
+    """Writes a JSON file atomically: readers never see a partial file, and a killed process never leaves one."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
