@@ -309,7 +309,7 @@ def test_an_interrupt_at_once_is_one_word_and_gives_the_folder_back(module, tmp_
     train = Programs.train
 
     def interrupted(self, state, feeds):
-        if int(np.ravel(self.fetch(state).step)[0]) >= 12:
+        if int(np.ravel(self.placement.whole(state).step)[0]) >= 12:
             raise KeyboardInterrupt
         return train(self, state, feeds)
 

@@ -111,12 +111,12 @@ CONTINUED = {
     "eval of half a config.json": (
         "eval $OUT",
         lambda run: (run / TRIAL / "config.json").write_text('{"trial"'),
-        "config.json: not readable",
+        "config.json: not a readable record",
     ),
     "eval of a list for a config.json": (
         "eval $OUT",
         lambda run: (run / TRIAL / "config.json").write_text("[]"),
-        "config.json: not readable",
+        "config.json: not a readable record",
     ),
     "eval of a class that is gone": (
         "eval $OUT",

@@ -8,7 +8,7 @@ import pytest
 
 from research.errors import RequestError
 from research.generated_code.problems import extract, program, read_problems
-from research.generated_code.sandbox import run
+from research.generated_code.sandbox import Limits, run
 
 ADD = {
     "task_id": "HumanEval/0",
@@ -98,7 +98,8 @@ def test_files_that_hold_no_problems(tmp_path, content, message):
 def test_published_solutions_pass(data_root, file, count):
     problems = read_problems(data_root / file)
     assert len(problems) == count
+    limits = Limits(seconds=100)  # one of them takes many seconds, and longer on a busy machine
     with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(lambda problem: run(program(problem, problem.solution)), problems))
+        ended = list(pool.map(lambda problem: run(program(problem, problem.solution), limits), problems))
     failed = {p.name: e.error for p, e in zip(problems, ended, strict=True) if e.outcome != "passed"}
     assert failed == {}
