@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 import jax
 from flax import linen as nn
 
@@ -75,6 +77,7 @@ class DecoderOnly(Model):
         x = self.features(embed(tokens), mask=visible, positions=positions, decode=decode, train=train)
         return token_logits(x[:, -1] if decode else x, embed, tied=self.tied_head, init=normal)
 
+    @abc.abstractmethod
     def features(
         self, x: jax.Array, *, mask: jax.Array | None, positions: jax.Array, decode: bool, train: bool
     ) -> jax.Array:
@@ -87,7 +90,6 @@ class DecoderOnly(Model):
           decode: the keys and values of earlier tokens are in `cache`.
           train: apply dropout.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines no features")
 
     def decode(self, tokens: jax.Array, *, positions: jax.Array, mask: jax.Array) -> jax.Array:
         """Returns logits [batch, vocab_size] for the token after the last of `tokens`, and appends `tokens` to `cache`.
