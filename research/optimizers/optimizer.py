@@ -103,10 +103,10 @@ class Optimizer(abc.ABC):
         Args:
           rate: the learning rate of this step, as `learning_rate_at` gives it; by default `learning_rate` itself.
         """
-        rate = self.learning_rate if rate is None else rate
+        factor = -(self.learning_rate if rate is None else rate)
 
         def scale(updates: optax.Updates, params: optax.Params) -> optax.Updates:
-            return jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates)
+            return jax.tree.map(lambda u: jnp.asarray(factor, u.dtype) * u, updates)
 
         trained = optax.chain(self.core(), optax.stateless(scale), self._multiply())
         return _keep_dtypes(optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, self._labels))
