@@ -1,4 +1,4 @@
-"""What operations need of the program around them."""
+"""Each operation declares its needs for the surrounding program, which then meets them."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from research.models.mlp import MLP
 
 
 class Own(nn.Module):
-    """A user's model, with XLA's convolution inside of a function that is called."""
+    """A user's model, with XLA's convolution inside a called function."""
 
     @nn.compact
     def __call__(self, x):
@@ -20,7 +20,7 @@ class Own(nn.Module):
 
 
 def needs_of(model, x, platform):
-    """What training a model needs."""
+    """Returns the needs of a training step of a model on a platform."""
     params = jax.eval_shape(model.init, jax.random.key(0), x)
     with kernels.targeting(platform), kernels.recording() as record:
         program = jax.make_jaxpr(jax.grad(lambda params: model.apply(params, x).sum()))(params)
