@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import gzip
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from etils import epath
-from pyarrow import csv as arrow_csv
-from pyarrow import parquet
 
 from research.data.source import Columns, Source
 from research.data.sources.table_columns import (
@@ -27,7 +21,8 @@ from research.data.sources.table_columns import (
     inferred,
     is_numeric,
 )
-from research.data.spec import Data, Splits, check_amount, check_file
+from research.data.sources.table_files import CSV, headless, other_delimiter, read_table, row_indices
+from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
 
 TargetType = Literal["auto", "class", "number"]
@@ -40,7 +35,7 @@ class Table(Data):
     >>> data = Table(path="houses.csv", target="price", ignore=("id",), test=0.2)
 
     `fit` fills in fields from the training split: types of columns, categories, means, class names.  Whitespace around
-    values is removed.
+    values is removed.  The row index that pandas writes beside the data is no input unless `columns` lists it.
 
     Attributes:
       path: the file.
@@ -53,7 +48,7 @@ class Table(Data):
       test: the fraction or number of rows of `path` to hold out as the test split.
       test_path: a file with test rows, instead of `test`.
       column_names: the names of the columns of a CSV without a header.
-      delimiter: the delimiter of a CSV.
+      delimiter: the delimiter of a CSV; " " stands for any number of blanks and tabs.
       missing: words of a CSV that represent a missing value.
       comment: the prefix of lines of a CSV to skip.
       target_suffix: removed from the target's values, such as "." in the test file of UCI Adult.
@@ -140,45 +135,22 @@ class Table(Data):
         require(self.target not in names, f"columns: {self.target!r} is the target, and cannot be an input")
 
     def _rows(self, path: str) -> _Rows:
-        table = _read_parquet(path) if epath.Path(path).suffix == ".parquet" else self._read_csv(path)
+        table = read_table(path, CSV(self.column_names, self.delimiter, self.comment))
         inputs = [column.name for column in self.columns or ()]
+        there = table.column_names
         for field, names in (("target", [self.target]), ("columns", inputs), ("ignore", self.ignore)):
             for name in names:
-                if name not in table.column_names:
-                    raise RequestError(f"{field}: {path} has no column {name!r}; {nearest(name, table.column_names)}")
-        return _Rows(table, path, self)
-
-    def _read_csv(self, path: str):
-        file = epath.Path(path)
-        check_file(file)
-        try:
-            content = file.read_bytes()
-            text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
-        except (UnicodeDecodeError, OSError, EOFError) as error:
-            raise RequestError(f"{path}: expected a CSV in UTF-8 ({error})") from None
-        if self.comment:
-            text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(self.comment))
-        text = text.lstrip("\r\n")
-        names = self.column_names or next(csv.reader(io.StringIO(text), delimiter=self.delimiter), [])
-        names = [name.strip() for name in names]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        require(bool(names), f"{path} is empty; expected a header and rows")
-        require(not twice, f"{path}: two columns have the name {', '.join(map(repr, twice))}")
-        try:
-            table = arrow_csv.read_csv(
-                pa.BufferReader(text.encode()),
-                read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=0 if self.column_names else 1),
-                parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
-                convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-            )
-        except pa.ArrowInvalid as error:
-            raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
-        require(table.num_rows > 0, f"{path} has no rows")
-        return table
+                if name not in there:
+                    hint = f"{nearest(name, there)}{other_delimiter(there)}{headless(there)}"
+                    raise RequestError(f"{field}: {path} has no column {name!r}; {hint}")
+        unused = {*self.ignore, *row_indices(table)} - {self.target}
+        used = [*inputs, self.target] if inputs else [name for name in there if name not in unused]
+        return _Rows(table.select(used), path, self)
 
     def _inferred(self, rows: _Rows) -> tuple[Column, ...]:
-        names = [name for name in rows.names if name != self.target and name not in self.ignore]
+        names = [name for name in rows.names if name != self.target]
         require(bool(names), f"{rows.path}: no column is left besides the target {self.target!r}")
+        require("" not in names, f"{rows.path}: a column has no name; name it in the header, or add '' to ignore")
         return tuple(inferred(name, rows.values(name)) for name in names)
 
     def _encode(self, rows: _Rows) -> dict[str, np.ndarray]:
@@ -246,11 +218,9 @@ class _Rows:
 
     def values(self, name: str) -> pa.Array:
         """A column without whitespace around text, with null for missing values."""
+        if name not in self.names:
+            raise RequestError(f"{self.path} has no column {name!r}; {nearest(name, self.names)}")
         values = self.table[name].combine_chunks()
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        if pa.types.is_large_string(values.type):
-            values = values.cast(pa.string())
         if not pa.types.is_string(values.type):
             return values
         values = pc.utf8_trim_whitespace(values)
@@ -268,14 +238,3 @@ class _Encoded(Columns):
     def __init__(self, columns: Mapping[str, np.ndarray], rows: _Rows):
         super().__init__(columns)
         self.rows = rows
-
-
-def _read_parquet(path: str) -> pa.Table:
-    file = epath.Path(path)
-    check_file(file)
-    try:
-        table = parquet.read_table(pa.BufferReader(file.read_bytes()))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
-    require(table.num_rows > 0, f"{path} has no rows")
-    return table
