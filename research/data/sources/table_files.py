@@ -6,7 +6,6 @@ has.  The row index that pandas writes beside the data is told from the data.
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 import re
@@ -26,28 +25,23 @@ _LONGEST_ROW = 1 << 24  # bytes
 _DELIMITERS = (";", "\t", "|", " ", ",")
 
 
-@dataclasses.dataclass(frozen=True)
-class CSV:
-    """How a CSV file is written; the fields of `Table` of the same names.
-
-    >>> read_table("houses.csv", CSV(delimiter=";")).column_names
-    ['rooms', 'price']
-    """
-
-    column_names: tuple[str, ...] | None = None
-    delimiter: str = ","
-    comment: str | None = None
-
-
-def read_table(path: str, written: CSV) -> pa.Table:
+def read_table(
+    path: str, *, column_names: Sequence[str] | None = None, delimiter: str = ",", comment: str | None = None
+) -> pa.Table:
     """Reads a .parquet file, or any other file as a CSV; columns of a CSV are text.
+
+    >>> read_table("houses.csv", delimiter=";").column_names
+    ['rooms', 'price']
+
+    Args:
+      column_names, delimiter, comment: how a CSV is written; as in `Table`.
 
     Raises:
       RequestError: the file cannot be read, has no rows, or has two columns of one name; names the file.
     """
     file = epath.Path(path)
     check_file(file)
-    table = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file, written)
+    table = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file, column_names, delimiter, comment)
     require(table.num_rows > 0, f"{path} has no rows")
     return table
 
@@ -117,22 +111,22 @@ def _plain_array(values: pa.Array) -> pa.Array:
     return values.cast(pa.binary()) if pa.types.is_binary_view(values.type) else values  # Arrow takes no rows of views
 
 
-def _read_csv(file: epath.Path, written: CSV) -> pa.Table:
+def _read_csv(file: epath.Path, column_names: Sequence[str] | None, delimiter: str, comment: str | None) -> pa.Table:
     """Reads every cell as text, the header like any other row."""
-    text = _lines(file, written.comment)
+    text = _lines(file, comment)
     require(bool(text.strip()), f"{file} is empty; expected a header and rows")
-    _check_quotes(file, text, written.delimiter)
-    if written.delimiter == " ":
+    _check_quotes(file, text, delimiter)
+    if delimiter == " ":
         text = _single_blanks(text)
-    table, bad = _parse(file, text, written.delimiter)
+    table, bad = _parse(file, text, delimiter)
     first = [column[0].as_py() for column in table.columns]
-    names = _names(file, written.column_names or first)
+    names = _names(file, column_names or first)
     for row in bad[:1]:
         raise RequestError(
             f"{file}: Expected {len(first)} columns, as in its first row, got {row.actual_columns} in "
             f"{row.text[:60]!r}{other_delimiter(names)}"
         )
-    if written.column_names is None:
+    if column_names is None:
         return table.slice(1).rename_columns(names)
     if len(names) != len(first):
         raise RequestError(f"{file}: column_names lists {len(names)} names, but its first row has {len(first)} values")

@@ -21,7 +21,7 @@ from research.data.sources.table_columns import (
     inferred,
     is_numeric,
 )
-from research.data.sources.table_files import CSV, headless, other_delimiter, read_table, row_indices
+from research.data.sources.table_files import headless, other_delimiter, read_table, row_indices
 from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
 
@@ -135,7 +135,7 @@ class Table(Data):
         require(self.target not in names, f"columns: {self.target!r} is the target, and cannot be an input")
 
     def _rows(self, path: str) -> _Rows:
-        table = read_table(path, CSV(self.column_names, self.delimiter, self.comment))
+        table = read_table(path, column_names=self.column_names, delimiter=self.delimiter, comment=self.comment)
         inputs = [column.name for column in self.columns or ()]
         there = table.column_names
         for field, names in (("target", [self.target]), ("columns", inputs), ("ignore", self.ignore)):

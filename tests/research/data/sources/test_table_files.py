@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from research.data.sources.table_columns import Number
-from research.data.sources.table_files import CSV, read_table
+from research.data.sources.table_files import read_table
 from research.data.sources.tables import Table
 from research.errors import RequestError
 
@@ -104,7 +104,7 @@ def test_a_quote_without_its_end_names_the_line(tmp_path, rows):
 def test_quotes_that_are_right_are_read(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text('x,y\n5" pipe,"a, ""b"""\n"5\npipes"  ,\'c\'\n"",d\n')
-    assert read_table(str(path), CSV()).to_pydict() == {
+    assert read_table(str(path)).to_pydict() == {
         "x": ['5" pipe', "5\npipes  ", ""],
         "y": ['a, "b"', "'c'", "d"],
     }
@@ -163,7 +163,7 @@ def test_every_type_of_text_is_read_alike(tmp_path, as_written):
     text = pa.array(["ab"[i % 2] for i in ROWS])
     path = str(tmp_path / "data.parquet")
     pyarrow.parquet.write_table(pa.table({"x": [i / 2 for i in ROWS], "k": as_written(text), "y": text}), path)
-    assert read_table(path, CSV()).schema.field("k").type == pa.string()
+    assert read_table(path).schema.field("k").type == pa.string()
     assert features(path) == (("x", "k=a", "k=b"), 30)
     splits = Table(path, "y").load()
     assert [len(split) for split in splits] == [22, 2, 6]
