@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -171,7 +171,17 @@ def require_columns(source: Source, split: str, **fields: str) -> None:
     columns = first_example(source)
     for field, name in fields.items():
         if name not in columns:
-            raise RequestError(f"task.{field}={name!r}: the {split} split has no such column; {nearest(name, columns)}")
+            hint = nearest(name, columns) + _other_target_type(name, columns)
+            raise RequestError(f"task.{field}={name!r}: the {split} split has no such column; {hint}")
+
+
+def _other_target_type(name: str, columns: Iterable[str]) -> str:
+    """Returns the end of an error about a Table that holds numbers in place of classes, or classes for numbers."""
+    if name == "label" and "target" in columns:
+        return "; if the data are a Table, data.target_type='class' reads its target as classes"
+    if name == "target" and "label" in columns:
+        return "; if the data are a Table, data.target_type='number' reads its target as numbers"
+    return ""
 
 
 def whole_column(source: Source, name: str) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from research.data.sources.number_text import number_advice, remedy
 from research.errors import RequestError, require
 
 Where = Callable[[int], str]  # the name of row i in an error
@@ -112,7 +113,8 @@ def inferred(name: str, values: pa.Array) -> Column:
     """Infers a column from its values: booleans or numbers, otherwise categories.
 
     Raises:
-      RequestError: values of another type, or text with too many different values for categories.
+      RequestError: values of another type, text with too many different values for categories, or numbers that are
+        not written as such.
     """
     if pa.types.is_boolean(values.type):
         return Boolean(name)
@@ -121,6 +123,9 @@ def inferred(name: str, values: pa.Array) -> Column:
     if not (pa.types.is_string(values.type) or pa.types.is_null(values.type)):
         raise RequestError(f"column {name!r} holds {values.type}, expected numbers, booleans or text; add it to ignore")
     words = distinct(values)
+    advice = number_advice(words)
+    if advice:
+        raise RequestError(f"column {name!r} {advice}, or name the columns you want (Category({name!r}) for this one)")
     if words and {word.lower() for word in words} <= {*_TRUE, *_FALSE}:
         return Boolean(name)
     known = pc.count(values).as_py()
@@ -149,7 +154,10 @@ def as_numbers(values: pa.Array, name: str, where: Where) -> np.ndarray:
     except pa.ArrowException:  # a value that is none, or a type that has no cast
         for i, value in enumerate(values):
             if not _is_number(value):
-                raise RequestError(f"{where(i)}, column {name!r}: {value.as_py()!r} is not a number") from None
+                given = value.as_py()
+                advice = remedy(given) if isinstance(given, str) else None
+                hint = f"; {advice}" if advice else ""
+                raise RequestError(f"{where(i)}, column {name!r}: {given!r} is not a number{hint}") from None
         raise
     for i in np.flatnonzero(np.isinf(x) | (np.abs(x) > np.finfo(np.float32).max))[:1]:
         raise RequestError(f"{where(i)}, column {name!r}: {values[int(i)].as_py()} is not a finite float32")

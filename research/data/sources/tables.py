@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from research.data.source import Columns, Source
+from research.data.sources.number_text import number_advice, plain_numbers
 from research.data.sources.table_columns import (
     Category,
     Column,
@@ -49,6 +50,8 @@ class Table(Data):
       test_path: a file with test rows, instead of `test`.
       column_names: the names of the columns of a CSV without a header.
       delimiter: the delimiter of a CSV; " " stands for any number of blanks and tabs.
+      decimal: the decimal point of numbers in text: "." or ",".
+      thousands: the separator of thousands in them, such as "," in 1,000; "" for none.
       missing: words of a CSV that represent a missing value.
       comment: the prefix of lines of a CSV to skip.
       target_suffix: removed from the target's values, such as "." in the test file of UCI Adult.
@@ -64,6 +67,8 @@ class Table(Data):
     test_path: str | None = None
     column_names: tuple[str, ...] | None = None
     delimiter: str = ","
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'", "’", "_"] = ""
     missing: tuple[str, ...] = ("", "NA", "N/A", "NaN", "nan", "null")
     comment: str | None = None
     target_suffix: str = ""
@@ -86,7 +91,7 @@ class Table(Data):
         columns = self._inferred(rows) if self.columns is None else self.columns
         target_type, class_names, values = self.target_type, self.class_names, self._target(rows)
         if target_type == "auto":
-            target_type = "number" if is_numeric(values) else "class"
+            target_type = self._inferred_type(values)
         if target_type == "class" and class_names is None:
             class_names = distinct(values)
             require(len(class_names) > 1, f"target={self.target!r}: the training split has fewer than two classes")
@@ -129,6 +134,7 @@ class Table(Data):
         super().check()
         check_amount("test", self.test)
         require(len(self.delimiter) == 1, f"delimiter={self.delimiter!r}: expected one character")
+        require(self.decimal != self.thousands, f"thousands={self.thousands!r} is the decimal point, too")
         names = [column.name for column in self.columns or ()]
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, f"columns: {', '.join(twice)} is listed twice")
@@ -152,6 +158,14 @@ class Table(Data):
         require(bool(names), f"{rows.path}: no column is left besides the target {self.target!r}")
         require("" not in names, f"{rows.path}: a column has no name; name it in the header, or add '' to ignore")
         return tuple(inferred(name, rows.values(name)) for name in names)
+
+    def _inferred_type(self, values: pa.Array) -> TargetType:
+        if is_numeric(values):
+            return "number"
+        advice = number_advice(distinct(values)) if pa.types.is_string(values.type) else None
+        if advice:
+            raise RequestError(f"the target {self.target!r} {advice}, or set target_type='class'")
+        return "class"
 
     def _encode(self, rows: _Rows) -> dict[str, np.ndarray]:
         """The fitted table's columns for `rows`."""
@@ -229,7 +243,22 @@ class _Rows:
             cut = pc.utf8_slice_codeunits(values, 0, -len(suffix))
             values = pc.if_else(pc.ends_with(values, pattern=suffix), cut, values)
         is_missing = pc.is_in(values, value_set=pa.array(self._spec.missing, pa.string()))
-        return pc.if_else(is_missing, pa.scalar(None, pa.string()), values)
+        values = pc.if_else(is_missing, pa.scalar(None, pa.string()), values)
+        if (self._spec.decimal, self._spec.thousands) == (".", ""):
+            return values
+        return self._plain_numbers(values, name)
+
+    def _plain_numbers(self, values: pa.Array, name: str) -> pa.Array:
+        """Rewrites numbers with the decimal point and separator of the file, and refuses points that are neither."""
+        plain = plain_numbers(values, self._spec.decimal, self._spec.thousands)
+        if self._spec.decimal == "," and is_numeric(plain):
+            kept = pc.and_(pc.equal(plain, values), pc.match_substring(values, "."))
+            for i in np.flatnonzero(kept.fill_null(False).to_numpy(zero_copy_only=False))[:1]:
+                raise RequestError(
+                    f"{self.where(i)}, column {name!r}: {values[int(i)].as_py()!r} has a point, but decimal=','; "
+                    "set thousands='.' if it separates thousands"
+                )
+        return plain
 
 
 class _Encoded(Columns):

@@ -13,6 +13,8 @@ import pytest
 from research.data.sources.table_columns import Boolean, Category, Number
 from research.data.sources.tables import Table
 from research.errors import RequestError
+from research.tasks.classification import Classification
+from research.tasks.regression import Regression
 
 HEADER = "age,city,smokes,score,species\n"
 ROWS = [
@@ -116,6 +118,17 @@ def test_numbers_as_classes(tmp_path):
     data = Table(path, "y", target_type="class", test=0)
     fitted = data.fit(data.load().train)
     assert fitted.class_names == tuple(str(i) for i in range(11))  # 10 after 9
+
+
+def test_a_task_says_how_numbers_are_read_as_classes(tmp_path):
+    path = write(tmp_path, [f"{i},{i % 2 + 1}" for i in range(44)], "x,y\n")
+    task = Classification(classes=2, input="features")
+    with pytest.raises(RequestError, match="task.label='label': .* data.target_type='class' reads its target as class"):
+        task.check_examples(Table(path, "y").load().train, "train")
+    labelled = Table(path, "y", target_type="class").load().train
+    task.check_examples(labelled, "train")
+    with pytest.raises(RequestError, match="task.target='target': .* data.target_type='number'"):
+        Regression(input="features").check_examples(labelled, "train")
 
 
 def test_encode_for_inference(path):
