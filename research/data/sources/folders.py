@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,11 +12,9 @@ from etils import epath
 from research.config.checks import check_counts
 from research.data.images import ImageShape, Resize, load_image, stack_images
 from research.data.source import Source
+from research.data.sources.image_files import class_images, folders, split_folders
 from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-_SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +25,11 @@ class ImageFolder(Data):
     >>> pets.example()["image"].shape
     (64, 64, 3)
 
-    The class folders are in `path`, or in `path`/train with optional sibling folders validation and test.  Classes are
-    sorted by name.  Hidden files and files without an image suffix are ignored.  Images are resized after applying
-    their EXIF orientation; palettes and CMYK count as 3 channels.  Damaged files and pixels with more than 8 bits per
-    channel are errors that name the file.
+    The class folders are in `path`, or in `path`/train with optional sibling folders validation and test (also Train,
+    training_set, val and the like).  Classes are sorted by name.  Hidden files and files without an image suffix are
+    ignored; images of a type that is not read are an error.  Images are resized after applying their EXIF orientation;
+    palettes and CMYK count as 3 channels.  Damaged files and pixels with more than 8 bits per channel are errors that
+    name the file.
 
     Attributes:
       path: the folder.
@@ -56,12 +55,19 @@ class ImageFolder(Data):
         return ImageShape(self.size, self.channels, self.resize, self.convert)
 
     def read(self) -> Splits:
-        folders = self._split_folders()
         names = self._names()
-        images = {split: self._images(folder, names) for split, folder in folders.items()}
+        images = {split: self._images(folder, names) for split, folder in split_folders(self.path).items()}
         if "test" not in images:
             images["train"], images["test"] = self.hold_out(images["train"], "test")
         return Splits(**images)
+
+    def load(self) -> Splits:
+        names = self._names()
+        require(
+            len(names) > 1 or self.class_names is not None,
+            f"path={self.path!r} holds one class, {', '.join(names)}; expected a folder per class, at least two",
+        )
+        return super().load()
 
     def fit(self, train: Source) -> Self:
         """Fills in `class_names`."""
@@ -86,34 +92,21 @@ class ImageFolder(Data):
         check_counts(self, "size")
         check_amount("test", self.test)
 
-    def _split_folders(self) -> dict[str, epath.Path]:
-        root = epath.Path(self.path)
-        require(root.exists(), f"path={self.path!r} does not exist; expected a folder of class folders")
-        require(root.is_dir(), f"path={self.path!r}: expected a folder of class folders, this is a file")
-        inside = {folder.name: folder for folder in _folders(root)}
-        found = {s: inside[n] for s, names in _SPLIT_FOLDERS.items() for n in names if n in inside}
-        if "train" not in found:
-            return {"train": root}
-        others = sorted(set(inside) - {folder.name for folder in found.values()})
-        require(not others, f"path={self.path!r}: {', '.join(others)} beside train; expected validation or test")
-        return found
-
     def _names(self) -> tuple[str, ...]:
         if self.class_names is not None:
             return self.class_names
-        folder = self._split_folders()["train"]
-        names = tuple(f.name for f in _folders(folder))
+        folder = split_folders(self.path)["train"]
+        names = tuple(f.name for f in folders(folder))
         require(bool(names), f"{folder} holds no class folders; expected {folder}/CLASS/IMAGE.png")
         return names
 
     def _images(self, folder: epath.Path, names: tuple[str, ...]) -> Images:
         files, labels = [], []
-        for class_folder in _folders(folder):
+        for class_folder in folders(folder):
             name = class_folder.name
             if name not in names:
                 raise RequestError(f"{class_folder} is not a class of the training split; {nearest(name, names)}")
-            found = sorted(_image_files(class_folder))
-            require(bool(found), f"{class_folder} holds no image ({', '.join(SUFFIXES)})")
+            found = class_images(class_folder)
             files += found
             labels += [names.index(name)] * len(found)
         require(bool(files), f"{folder} holds no class folders; expected {folder}/CLASS/IMAGE.png")
@@ -137,17 +130,3 @@ class Images:
 
     def where(self, i: int) -> str:
         return str(self.files[i])
-
-
-def _folders(path: epath.Path) -> list[epath.Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _image_files(folder: epath.Path) -> Iterator[epath.Path]:
-    """All image files below a folder, at any depth (etils has no `**`), except hidden ones."""
-    for path in folder.iterdir():
-        if not path.name.startswith("."):
-            if path.is_dir():
-                yield from _image_files(path)
-            elif path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path

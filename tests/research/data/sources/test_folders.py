@@ -6,6 +6,7 @@ import struct
 import zlib
 
 import numpy as np
+import PIL.features
 import PIL.Image
 import pytest
 import toys
@@ -52,6 +53,70 @@ def test_split_folders_are_kept(tmp_path):
             for i in range(n):
                 write(tmp_path / split / name / f"{i}.png")
     assert [len(split) for split in ImageFolder(str(tmp_path)).load()] == [6, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("Train", "Val", "Test"),
+        ("training_set", "validation_set", "test_set"),
+        ("training", "valid", "testing"),
+        ("TRAIN", "dev", "TEST"),
+        ("train data", "validation data", "test data"),
+    ],
+)
+def test_other_spellings_of_splits(tmp_path, train, validation, test):
+    for split, n in ((train, 3), (validation, 2), (test, 1)):
+        for name in ("cat", "dog"):
+            for i in range(n):
+                write(tmp_path / split / name / f"{i}.png")
+    write(tmp_path / "__MACOSX" / train / "cat" / "0.png")
+    data = ImageFolder(str(tmp_path))
+    splits = data.load()
+    assert [len(split) for split in splits] == [6, 4, 2]
+    assert data.fit(splits.train).class_names == ("cat", "dog")
+
+
+def test_splits_that_are_not_clear_are_refused(tmp_path):
+    def refused(*names):
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name in names:
+            write(root / name / "1.png")
+        with pytest.raises(RequestError) as error:
+            ImageFolder(str(root)).load()
+        return str(error.value).removeprefix(f"path={str(root)!r}")
+
+    assert refused("val/cat", "val/dog", "test/cat") == (
+        ": test and val without train; expected a folder train beside it"
+    )
+    assert refused("Train/cat", "training_set/cat") == ": Train and training_set are folders of one split; expected one"
+    assert refused("Test/cat", "Test/dog", "more/cat") == ": more beside Test; expected validation or test"
+    assert refused("pets/train/cat", "pets/test/cat").startswith(" holds only the folder pets; did you mean ")
+    assert refused("pets/cat", "pets/dog").endswith("pets'?")
+    assert refused("cat") == " holds one class, cat; expected a folder per class, at least two"
+    assert refused("train/cat", "test/cat").startswith(" holds one class, cat")
+    assert "0/cat holds test and train; expected" in refused("cat/train", "cat/test", "dog/train").replace("6/", "0/")
+
+
+def test_classes_may_be_called_like_splits(tmp_path):
+    for name in ("valid", "invalid", "train"):
+        write(tmp_path / name / "1.png")
+    assert len(ImageFolder(str(tmp_path), test=0).read().train) == 3
+
+
+def test_images_of_a_type_that_is_not_read_are_told(folder):
+    for name in ("1.heic", "2.HEIC", "3.svg", "notes.txt"):
+        (folder / "cat" / name).write_bytes(b"")
+    with pytest.raises(RequestError, match=r"cat holds images that cannot be read \(2 .heic, 1 .svg\) beside 10 that"):
+        ImageFolder(str(folder)).load()
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("jfif", "jpeg"), ("jpe", "jpeg"), ("avif", "avif"), ("apng", "png")])
+def test_other_suffixes_of_images_are_read(folder, suffix, kind):
+    if not PIL.features.check(kind) and kind == "avif":
+        pytest.skip("this Pillow reads no AVIF")
+    write(folder / "cat" / f"more.{suffix}", format=kind)
+    assert len(materialize(ImageFolder(str(folder), test=0).read().train)["label"]) == 21
 
 
 def test_what_is_no_image_is_left_out(folder):
