@@ -112,7 +112,8 @@ def to_shape(image: Any, shape: ImageShape, name: str) -> np.ndarray:
     """Converts a Pillow image to uint8 [height, width, channels] of the given shape, after applying its EXIF
     orientation.
 
-    Palettes and CMYK count as 3 channels.
+    Palettes and CMYK count as 3 channels.  Transparency counts as one more, also in a palette or as one colour that is
+    declared transparent.
 
     Raises:
       RequestError: the image is damaged, has another number of channels, or has more than 8 bits per channel (not
@@ -120,12 +121,14 @@ def to_shape(image: Any, shape: ImageShape, name: str) -> np.ndarray:
     """
     from PIL import ExifTags, Image, ImageOps
 
-    channels = CHANNELS.get(image.mode)
     mode = (image.mode in CHANNELS and _deep(image)) or image.mode
     require(mode in CHANNELS, f"{name}: pixels of mode {mode!r}; expected 8 bits a channel")
+    channels = CHANNELS[image.mode]
+    if _has_hidden_alpha(image):
+        mode, channels = f"{mode} with transparency", channels + 1
     if channels != shape.channels and not shape.convert:
         raise RequestError(
-            f"{name} has {channels} channels (mode {image.mode!r}), expected channels={shape.channels}; "
+            f"{name} has {channels} channels (mode {mode!r}), expected channels={shape.channels}; "
             "convert=True converts such images"
         )
     with _readable(name):
@@ -144,6 +147,12 @@ def to_shape(image: Any, shape: ImageShape, name: str) -> np.ndarray:
         else:
             image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(height, width, shape.channels)
+
+
+def _has_hidden_alpha(image: Any) -> bool:
+    """True if the file makes colours transparent that `image.mode` gives no channel for, as of a palette."""
+    palette = image.palette.mode if image.mode == "P" and image.palette else ""
+    return "A" not in image.mode and ("transparency" in image.info or palette.endswith("A"))
 
 
 def _deep(image: Any) -> str | None:
