@@ -28,8 +28,8 @@ class ImageFolder(Data):
     The class folders are in `path`, or in `path`/train with optional sibling folders validation and test (also Train,
     training_set, val and the like).  Classes are sorted by name.  Hidden files and files without an image suffix are
     ignored; images of a type that is not read are an error.  Images are resized after applying their EXIF orientation;
-    palettes and CMYK count as 3 channels, transparency of any kind as one more.  Damaged files and pixels with more than 8
-    bits per channel are errors that name the file.
+    palettes and CMYK count as 3 channels, transparency of any kind as one more.  Damaged files and pixels with more
+    than 8 bits per channel are errors that name the file.
 
     Attributes:
       path: the folder.
