@@ -133,7 +133,7 @@ def _from_shapes(experiment: Experiment) -> tuple[Experiment, dict[str, Any], di
 
     example = experiment.data.example()
     if example is None:
-        splits = experiment.data.load()
+        splits = experiment.load()
         experiment, example = experiment.fit(splits), first_example(splits.train) | {SHARED: shared(splits.train)}
     one_step = dataclasses.replace(experiment.parallel, steps_per_call=1)  # a pod's batches are transferred
     batch = {"weight": np.float32(1)} | columns_of(example)

@@ -66,7 +66,7 @@ class Scorer:
 
     def __init__(self, split: str, settings: Mapping[str, str]):
         self.split, self.settings = split, settings
-        self._feeds: dict[Data, Feeds] = {}
+        self._feeds: dict[tuple[Data, str], Feeds] = {}
         self._programs: dict[tuple, Programs] = {}
 
     def score(self, trial: epath.Path) -> dict[str, float]:
@@ -76,9 +76,10 @@ class Scorer:
         experiment = conformed(override(experiment, self.settings, parse=True))
         with in_one_line():
             experiment.check()
-        feeds = self._feeds.get(experiment.data)
+        key = experiment.data, experiment.label
+        feeds = self._feeds.get(key)
         if feeds is None:
-            feeds = self._feeds[experiment.data] = make_feeds(experiment.data.load(), experiment.data)
+            feeds = self._feeds[key] = make_feeds(experiment.load(), experiment.data)
         evaluation = self._evaluation(trial, experiment)
         feed = feed_of(evaluation, feeds)
         if feed is None:

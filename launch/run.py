@@ -53,9 +53,9 @@ def prepare(request: Request, prune: str | None = None) -> Prepared:
     experiments, feeds, seen = {}, {}, set()
     for trial in request.trials:
         with in_one_line(f"{trial.name}: " if len(request.trials) > 1 else ""):
-            key = canonical(trial.experiment.data)
+            key = canonical((trial.experiment.data, trial.experiment.label))
             if key not in loaded:
-                splits = trial.experiment.data.load()
+                splits = trial.experiment.load()
                 loaded[key] = splits, make_feeds(splits, trial.experiment.data, known)
             splits, own = loaded[key]
             experiment = trial.experiment.fit(splits, own.decoded)

@@ -120,11 +120,21 @@ class Experiment:
         """All evaluations, including "validation" and "test"."""
         return complete(self.evaluations, eval_every=self.eval_every, steps=self.steps)
 
+    @property
+    def label(self) -> str:
+        """The column of labels, as the task names it; "label" if the task names none."""
+        named = getattr(self.task, "label", None)
+        return named if isinstance(named, str) else "label"
+
+    def load(self) -> Splits:
+        """Loads the splits of the data, stratified by `label`."""
+        return self.data.stratified_by(self.label).load()
+
     def fit(self, splits: Splits, decoded: Splits | None = None) -> Experiment:
         """Returns the resolved experiment: values left None (means, categories) are computed from the training split.
 
         Args:
-          splits: the splits as `data.load()` returns them.
+          splits: the splits as `load()` returns them.
           decoded: the same splits with decoded examples, so that nothing is decoded twice; None uses `splits`.
 
         Raises:

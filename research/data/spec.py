@@ -15,6 +15,7 @@ A new data set is a subclass with one method, `read`, that returns the splits fo
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 from typing import Any, Literal, NamedTuple, Self
 
@@ -44,7 +45,8 @@ class Splits(NamedTuple):
 class Data(abc.ABC):
     """The base of every data set, with the fields they share.
 
-    Splits are stratified by `label` if the data have an integer label per example.
+    Splits are stratified by the label if the data have an integer label per example: by the column that `stratified_by`
+    names, or else by `label`.
 
     Attributes:
       validation: the part of the training split held out for model selection, as a fraction or a number of examples;
@@ -65,6 +67,7 @@ class Data(abc.ABC):
     train_examples: int | None = None
     storage: Storage = "auto"
     workers: int = 2
+    _label: str = dataclasses.field(default="label", init=False, repr=False)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,9 +87,17 @@ class Data(abc.ABC):
                 self.train_examples <= len(train),
                 f"train_examples={self.train_examples}: the training split has {len(train):,} examples",
             )
-            chosen = stratified_order(_strata(train), self.split_seed, _PURPOSES["train_examples"])
+            chosen = stratified_order(_strata(train, self._label), self.split_seed, _PURPOSES["train_examples"])
             train = subset(train, np.sort(chosen[: self.train_examples]))
         return Splits(train, validation, test)
+
+    def stratified_by(self, label: str) -> Self:
+        """Returns a copy whose splits are stratified by the column `label`, as the task calls it; configurations do not
+        record this.
+        """
+        copied = copy.copy(self)
+        object.__setattr__(copied, "_label", label)
+        return copied
 
     def hold_out(self, source: Source, field: Literal["validation", "test"]) -> tuple[Source, Source | None]:
         """Holds out the share of `source` given by `self.validation` or `self.test`: (rest, held), with held None for
@@ -95,7 +106,7 @@ class Data(abc.ABC):
         amount = getattr(self, field)
         if count(amount, len(source), field) == 0:
             return source, None
-        rest, held = hold_out(_strata(source), amount, self.split_seed, _PURPOSES[field], field)
+        rest, held = hold_out(_strata(source, self._label), amount, self.split_seed, _PURPOSES[field], field)
         return subset(source, rest), subset(source, held)
 
     def fit(self, train: Source) -> Self:
@@ -158,7 +169,10 @@ def check_labels(splits: Splits, classes: int, field: str = "label") -> None:
             raise RequestError(f"{split}: example {bad} has {field} {labels[bad]}, expected 0 to {classes - 1}")
 
 
-def _strata(source: Source) -> np.ndarray | int:
-    """The labels to stratify by, or the number of examples if there is no integer label per example."""
-    labels = column(source, "label")
-    return labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iub" else len(source)
+def _strata(source: Source, label: str) -> np.ndarray | int:
+    """The integer labels to stratify by, in the column `label` or in "label", or else the number of examples."""
+    for name in dict.fromkeys((label, "label")):
+        labels = column(source, name)
+        if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iub":
+            return labels
+    return len(source)

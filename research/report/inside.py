@@ -98,7 +98,7 @@ def _examples(experiment: Any) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
     from research.data.source import column, first_example, read
 
     field, label = getattr(experiment.task, "input", ""), getattr(experiment.task, "label", "")
-    splits = experiment.data.load()
+    splits = experiment.load()
     split = "validation" if splits.validation is not None else "test" if splits.test is not None else "train"
     source = getattr(splits, split)
     first = first_example(source)

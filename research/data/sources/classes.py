@@ -42,7 +42,7 @@ class Classes(Data):
         return _read(self.of, self.keep, self.label)
 
     def fit(self, train: Source) -> Self:
-        return dataclasses.replace(self, of=self.of.fit(_whole(self.of).train))
+        return dataclasses.replace(self, of=self.of.fit(_whole(self.of, self.label).train))
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -64,13 +64,13 @@ class Classes(Data):
 
 
 @functools.lru_cache(maxsize=4)
-def _whole(of: Data) -> Splits:
-    return of.read()
+def _whole(of: Data, label: str) -> Splits:
+    return of.stratified_by(label).read()
 
 
 @functools.lru_cache(maxsize=4)
 def _read(of: Data, keep: tuple[int, ...], label: str) -> Splits:
-    read = _whole(of)._asdict()
+    read = _whole(of, label)._asdict()
     return Splits(**{split: source and _kept(source, keep, label, split) for split, source in read.items()})
 
 

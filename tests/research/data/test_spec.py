@@ -4,10 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+import toys
 
+from research.config.serialization import to_json
 from research.data.source import Columns
+from research.data.sources.arrays import Arrays
+from research.data.sources.classes import Classes
 from research.data.spec import Data, Splits, check_labels
 from research.errors import RequestError
+from research.tasks.classification import Classification
+from research.tasks.language_modeling import LanguageModeling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,3 +125,25 @@ def test_labels_out_of_range_are_named(bad):
 def test_data_sets_are_values():
     assert Toy() == Toy() and hash(Toy()) == hash(Toy())
     assert dataclasses.replace(Toy(), validation=0.2) == Toy(validation=0.2) != Toy()
+
+
+@pytest.mark.parametrize("label", ["digit", "label"])
+def test_splits_are_stratified_by_the_label_of_the_task(tmp_path, label):
+    """Whatever the column is called: in the validation split, in the test split and in a smaller training split."""
+    digits = np.random.default_rng(0).permutation(np.arange(500) % 10)
+    np.savez(tmp_path / "digits.npz", x=np.zeros((500, 2), np.float32), **{label: digits})
+    data = Arrays(str(tmp_path / "digits.npz"), test=0.2, validation=0.25, train_examples=200)
+    experiment = toys.experiment(data=data, task=Classification(classes=10, input="x", label=label))
+    for split, each in zip(experiment.load(), (20, 10, 10), strict=True):
+        assert np.bincount(split.arrays()[label]).tolist() == [each] * 10
+    assert data == experiment.data != data.stratified_by("other")
+    assert to_json(data) == to_json(data.stratified_by("other"))
+
+
+def test_selected_classes_are_stratified_by_their_label(tmp_path):
+    digits = np.random.default_rng(0).permutation(np.arange(500) % 10)
+    np.savez(tmp_path / "digits.npz", x=np.zeros((500, 2), np.float32), digit=digits)
+    data = Classes(Arrays(str(tmp_path / "digits.npz"), test=0.2), keep=(1, 3), label="digit")
+    test = toys.experiment(data=data, task=Classification(classes=2, input="x", label="digit")).load().test
+    assert np.bincount(test.arrays()["digit"]).tolist() == [10, 10]
+    assert toys.experiment(task=LanguageModeling()).label == "label"
