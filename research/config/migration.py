@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-LAYOUT = 2
-"""Incremented when a class moves or loses a field, since hashes of earlier records then differ from today's."""
+LAYOUT = 3
+"""Incremented when a class moves, gains or loses a field, since hashes of earlier records then differ from today's."""
 
 MOVED_MODULES = {
     "research.checkpoints": "research.training.checkpoints",
