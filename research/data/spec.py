@@ -62,12 +62,13 @@ class Data(abc.ABC):
     class_names = None
     """The name of each label; data sets with named classes have a field instead, which `fit` fills in."""
 
+    _label = "label"  # set by `stratified_by`
+
     validation: float | int = 0.1
     split_seed: int = 0
     train_examples: int | None = None
     storage: Storage = "auto"
     workers: int = 2
-    _label: str = dataclasses.field(default="label", init=False, repr=False)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -92,8 +93,8 @@ class Data(abc.ABC):
         return Splits(train, validation, test)
 
     def stratified_by(self, label: str) -> Self:
-        """Returns a copy whose splits are stratified by the column `label`, as the task calls it; configurations do not
-        record this.
+        """Returns a copy whose splits are stratified by the column `label`, as the task calls it; this is no field,
+        and is neither compared nor recorded.
         """
         copied = copy.copy(self)
         object.__setattr__(copied, "_label", label)

@@ -30,9 +30,6 @@ def read_table(
 ) -> pa.Table:
     """Reads a .parquet file, or any other file as a CSV; columns of a CSV are text.
 
-    >>> read_table("houses.csv", delimiter=";").column_names
-    ['rooms', 'price']
-
     Args:
       column_names, delimiter, comment: how a CSV is written; as in `Table`.
 
