@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from research.console import say, write_what_it_can
 from research.errors import RequestError, nearest
 
 COMMANDS = ("list", "show", "plan", "run", "report", "eval", "compile")
@@ -89,23 +90,25 @@ def _sweep(command: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str | None, option: str) -> int | None:
-    if text is not None and (not text.isdecimal() or int(text) < 1):
-        raise RequestError(f"{option} {text}: expected a whole number, at least 1")
+    # Python refuses to convert thousands of digits.
+    if text is not None and (not text.isdecimal() or len(text) > 18 or int(text) < 1):
+        raise RequestError(f"{option} {text:.40}: expected a whole number, at least 1")
     return None if text is None else int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status: 0 all trials ended, 1 some failed, 2 the request was wrong."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    write_what_it_can(sys.stdout)
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise RequestError(f"no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
         return _dispatch(parser().parse_args(arguments))
     except RequestError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; Python would report it again

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from research.console import say
 from research.errors import RequestError, in_one_line, one_line, require
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from research.experiment import Experiment
     from research.parallel.placement import Placement
+
+MOST_DEVICES = 10_000
+"""The maximum number of virtual devices; more would take minutes and memory to make."""
 
 
 def compile_experiment(
@@ -55,6 +59,7 @@ def _devices(topology: str | None, number: int | None) -> list:
 
     if number is None:
         return jax.devices()
+    require(number <= MOST_DEVICES, f"--devices {number}: expected at most {MOST_DEVICES:,}")
     with contextlib.suppress(RuntimeError):  # the devices of this process are already initialised
         jax.config.update("jax_num_cpu_devices", number)
     found = jax.devices("cpu")
@@ -97,7 +102,7 @@ def _compile(experiment: Experiment, devices: list) -> int:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(f"does not fit: {one_line(error)}")
+        say(f"does not fit: {one_line(error)}")
         return 1
     sizes = [math.prod(x.shape) for x in paths.flatten(state.params).values()]
     memory, cost = program.memory_analysis(), program.cost_analysis() or {}
@@ -116,7 +121,7 @@ def _compile(experiment: Experiment, devices: list) -> int:
     if devices[0].platform == "tpu":  # its compiler knows the memory and rejects larger programs
         lines["fits"] = "yes"
     for name, said in lines.items():
-        print(f"{name + ':':13}{said}")
+        say(f"{name + ':':13}{said}")
     return 0
 
 

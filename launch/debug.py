@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from launch.request import Request
 from launch.run import prepare
+from research.console import say
 from research.data.feed import take
 from research.training.abstract import hparam_arrays
 from research.training.step import make_init, make_train_step
@@ -27,19 +28,19 @@ def debug(request: Request) -> int:
     feeds = prepared.feeds[name]
     batch = take(feeds.train.resident, feeds.train.batches(experiment.seed, experiment.batch_size).largest())
     batch = jax.tree.map(jnp.asarray, batch)
-    print(f"{name}: one step of batch_size={experiment.batch_size}, not compiled", file=sys.stderr)
+    say(f"{name}: one step of batch_size={experiment.batch_size}, not compiled", sys.stderr)
     state = jax.jit(make_init(experiment))(jax.random.key(experiment.seed), batch, hparam_arrays(experiment))
     try:
         with jax.disable_jit(), jax.debug_nans(True):
             _, metrics = make_train_step(experiment)(state, batch)
     except FloatingPointError as error:
         first = str(error).strip().splitlines()[0].rstrip(".")
-        print(f"{first}, at {_where(error)}")
+        say(f"{first}, at {_where(error)}")
         return 1
     for key, x in metrics.items():
-        print(f"{key}: {float(x):.6g}")
+        say(f"{key}: {float(x):.6g}")
     finite = all(bool(jnp.isfinite(x)) for x in metrics.values())
-    print("no operation of the step produces a NaN" + ("" if finite else ", but some numbers are infinite"))
+    say("no operation of the step produces a NaN" + ("" if finite else ", but some numbers are infinite"))
     return 0 if finite else 1
 
 

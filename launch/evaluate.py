@@ -12,6 +12,7 @@ from etils import epath
 from launch.plan import program_key
 from research.config.hparams import hparams
 from research.config.override import conformed, override, parse_assignment
+from research.console import say
 from research.data.feeds import Feeds, make_feeds
 from research.data.spec import Data
 from research.errors import RequestError, in_one_line, nearest
@@ -20,7 +21,7 @@ from research.experiment import Experiment
 from research.parallel.programs import Programs
 from research.report.statistics import summarize
 from research.training.evaluate import evaluate, feed_of
-from research.training.folder import read_experiment, read_variables
+from research.training.folder import read_experiment, read_variables, trial_folders
 from research.training.programs import make_programs
 from research.training.records import read_json
 
@@ -40,8 +41,7 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
         settings.
     """
     folder = epath.Path(path)
-    inside = folder / "trials"
-    folders = sorted(inside.iterdir()) if inside.is_dir() else [folder]
+    folders = trial_folders(folder) if (folder / "trials").is_dir() else [folder]
     if not folders or not (folders[0] / "config.json").exists():
         raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")
     scorer = Scorer(split, dict(parse_assignment(text) for text in settings))
@@ -52,11 +52,11 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
         except RequestError as error:
             problems[trial.name] = error
         else:
-            print(_line(trial.name, split, {name: f"{value:.6g}" for name, value in scores[trial.name].items()}))
+            say(_line(trial.name, split, {name: f"{value:.6g}" for name, value in scores[trial.name].items()}))
     if len(problems) == len(folders):
         raise next(iter(problems.values()))
     for name, error in problems.items():
-        print(f"{name}: {error}", file=sys.stderr)
+        say(f"{name}: {error}", sys.stderr)
     _print_means(split, scores, _variants(folder))
     return 1 if problems else 0
 
@@ -138,4 +138,4 @@ def _print_means(split: str, scores: Mapping[str, Mapping[str, float]], variants
     for variant, trials in grouped.items():
         if len(trials) > 1:
             summaries = {metric: summarize(trial[metric] for trial in trials) for metric in trials[0]}
-            print(_line(variant, split, {m: f"{s.mean:.6g} ± {s.std:.2g} ({s.n})" for m, s in summaries.items()}))
+            say(_line(variant, split, {m: f"{s.mean:.6g} ± {s.std:.2g} ({s.n})" for m, s in summaries.items()}))

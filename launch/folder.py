@@ -26,6 +26,7 @@ from research.config.serialization import from_json, stable_hash, to_json
 from research.errors import RequestError
 from research.evaluation.evaluations import directions_of
 from research.experiment import Experiment
+from research.listing import visible
 from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
 
@@ -62,7 +63,7 @@ class RunFolder:
         if not self.path.exists():
             return
         # A launcher that was killed before it wrote sweep.json leaves only these files.
-        if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in self.path.iterdir()):
+        if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in visible(self.path)):
             return
         held = read_json(self.sweep_file)
         if not _is_record(held):

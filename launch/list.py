@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import pathlib
 
+from research.console import say
 from research.errors import RequestError, nearest
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
@@ -33,22 +34,22 @@ class Script:
 def list_all() -> int:
     """Prints every experiment with its sweeps, then scripts that analyse finished runs, then timings."""
     for entry in entries():
-        print(f"{entry.name:24} {entry.summary}")
+        say(f"{entry.name:24} {entry.summary}")
         if entry.sweeps:
-            print(f"{'':24} --sweep {', '.join(entry.sweeps)}")
+            say(f"{'':24} --sweep {', '.join(entry.sweeps)}")
     for title, folder in (("analysis of finished runs", "analysis"), ("timings", "speed")):
-        print(f"\n{title} (experiments/{folder}/):")
+        say(f"\n{title} (experiments/{folder}/):")
         for script in scripts(EXPERIMENTS / folder):
-            print(f"{script.name:26} {script.summary}")
-            print(f"{'':26} {script.command}")
+            say(f"{script.name:26} {script.summary}")
+            say(f"{'':26} {script.command}")
     return 0
 
 
 def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
     """The experiments of a folder, sorted by name: its modules that define `experiment()`."""
     found = []
-    for path in sorted(folder.glob("*.py")):
-        tree = ast.parse(path.read_text())
+    for path in _modules(folder):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         if "experiment" in functions:
             keys = _literal_keys(functions["sweeps"]) if "sweeps" in functions else ()
@@ -59,12 +60,16 @@ def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
 def scripts(folder: pathlib.Path) -> list[Script]:
     """The scripts of a folder, sorted by name: its modules whose docstring shows their command."""
     found = []
-    for path in sorted(folder.glob("*.py")):
-        lines = _docstring(ast.parse(path.read_text()))
+    for path in _modules(folder):
+        lines = _docstring(ast.parse(path.read_text(encoding="utf-8")))
         commands = [line for line in lines if f"python -m experiments.{folder.name}.{path.stem}" in line]
         if commands:
             found.append(Script(path.stem, lines[0], commands[0].partition("  ")[0]))
     return found
+
+
+def _modules(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.glob("*.py") if not path.name.startswith("."))
 
 
 def _docstring(tree: ast.Module) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from research.console import say
 from research.errors import one_line
 from research.report import print_table, read_table, write_report
 
@@ -25,7 +26,7 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False)
         problem = error
     print_table(table)
     if problem is not None:
-        print(f"the report cannot be written: {one_line(problem)}", file=sys.stderr)
+        say(f"the report cannot be written: {one_line(problem)}", sys.stderr)
         return 1
-    print(made.html)
+    say(str(made.html))
     return 0

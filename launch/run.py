@@ -18,6 +18,7 @@ from launch.halving import Halving
 from launch.plan import Group
 from launch.request import Request
 from research.config.serialization import canonical
+from research.console import say
 from research.data.feeds import Feeds, KnownFeeds, make_feeds
 from research.errors import RequestError, in_one_line, one_line
 from research.experiment import Experiment
@@ -93,12 +94,12 @@ def run(request: Request, out: str | None, *, stack: str = "auto", prune: str | 
         except OSError as error:
             raise RequestError(f"{folder.path}: cannot be written to: {one_line(error)}") from error
         trials = counted(len(prepared.experiments), "trial")
-        print(f"{trials} in {folder.path}; data: {_where(prepared)}", file=sys.stderr)
+        say(f"{trials} in {folder.path}; data: {_where(prepared)}", sys.stderr)
         with local.stopping_signals() as stop:
             try:
                 _train_all(request, folder, prepared, halving, stack, stop)
             except Interrupted as interrupted:
-                print(f"{interrupted}; the same command continues from there", file=sys.stderr)
+                say(f"{interrupted}; the same command continues from there", sys.stderr)
                 return 1
     return _report(folder)
 
@@ -174,7 +175,7 @@ def _failing(folder: RunFolder, names: Iterable[str]) -> Iterator[None]:
         raise
     except Exception as error:
         for name in names:
-            print(f"{name}: failed: {one_line(error)}", file=sys.stderr)
+            say(f"{name}: failed: {one_line(error)}", sys.stderr)
             with contextlib.suppress(OSError):  # with a full disk, the missing result shows the failure
                 record_failure(folder.trial(name), error)
 
@@ -192,6 +193,6 @@ def _report(folder: RunFolder) -> int:
         result = read_json(folder.trial(trial["name"]) / "result.json")
         result = result if isinstance(result, dict) else {}
         if result.get("status") != "finished":
-            print(f"{trial['name']}: {result.get('status')}: {result.get('error', 'no result')}", file=sys.stderr)
+            say(f"{trial['name']}: {result.get('status')}: {result.get('error', 'no result')}", sys.stderr)
         ended = ended and result.get("status") in ("finished", "diverged")
     return 0 if ended else 1

@@ -9,12 +9,14 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from launch import plan
 from launch.request import Request
 from launch.run import Prepared, prepare
 from research import paths
 from research.config.serialization import stable_hash, to_json
+from research.console import printable, say
 from research.data.feed import take
 from research.data.feeds import Feeds
 from research.experiment import Experiment
@@ -28,19 +30,19 @@ def show(request: Request) -> int:
     prepared = prepare(request)
     name = next(iter(prepared.experiments))
     experiment, feeds = prepared.experiments[name], prepared.feeds[name]
-    print(json.dumps(_shortened(to_json(experiment)), indent=1))
-    print(f"hash: {stable_hash(experiment)}")
+    say(json.dumps(_shortened(to_json(experiment)), indent=1))
+    say(f"hash: {stable_hash(experiment)}")
     state, flops = _abstract(experiment, feeds)
     table = Table("parameter", "shape", "number", title=None)
     table.columns[2].justify = "right"
     leaves = paths.flatten(state.params)
     for path, x in leaves.items():
-        table.add_row(path, " x ".join(map(str, x.shape)), f"{math.prod(x.shape):,}")
+        table.add_row(Text(printable(path)), " x ".join(map(str, x.shape)), f"{math.prod(x.shape):,}")
     table.add_section()
     table.add_row("all", "", f"{sum(math.prod(x.shape) for x in leaves.values()):,}")
     Console(width=120).print(table)
-    print(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
-    print(f"data: {feeds.train.reason}")
+    say(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
+    say(f"data: {feeds.train.reason}")
     return 0
 
 
@@ -88,7 +90,7 @@ def show_plan(request: Request, stack: str) -> int:
     Console(width=120).print(table)
     memory = f"{plan.device_memory() / 2**30:.1f} GiB on each of {jax.device_count()} {jax.devices()[0].device_kind}"
     trials = f"{counted(len(prepared.experiments), 'trial')}, {counted(programs, 'program')}"
-    print(f"{trials}, about {duration(seconds)} of training here; {memory}")
+    say(f"{trials}, about {duration(seconds)} of training here; {memory}")
     return 0
 
 

@@ -1,5 +1,6 @@
 from . import (
     config as config,
+    console as console,
     data as data,
     decoding as decoding,
     errors as errors,
@@ -7,6 +8,7 @@ from . import (
     generated_code as generated_code,
     inference as inference,
     layers as layers,
+    listing as listing,
     losses as losses,
     metrics as metrics,
     models as models,

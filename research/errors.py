@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec
 
+from research.console import say, write_what_it_can
+
 P = ParamSpec("P")
 
 _LISTED = 32  # options; a longer list is not readable
@@ -110,10 +112,11 @@ def command(main: Callable[P, int | None]) -> Callable[P, int | None]:
 
     @functools.wraps(main)
     def told(*args: P.args, **kwargs: P.kwargs) -> int | None:
+        write_what_it_can(sys.stdout)
         try:
             return main(*args, **kwargs)
         except RequestError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            say(f"error: {' '.join(str(error).split())}", sys.stderr)
             return 2
 
     return told

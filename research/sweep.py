@@ -14,6 +14,7 @@ A sweep is a value.  `launch` runs it; `trials(experiment, sweep, ...)` returns 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import math
@@ -29,6 +30,9 @@ from research.experiment import Experiment
 
 LONGEST_NAME = 200
 """The maximum number of characters of a folder's name; file systems allow 255, and temporary names need a few."""
+
+MOST_TRIALS = 100_000
+"""The maximum number of trials of a sweep; planning more takes minutes."""
 
 Overrides = dict[str, Any]
 """{dotted path in the experiment: value}, as for `research.config.override`."""
@@ -82,6 +86,7 @@ def seeds(number: int, first: int = 0) -> Sweep:
     >>> [variant.overrides for variant in seeds(3, first=10)]
     [{'seed': 10}, {'seed': 11}, {'seed': 12}]
     """
+    _check_number(number, f"seeds({number}): ")
     return Sweep(tuple(Variant("", {"seed": seed}) for seed in range(first, first + number)))
 
 
@@ -102,6 +107,7 @@ def product(*sweeps: Sweep) -> Sweep:
     >>> [v.name for v in product(grid("model.depth", 2, 4), grid("model.width", 32, 64))]
     ['depth=2,width=32', 'depth=2,width=64', 'depth=4,width=32', 'depth=4,width=64']
     """
+    _check_number(math.prod(map(len, sweeps)), "product(...): ")
     combined = [Variant("", {})]
     for sweep in sweeps:
         combined = [_merged(a, b) for a in combined for b in sweep]
@@ -235,6 +241,7 @@ def random(number: int, space: Mapping[str, Distribution], *, seed: int = 0) -> 
 
     The draws of a field depend only on the seed and its path, so adding a field does not change the others.
     """
+    _check_number(number, f"random({number}, ...): ")
     columns = {}
     for path, distribution in space.items():
         generator = np.random.default_rng([seed, *path.encode()])
@@ -265,13 +272,32 @@ def short(value: Any) -> str:
     return str(value)
 
 
-def folder_name(variant: str, seed: int, repeat: str = "") -> str:
-    """The name of a trial's folder, <variant>-s<seed>, with characters that every file system and store allows."""
+def folder_name(variant: str, seed: int, repeat: str = "", *, apart: bool = False) -> str:
+    """The name of a trial's folder, <variant>-s<seed>, with characters that every file system and store allows.
+
+    `apart` adds digits that depend on the characters that are replaced as well.
+    """
     own, again = (re.sub(r"[^A-Za-z0-9_.=+-]+", "-", part).strip("-.") for part in (variant, repeat))
     name = f"{own or 'variant'}-{again}" if again else own or "variant"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    if apart or len(name) > LONGEST_NAME:
+        whole = f"{variant}\n{repeat}" if apart else name
+        digits = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:8]
+        name = f"{name[:LONGEST_NAME]}-{digits}"
     return f"{name}-s{seed}"
+
+
+def folder_names(trials: Sequence[tuple[str, int, str]]) -> list[str]:
+    """Names the folders of trials, each given by (variant, seed, repeat).
+
+    Names that would differ only in characters that are replaced, or in case, which some file systems ignore, get
+    digits.
+
+    >>> folder_names([("wide", 0, ""), ("α", 0, ""), ("β", 0, "")])
+    ['wide-s0', 'variant-91bb11dc-s0', 'variant-55423745-s0']
+    """
+    plain = [folder_name(*trial) for trial in trials]
+    shared = collections.Counter(folder_name(*trial).lower() for trial in set(trials))
+    return [folder_name(*trial, apart=shared[name.lower()] > 1) for trial, name in zip(trials, plain, strict=True)]
 
 
 def _join(*names: str) -> str:
@@ -321,7 +347,9 @@ def trials(
     """
     sweep = sweep if sweep is not None else Sweep((Variant(base, {}),))
     sweep.check()
-    found: dict[str, PlannedTrial] = {}
+    each = 1 if seeds is None else seeds if isinstance(seeds, int) else len(seeds)
+    _check_number(len(sweep) * each, "" if seeds is None else f"seeds={seeds!r:.40}: ")
+    planned = []
     for variant in sweep:
         own = variant.overrides.get("seed", experiment.seed)
         name = variant.name or base
@@ -331,11 +359,18 @@ def trials(
             with prefixed(f"{name}: " if len(sweep) > 1 else ""):
                 changed = override(experiment, overrides)
                 changed.check()
-            folder = folder_name(name, seed, variant.repeat)
-            if folder in found:
-                raise RequestError(f"two trials would share the folder {folder}; name the variants apart")
-            found[folder] = PlannedTrial(folder, name, int(seed), overrides, changed)
-    return list(found.values())
+            planned.append((name, int(seed), variant.repeat, overrides, changed))
+    folders = folder_names([trial[:3] for trial in planned])
+    twice = [folder for folder, times in collections.Counter(folders).items() if times > 1]
+    require(not twice, f"two trials would share the folder {', '.join(twice[:1])}; name the variants apart")
+    return [
+        PlannedTrial(folder, name, seed, overrides, changed)
+        for folder, (name, seed, _, overrides, changed) in zip(folders, planned, strict=True)
+    ]
+
+
+def _check_number(trials: int, given: str) -> None:
+    require(trials <= MOST_TRIALS, f"{given}{trials:,} trials, expected at most {MOST_TRIALS:,}")
 
 
 def require_sweep(sweeps: Mapping[str, Sweep], name: str) -> Sweep:

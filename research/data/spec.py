@@ -27,6 +27,7 @@ from research.config.inherited import describe_inherited
 from research.data.source import Source, canonical, column, same_length, subset
 from research.data.split import count, hold_out, stratified_order
 from research.errors import RequestError, nearest, require
+from research.listing import visible
 
 Storage = Literal["auto", "device", "host", "workers"]
 
@@ -156,7 +157,7 @@ def check_file(path: epath.Path) -> None:
     if path.is_dir():
         raise RequestError(f"path={str(path)!r}: expected a file, this is a folder")
     if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.exists() else []
+        siblings = [p.name for p in visible(path.parent)] if path.parent.exists() else []
         hint = nearest(path.name, siblings) if siblings and len(siblings) <= 20 else "no such file"
         raise RequestError(f"path={str(path)!r} does not exist; {hint}")
 

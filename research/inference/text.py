@@ -29,6 +29,7 @@ from research.decoding.strategies import Strategy
 from research.errors import RequestError, prefixed, require
 from research.inference.load import load
 from research.inference.predictor import Predictor
+from research.listing import is_hidden
 from research.models.model import described
 
 
@@ -173,6 +174,6 @@ def load_text_model(path: epath.PathLike, *, trial: str | None = None) -> TextMo
     Raises:
       RequestError: the path holds neither, or the run did not train a language model.
     """
-    if list(epath.Path(path).glob("*.safetensors")):
+    if any(not is_hidden(file.name) for file in epath.Path(path).glob("*.safetensors")):
         return from_pretrained(path)
     return text_model(load(path, trial=trial), "load_text_model")

@@ -12,6 +12,7 @@ import numpy as np
 
 from research.config.extras import from_extra
 from research.errors import RequestError, require
+from research.listing import is_hidden
 
 HUB_FILES = (
     "config.json",
@@ -72,7 +73,7 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
         folder.
     """
     if path.is_dir():
-        found = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
+        found = _weights(path, ".safetensors.index.json") or _weights(path, ".safetensors")
         require(bool(found), f"{path}: no .safetensors file in this folder")
         require(len(found) == 1, f"{path}: several checkpoints, name one of {', '.join(x.name for x in found)}")
         path = found[0]
@@ -88,6 +89,11 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
         return Checkpoint(path, tuple(path.parent / name for name in sorted(set(shards.values()))))
     require(path.suffix == ".safetensors", f"{path}: weights are read from .safetensors files only (no pickle)")
     return Checkpoint(path, (path,))
+
+
+def _weights(folder: pathlib.Path, suffix: str) -> list[pathlib.Path]:
+    """Returns the files of a folder with this suffix, sorted, without hidden ones such as ._model.safetensors."""
+    return sorted(path for path in folder.glob(f"*{suffix}") if not is_hidden(path.name))
 
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -106,7 +112,7 @@ def is_checkpoint(source: str) -> bool:
     """
     path = pathlib.Path(source).expanduser()
     if path.is_dir():
-        return any(path.glob("*.safetensors"))
+        return bool(_weights(path, ".safetensors"))
     there = path.exists() or path.suffix == ".safetensors"
     return there or (is_hub_id(source) and not path.parent.exists())
 
@@ -141,7 +147,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       RequestError: the file is unreadable or holds something else.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: not readable as JSON: {error}") from None
     require(isinstance(value, dict), f"{path}: expected a JSON object")

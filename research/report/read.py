@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from research.config.migration import current_name
+from research.console import printable
 from research.errors import RequestError
 from research.metrics.directions import Direction
 from research.report.runs import Curve, Run, TrialResult, lookup
@@ -51,9 +52,9 @@ def read_run(folder: Any) -> Run:
     run = Run(
         folder=str(folder),
         experiment=_module(str(sweep.get("experiment", ""))),
-        sweep=str(sweep.get("sweep") or "base"),
+        sweep=_name(sweep.get("sweep")) or "base",
         trials=trials,
-        baseline=sweep.get("baseline"),
+        baseline=_name(sweep.get("baseline")),
         commit=str(sweep.get("commit") or ""),
         hash=str(sweep.get("hash") or ""),
         versions=_mapping(sweep.get("versions")),
@@ -92,7 +93,7 @@ def _read_trial(run, asked: Mapping[str, Any]) -> TrialResult:
     config = _read_config(folder / "config.json")
     trial = TrialResult(
         name=str(asked["name"]),
-        variant=str(asked.get("variant") or "base"),
+        variant=_name(asked.get("variant")) or "base",
         seed=seed if isinstance(seed, int) else None,
         overrides=overrides,
         hash=str(asked.get("hash") or ""),
@@ -282,6 +283,11 @@ def _date(folder, trials: Sequence[TrialResult]) -> str:
 def _module(name: str) -> str:
     """A module's name, or a file's name without its folder, which depends on the machine."""
     return name.removeprefix("file:").rsplit("/", 1)[-1] if name.startswith("file:") else name
+
+
+def _name(x: Any) -> str | None:
+    """The name of a variant or sweep, as tables, pictures and warnings of their fonts can show it; None without one."""
+    return printable(str(x)) if x else None
 
 
 def _mapping(x: Any) -> Mapping[str, Any]:

@@ -8,18 +8,15 @@ import rich.box
 import rich.table
 from rich.text import Text
 
+from research.console import printable
 from research.report import names
 from research.report.table import CellText, Table, texts
-
-
-def printable(text: str) -> str:
-    """Removes characters that control a terminal, such as escape codes in the name of a variant."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def to_rich(table: Table, width: int = 80) -> rich.table.Table:
     """The table for a terminal of `width` characters: variant, main metric and trials, then other columns that fit."""
     headers, lines = texts(table)
+    headers = [printable(header) for header in headers]
     labels, _ = names.shortened([line[0].text for line in lines], limit=32)
     lines = [[line[0]._replace(text=printable(labels[line[0].text])), *line[1:]] for line in lines]
     result = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -11,6 +11,7 @@ from etils import epath
 from rich.padding import Padding
 from rich.text import Text
 
+from research.console import printable, write_what_it_can
 from research.errors import RequestError
 from research.report import exhibits, figures, html, latex, markdown, sentences, table, terminal
 from research.report.read import read_runs
@@ -86,5 +87,6 @@ def print_table(rows: Table, console: rich.console.Console | None = None) -> Non
         console = rich.console.Console()
         if not console.is_terminal:  # logs and pipes do not wrap lines
             console.width = 160
+    write_what_it_can(console.file)
     console.print(Padding(terminal.to_rich(rows, console.width), (1, 0, 1, 0)))
-    console.print(Text(terminal.printable(sentences.summary(rows))))
+    console.print(Text(printable(sentences.summary(rows))))

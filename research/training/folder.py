@@ -9,6 +9,7 @@ from etils import epath
 from research.config.serialization import from_json
 from research.errors import RequestError, nearest
 from research.experiment import Experiment
+from research.listing import visible
 from research.training.checkpoints import CorruptCheckpoint, Store
 from research.training.records import read_json
 
@@ -34,7 +35,7 @@ def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
     folder = epath.Path(path)
     if (folder / "config.json").exists():
         return folder
-    trials = {p.name: p for p in sorted((folder / "trials").iterdir())} if (folder / "trials").is_dir() else {}
+    trials = {path.name: path for path in trial_folders(folder)}
     if not trials:
         raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")
     if trial is None and len(trials) == 1:
@@ -43,6 +44,12 @@ def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
         which = "trial" if trial is None else f"trial={trial!r}"
         raise RequestError(f"{folder} holds {len(trials)} trials; {which}: {nearest(trial or '', trials)}")
     return trials[trial]
+
+
+def trial_folders(run: epath.PathLike) -> list[epath.Path]:
+    """Returns the folders of a run's trials, sorted by name; [] where there is no run."""
+    inside = epath.Path(run) / "trials"
+    return [path for path in visible(inside) if path.is_dir()] if inside.is_dir() else []
 
 
 def read_experiment(folder: epath.PathLike) -> Experiment:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from research.console import printable, write_what_it_can
+
 PLAIN_LINE_EVERY = 5.0
 """Minimum seconds between lines if the output is not a terminal."""
 
@@ -57,14 +59,16 @@ class TextProgress(Progress):
     def __init__(self, stream=None):
         from rich.console import Console
 
-        self.console = Console(file=stream or sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        stream = stream or sys.stderr
+        write_what_it_can(stream)
+        self.console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar = self._task = None
         self._said = 0.0
         self._scores = ""
 
     def start(self, step: int, total: int, trials: Sequence[str]) -> None:
         self.total, self._scores = total, ""
-        self.label = label = trials[0] + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
+        self.label = label = printable(trials[0]) + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
         if step:
             self.note(f"{label}: continues at step {step}")
         if self.console.is_terminal:
@@ -72,13 +76,13 @@ class TextProgress(Progress):
 
             self.close()
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[loss]}"),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[scores]}"),
+                TextColumn("{task.fields[scores]}", markup=False),
                 console=self.console,
                 transient=True,
             )
@@ -101,10 +105,10 @@ class TextProgress(Progress):
     def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
         if metrics:
             means = [f"{name} {np.mean([m[name] for m in metrics]):.4g}" for name in list(metrics[0])[:2]]
-            self._scores = f"{split} {', '.join(means)}"
+            self._scores = printable(f"{split} {', '.join(means)}")
 
     def note(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(printable(text))
 
     def close(self) -> None:
         if self._bar is not None:

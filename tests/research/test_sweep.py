@@ -111,7 +111,12 @@ def test_log_uniform_is_even_in_the_logarithm():
         (lambda: trials(experiment(), grid("batch_size", 0, 1)), "batch_size=0: batch_size=0: expected at least 1"),
         (lambda: trials(experiment(), chain(LR, LR)), "two variants named"),
         (lambda: trials(experiment(), grid("steps")), "no variant"),
-        (lambda: trials(experiment(), ablation({}, {"a b": {}, "a-b": {}})), "name the variants apart"),
+        (lambda: trials(experiment(), seeds(2), seeds=2), "share the folder base-s1; name the variants apart"),
+        (lambda: trials(experiment(), seeds=5_000_000), "5,000,000 trials, expected at most 100,000"),
+        (lambda: trials(experiment(), LR, seeds=99_999), "199,998 trials, expected at most 100,000"),
+        (lambda: seeds(10**9), "expected at most 100,000"),
+        (lambda: random(10**9, {"steps": integers(1, 9)}), "expected at most 100,000"),
+        (lambda: product(seeds(1000), grid("steps", *range(1, 1001))), "expected at most 100,000"),
         (lambda: require_sweep({"depth": LR}, "dept"), "did you mean 'depth'"),
     ],
 )
@@ -128,3 +133,18 @@ def test_folder_names_suit_every_file_system(variant, seed):
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.=+-"
     )
     assert not name.startswith((".", "-"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("α", "β", "γ"), ("a b", "a/b", "a-b"), ("ReLU", "relu"), ("x" * 300 + " y", "x" * 300 + "/y"), ("\ud83d", "大")],
+)
+def test_variants_whose_names_differ_have_folders_of_their_own(names):
+    folders = [t.name for t in trials(experiment(), ablation({}, {name: {} for name in names[1:]}, name=names[0]))]
+    assert len({folder.lower() for folder in folders}) == len(names)
+    assert folders == [t.name for t in trials(experiment(), ablation({}, {n: {} for n in names[1:]}, name=names[0]))]
+
+
+def test_other_names_stay_as_they_are():
+    variants = ablation({}, {"no dropout": {}, "α": {}}, name="base")
+    assert [t.name for t in trials(experiment(), variants)] == ["base-s0", "no-dropout-s0", "variant-s0"]

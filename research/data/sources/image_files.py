@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterator
 
 from etils import epath
 
 from research.errors import RequestError, require
+from research.listing import visible, visible_files
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff"),
@@ -55,8 +55,8 @@ def split_folders(path: str) -> dict[str, epath.Path]:
 
 
 def folders(path: epath.Path) -> list[epath.Path]:
-    """Returns the folders in a folder by name, without hidden ones and what macOS adds to archives."""
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
+    """Returns the folders in a folder that are not hidden, sorted by name."""
+    return [p for p in visible(path) if p.is_dir()]
 
 
 def class_images(folder: epath.Path) -> list[epath.Path]:
@@ -65,7 +65,7 @@ def class_images(folder: epath.Path) -> list[epath.Path]:
     Raises:
       RequestError: there is none, or there are images of a type that is not read.
     """
-    files = sorted(_files(folder))
+    files = sorted(path for path in visible_files(folder) if path.is_file())
     found = [file for file in files if _suffix(file) in SUFFIXES]
     left_out = collections.Counter(_suffix(file) for file in files if _suffix(file) in _NOT_READ)
     if left_out:
@@ -94,18 +94,8 @@ def _check_classes(path: str, inside: list[epath.Path]) -> None:
 
 
 def _holds_folders(folder: epath.Path) -> bool:
-    images = any(_suffix(path) in SUFFIXES and path.is_file() for path in folder.iterdir())
+    images = any(_suffix(path) in SUFFIXES and path.is_file() for path in visible(folder))
     return not images and bool(folders(folder))
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    """All files below a folder, at any depth (etils has no `**`), except hidden ones."""
-    for path in folder.iterdir():
-        if not path.name.startswith("."):
-            if path.is_dir():
-                yield from _files(path)
-            elif path.is_file():
-                yield path
 
 
 def _suffix(path: epath.Path) -> str:

@@ -27,6 +27,7 @@ from research.data.split import count, stratified_order
 from research.data.text.packing import pack_pairs
 from research.data.text.tokenizers import BPETokenizer, Tokenizer, to_text
 from research.errors import RequestError, nearest, prefixed, require
+from research.listing import is_hidden
 
 PAD, BOS, EOS = SPECIAL = ("<pad>", "<bos>", "<eos>")
 """The special tokens that every sequence tokenizer starts with: padding, and the start and end of a target."""
@@ -311,7 +312,7 @@ def _member(members: zipfile.ZipFile, archive: str, inside: str) -> str:
     if inside:
         require(inside in names, f"{archive}: holds no {inside!r}; {nearest(inside, names)}")
         return inside
-    texts = [name for name in names if not name.rsplit("/", 1)[-1].startswith(("_", "."))]
+    texts = [name for name in names if not any(part.startswith("_") or is_hidden(part) for part in name.split("/"))]
     which = f"name one, as in {archive}/{texts[0] if texts else 'file.txt'}"
     require(len(texts) == 1, f"{archive}: holds {', '.join(names) or 'nothing'}; {which}")
     return texts[0]

@@ -13,6 +13,7 @@ from typing import Self
 from research.data.source import Source
 from research.data.sources.text import Corpus, Document
 from research.errors import require
+from research.listing import is_hidden
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,8 @@ class PythonSource(Corpus):
         require(root.is_dir(), f"path={str(root)!r}: no such folder")
         files = []
         for folder, folders, names in os.walk(root):
-            folders[:] = [name for name in folders if name not in self.skip]
-            files += [pathlib.Path(folder, name) for name in names if name.endswith(".py")]
+            folders[:] = [name for name in folders if name not in self.skip and not is_hidden(name)]
+            files += [pathlib.Path(folder, name) for name in names if name.endswith(".py") and not is_hidden(name)]
         found = []
         for file in sorted(files):
             data = file.read_bytes()

@@ -34,6 +34,7 @@ from research.data.text.tokenizers import CharTokenizer, Tokenizer
 from research.data.transforms import Batch, Transform
 from research.errors import RequestError, nearest, require
 from research.layers.log_mel import LogMel
+from research.listing import is_hidden, visible_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -313,12 +314,13 @@ def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
     place = epath.Path(path)
     require(place.exists(), f"path={path!r} does not exist; expected a folder, or a .tar.gz")
     if place.is_dir():
-        for file in _inside(place):
-            yield str(file.relative_to(place)), file.read_bytes()
+        for file in visible_files(place):
+            if _is_wav(file.name):
+                yield str(file.relative_to(place)), file.read_bytes()
         return
     try:
         with place.open("rb") as f, tarfile.open(fileobj=f) as archive:
-            members = (member for member in archive if member.isfile() and _is_wav(member.name))
+            members = (member for member in archive if member.isfile() and _is_visible_wav(member.name))
             read = {member.name: archive.extractfile(member).read() for member in members}
             while archive.fileobj.read(2**20):  # read up to the checksum, which reveals damage and truncation
                 pass
@@ -329,13 +331,10 @@ def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
     yield from sorted(read.items())
 
 
-def _inside(folder: epath.Path) -> Iterator[epath.Path]:
-    """Yields the wav files of a folder and its subfolders, sorted."""
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            yield from _inside(entry)
-        elif _is_wav(entry.name):
-            yield entry
+def _is_visible_wav(member: str) -> bool:
+    """Returns True for a member of an archive that neither is hidden nor lies in a hidden folder."""
+    parts = [part for part in member.split("/") if part not in (".", "..")]
+    return _is_wav(member) and not any(map(is_hidden, parts))
 
 
 def _is_wav(name: str) -> bool:

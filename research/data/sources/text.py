@@ -33,6 +33,7 @@ from research.data.text.packing import pack
 from research.data.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, to_text
 from research.data.windows import Windows
 from research.errors import RequestError, nearest, prefixed, require
+from research.listing import visible_files
 
 Layout = Literal["windows", "packed"]
 
@@ -292,8 +293,7 @@ def document_files(path: str, pattern: str) -> list[epath.Path]:
     if not root.is_dir():
         check_file(root)
         return [root]
-    files = [folder / name for folder, _, names in root.walk() for name in names]
-    found = sorted(file for file in files if fnmatch(file.name.removesuffix(".gz"), pattern))
+    found = sorted(file for file in visible_files(root) if fnmatch(file.name.removesuffix(".gz"), pattern))
     require(bool(found), f"path={path!r}: no {pattern} in this folder or the folders in it")
     return found
 

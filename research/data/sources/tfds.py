@@ -28,6 +28,7 @@ from research.data.sources.tfds_names import check_known, data_dir, parse_name, 
 from research.data.sources.tfds_prepare import prepare
 from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
+from research.listing import visible
 
 Range = tuple[str, int, int]
 """A prepared split, its first example, and the example after its last."""
@@ -160,7 +161,7 @@ class TFDS(Data):
             folder = folder / config
         found = versions(folder)
         if not config and not found and folder.exists():
-            configs = sorted(p.name for p in folder.iterdir() if p.is_dir() and versions(p))
+            configs = [p.name for p in visible(folder) if p.is_dir() and versions(p)]
             if len(configs) == 1:
                 found = versions(folder / configs[0])
             elif configs:

@@ -10,12 +10,13 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.console import printable
 from research.report import sentences
 from research.report import table as tables
 from research.report.latex import escape_latex, to_latex
 from research.report.markdown import escape_markdown, to_markdown
 from research.report.read import read_runs
-from research.report.terminal import printable, to_rich
+from research.report.terminal import to_rich
 
 ACCURACY = {
     "baseline": [0.970, 0.972, 0.968, 0.975, 0.971],
