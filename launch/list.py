@@ -49,7 +49,7 @@ def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
     """The experiments of a folder, sorted by name: its modules that define `experiment()`."""
     found = []
     for path in _modules(folder):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_bytes())
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         if "experiment" in functions:
             keys = _literal_keys(functions["sweeps"]) if "sweeps" in functions else ()
@@ -61,7 +61,7 @@ def scripts(folder: pathlib.Path) -> list[Script]:
     """The scripts of a folder, sorted by name: its modules whose docstring shows their command."""
     found = []
     for path in _modules(folder):
-        lines = _docstring(ast.parse(path.read_text(encoding="utf-8")))
+        lines = _docstring(ast.parse(path.read_bytes()))
         commands = [line for line in lines if f"python -m experiments.{folder.name}.{path.stem}" in line]
         if commands:
             found.append(Script(path.stem, lines[0], commands[0].partition("  ")[0]))

@@ -13,9 +13,11 @@ import json
 import os
 import pathlib
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from research.data.text.characters import check_characters
 from research.errors import RequestError, require
 
 Style = Literal["body", "program"]
@@ -53,16 +55,19 @@ def read_problems(path: str | os.PathLike) -> tuple[Problem, ...]:
     require(path.is_file(), f"{path}: no such file; expected a .jsonl or .jsonl.gz of HumanEval or MBPP")
     data = path.read_bytes()
     try:
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: not readable as .jsonl or .jsonl.gz: {error}") from None
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines also splits at U+2028
         if not line.strip():
             continue
         try:
-            found.append(_problem(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+            problem = _problem(json.loads(line))
+            for part in ("name", "prompt", "tests", "solution") if problem else ():
+                check_characters(getattr(problem, part), part)
+            found.append(problem)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             missing = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise RequestError(f"{path}, line {number}: {missing}; expected the fields of HumanEval or MBPP") from None
     found = tuple(problem for problem in found if problem is not None)

@@ -14,6 +14,7 @@ from research.data.images import ImageShape, Resize, load_image, stack_images
 from research.data.source import Source
 from research.data.sources.image_files import class_images, folders, split_folders
 from research.data.spec import Data, Splits, check_amount
+from research.data.text.characters import check_characters
 from research.errors import RequestError, nearest, require
 
 
@@ -98,6 +99,8 @@ class ImageFolder(Data):
         folder = split_folders(self.path)["train"]
         names = tuple(f.name for f in folders(folder))
         require(bool(names), f"{folder} holds no class folders; expected {folder}/CLASS/IMAGE.png")
+        for name in names:
+            check_characters(name, f"{folder}: the class folder {name!r}")
         return names
 
     def _images(self, folder: epath.Path, names: tuple[str, ...]) -> Images:

@@ -11,6 +11,7 @@ import numpy as np
 from research.data.source import Columns, Source
 from research.data.sources.text import document_files, read_json_lines, text_of
 from research.data.spec import Data, Splits, check_amount
+from research.data.text.characters import check_characters
 from research.data.text.tokenizers import ByteTokenizer, Tokenizer
 from research.errors import RequestError, nearest, require
 
@@ -55,6 +56,7 @@ class LabeledText(Data):
                 require(
                     isinstance(label, str | int), f"{name}: {self.label!r} is {label!r}, expected a string or integer"
                 )
+                check_characters(str(label), f"{name}: {self.label!r}")
                 lines.append(_Line(text, str(label), name))
         require(bool(lines), f"path={self.path!r}: holds no text")
         train, test = self.hold_out(_Lines(lines), "test")

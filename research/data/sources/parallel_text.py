@@ -302,7 +302,7 @@ def read_lines(path: str) -> list[str]:
     except Exception as error:  # decompressors raise many types on damaged bytes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(f"{path}: cannot be read: {reason}") from None
-    text = to_text(data, path).removeprefix("\ufeff")
+    text = to_text(data, path)
     lines = text.removesuffix("\n").split("\n")  # not splitlines, which also splits at U+2028 and similar characters
     return [line.removesuffix("\r") for line in lines]
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from research.data.source import Source
 from research.data.sources.text import Corpus, Document
+from research.data.text.characters import without_mark
 from research.errors import require
 from research.listing import is_hidden
 
@@ -50,7 +51,7 @@ class PythonSource(Corpus):
             files += [pathlib.Path(folder, name) for name in names if name.endswith(".py") and not is_hidden(name)]
         found = []
         for file in sorted(files):
-            data = file.read_bytes()
+            data = without_mark(file.read_bytes())
             try:
                 data.decode("utf-8")
             except UnicodeDecodeError:

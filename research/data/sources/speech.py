@@ -30,6 +30,7 @@ from research.data.padding import lengths_of, padded_columns, padded_rows
 from research.data.source import Source
 from research.data.sources.parallel_text import SPECIAL, check_special, ended, read_lines
 from research.data.spec import Data, Splits, check_amount
+from research.data.text.characters import check_characters
 from research.data.text.tokenizers import CharTokenizer, Tokenizer
 from research.data.transforms import Batch, Transform
 from research.errors import RequestError, nearest, require
@@ -177,6 +178,7 @@ class Speech(Data):
         words = dict(self.words)
         for name, fact in named:
             text = words.get(fact["text"], fact["text"])
+            check_characters(text, name)
             texts.append(text.lower() if self.lowercase else text)
             waveforms.append(decode_wav(files[name], name, self.sample_rate))
             names.append(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -79,6 +80,7 @@ def _pandas_index(table: pa.Table) -> set[str]:
 def _read_parquet(file: epath.Path) -> pa.Table:
     try:
         table = parquet.read_table(pa.BufferReader(file.read_bytes()))
+        table.validate(full=True)  # text in UTF-8
     except (pa.ArrowException, OSError) as error:
         raise RequestError(f"{file}: {str(error).splitlines()[0]}") from None
     columns = [_plain(column) for column in table.columns]
@@ -137,7 +139,7 @@ def _lines(file: epath.Path, comment: str | None) -> str:
     try:
         content = file.read_bytes()
         text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise RequestError(f"{file}: expected a CSV in UTF-8 ({error})") from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if comment:

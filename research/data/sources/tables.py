@@ -118,6 +118,8 @@ class Table(Data):
         for name in names:
             try:
                 arrays[name] = pa.array(raw[name], from_pandas=True)
+            except UnicodeEncodeError:
+                raise RequestError(f"column {name!r}: holds half of a surrogate pair, which is no character") from None
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 raise RequestError(f"column {name!r} mixes types: {raw[name]!r:.80}; expected one") from None
         require(len({len(x) for x in arrays.values()}) <= 1, "the columns of the input differ in length")

@@ -17,6 +17,7 @@ import abc
 import dataclasses
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any, Literal, NamedTuple, Self
@@ -29,6 +30,7 @@ from research.data.padding import lengths_of, padded_rows
 from research.data.source import Columns, Source
 from research.data.spec import Data, Splits, check_amount, check_file
 from research.data.split import count, hold_out
+from research.data.text.characters import check_characters, without_mark
 from research.data.text.packing import pack
 from research.data.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, to_text
 from research.data.windows import Windows
@@ -255,9 +257,11 @@ def read_json_lines(path: epath.PathLike) -> Iterator[tuple[dict[str, Any], str]
             continue
         name = f"{path}, line {number}"
         try:
-            value = json.loads(line)
+            value = json.loads(line.removeprefix("\ufeff"))  # files with byte-order marks may have been joined
         except json.JSONDecodeError as error:
             raise RequestError(f"{name}: not JSON: {error.msg} at character {error.pos}") from None
+        except RecursionError:
+            raise RequestError(f"{name}: nested too deeply") from None
         require(isinstance(value, dict), f"{name}: expected an object, got {type(value).__name__}")
         yield value, name
 
@@ -266,11 +270,12 @@ def text_of(line: Mapping[str, Any], column: str, name: str) -> str:
     """The text in a column of a JSON object.
 
     Raises:
-      RequestError: the column is missing or does not hold a string.
+      RequestError: the column is missing or does not hold a string of whole characters.
     """
     if column not in line:
         raise RequestError(f"{name}: no {column!r}; {nearest(column, line)}")
     require(isinstance(line[column], str), f"{name}: {column!r} is {type(line[column]).__name__}, expected a text")
+    check_characters(line[column], f"{name}: {column!r}")
     return line[column]
 
 
@@ -299,10 +304,9 @@ def document_files(path: str, pattern: str) -> list[epath.Path]:
 
 
 def _content(file: epath.Path) -> bytes:
+    """The bytes of a file, unpacked, without a byte-order mark."""
     data = file.read_bytes()
-    if file.suffix != ".gz":
-        return data
     try:
-        return gzip.decompress(data)
-    except (OSError, EOFError) as error:
+        return without_mark(gzip.decompress(data) if file.suffix == ".gz" else data)
+    except (OSError, EOFError, zlib.error) as error:
         raise RequestError(f"{file}: cannot be unpacked: {error}") from None

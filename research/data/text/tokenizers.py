@@ -26,6 +26,7 @@ import numpy as np
 
 from research.config.extras import from_extra
 from research.config.serialization import from_json, to_json
+from research.data.text.characters import check_characters, without_mark
 from research.errors import RequestError, nearest, require
 
 
@@ -41,14 +42,14 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def to_text(text: str | bytes, source: str = "text") -> str:
-    """Decodes bytes as UTF-8; strings pass through.
+    """Decodes bytes as UTF-8, without a byte-order mark; strings pass through.
 
     Raises:
       RequestError: the text is empty or not UTF-8.
     """
     if isinstance(text, bytes):
         try:
-            text = text.decode("utf-8")
+            text = without_mark(text).decode("utf-8")
         except UnicodeDecodeError as error:
             line = text[: error.start].count(b"\n") + 1
             wrong = f"byte 0x{text[error.start]:02x} at offset {error.start} (line {line})"
@@ -187,7 +188,7 @@ class ByteTokenizer(Tokenizer):
         return len(self.special_tokens) + 256
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        data = text if isinstance(text, bytes) else _utf8(text)
+        data = text if isinstance(text, bytes) else check_characters(text)
         return np.frombuffer(data, np.uint8).astype(np.int32) + len(self.special_tokens)
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
@@ -202,14 +203,6 @@ class ByteTokenizer(Tokenizer):
 def _begins_character(data: np.ndarray) -> np.ndarray:
     """True for bytes that begin a UTF-8 character: all but 0b10......"""
     return (data & 0xC0) != 0x80
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        wrong = f"U+{ord(text[error.start]):04X} at {error.start}"
-        raise RequestError(f"text: {wrong} is half of a surrogate pair and no character") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +251,8 @@ class BPETokenizer(Tokenizer):
         )
         texts = [to_text(text) for text in texts]
         require(len(texts) > 0, "text: none, expected at least one")
+        for i, text in enumerate(texts):
+            check_characters(text, f"text {i}")
         library.train_from_iterator(texts, trainer)
         return dataclasses.replace(self, vocabulary=library.to_str())
 
@@ -275,10 +270,12 @@ class BPETokenizer(Tokenizer):
         tokenizers = _tokenizers()
         try:
             if merges is None:
-                library = tokenizers.Tokenizer.from_file(str(path))
+                library = tokenizers.Tokenizer.from_str(read_text(path))
             else:
                 library = _byte_level(tokenizers.models.BPE.from_file(str(path), str(merges)))
                 library.add_special_tokens(["<|endoftext|>"])
+        except RequestError:
+            raise
         except Exception as error:  # the library raises plain Exceptions
             raise RequestError(f"{path}: not a readable tokenizer: {str(error).splitlines()[0]}") from None
         special = tuple(token.content for token in library.get_added_tokens_decoder().values() if token.special)
@@ -286,7 +283,7 @@ class BPETokenizer(Tokenizer):
 
     def encode(self, text: str | bytes) -> np.ndarray:
         text = to_text(text) if text else ""
-        _utf8(text)
+        check_characters(text)
         return np.asarray(self._library().encode(text, add_special_tokens=False).ids, np.int32)
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
