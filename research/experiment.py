@@ -13,7 +13,7 @@ from research.data.augment.augmentation import BatchAugmentation
 from research.data.source import Decoded, Source
 from research.data.spec import Data, Splits
 from research.data.transforms import Transform, fit_transforms
-from research.errors import RequestError
+from research.errors import RequestError, prefixed
 from research.evaluation.evaluations import Evaluation, check_evaluations, complete, selecting
 from research.optimizers import Optimizer
 from research.parallel.spec import Parallel
@@ -109,6 +109,9 @@ class Experiment:
         for name in ("preprocess", "augment", "evaluations"):
             for i, part in enumerate(getattr(self, name)):
                 check_part(f"{name}.{i}", part)
+        for i, transform in enumerate(self.preprocess):
+            with prefixed(f"preprocess.{i}."):
+                transform.check_data(self.data)
         check_evaluations(self.evaluations, self.eval_every)
         if self.checkpoints.best is not None:
             selecting("checkpoints.best=", self.checkpoints.best, self.all_evaluations(), self.task)

@@ -7,6 +7,7 @@ import io
 import numbers
 import warnings
 from math import gcd
+from typing import Literal
 
 import numpy as np
 
@@ -14,9 +15,6 @@ from research.errors import RequestError, require
 
 _SIZE = {b"RIFF": (slice(4, 8), "little"), b"RIFX": (slice(4, 8), "big"), b"RF64": (slice(20, 28), "little")}
 """Where each kind of wav header stores the file size (less the first eight bytes), and in which byte order."""
-
-_OPEN = b"\xff" * 4
-"""The size in the header of a file that was streamed, so that its length was not known when the header was written."""
 
 _FASTEST = 1_000_000
 """The highest sample rate accepted, in samples per second; a higher one is a mistake, and its filter would not fit in
@@ -27,14 +25,14 @@ memory.
 def decode_wav(data: bytes, name: str, sample_rate: int) -> np.ndarray:
     """Decodes a wav file into a mono int16 waveform [samples] at `sample_rate`.
 
-    A streamed file, whose header does not give its length, is read to the end.
+    A file whose header was never finished, since it was streamed or its writer was interrupted, is read to the end.
 
     Raises:
       RequestError: the data are not a wav file, are cut off, or `to_waveform` refuses the samples; begins with `name`.
     """
     from scipy.io import wavfile
 
-    data = _sized(data)
+    data = _finished(data)
     place, order = _SIZE.get(data[:4], (slice(0), "little"))
     size = 8 + int.from_bytes(data[place], order)
     whole = data[8:12] != b"WAVE" or len(data) >= size - 1  # some writers omit the byte that pads to an even size
@@ -106,10 +104,49 @@ def _low_pass(factor: int) -> np.ndarray:
     return firwin(2 * 32 * factor + 1, 0.945 / factor, window=("kaiser", 12))
 
 
-def _sized(data: bytes) -> bytes:
-    """Fills in the sizes that a streamed wav file left open in its headers."""
-    samples = data.find(b"data" + _OPEN) if data.startswith(b"RIFF") else -1
-    if samples < 0:
+def _finished(data: bytes) -> bytes:
+    """Fills in the sizes that the writer of a wav file left open in its header, to come back to it later, and drops the
+    part of a last sample.
+    """
+    order = _SIZE.get(data[:4], (None, None))[1]
+    start, frame = _samples(data, order) if order else (None, 1)
+    if start is None:
         return data
-    riff, size = ((len(data) - start - 8).to_bytes(4, "little") for start in (0, samples))
-    return data[:4] + riff + data[8 : samples + 4] + size + data[samples + 8 :]
+    riff = _SIZE[data[:4]][0]
+    place = slice(28, 36) if data[:4] == b"RF64" else slice(start - 4, start)
+    whole, said = (int.from_bytes(data[own], order) for own in (riff, place))
+    nothing = said == 0 and (whole + 8 <= start or _is_open(whole) or not _is_chunk(data, start, order))
+    if _is_open(said) or nothing:
+        said = (len(data) - start) // frame * frame
+        data = _with(data[: start + said], place, said, order)
+    if _is_open(whole) or whole + 8 < start + said:
+        data = _with(data, riff, start + said - 8, order)
+    return data
+
+
+def _samples(data: bytes, order: Literal["little", "big"]) -> tuple[int | None, int]:
+    """Returns (where the samples of a wav file start, the bytes of a sample of all channels); None without samples."""
+    start, frame = 12, 1
+    while start + 8 <= len(data):
+        size = int.from_bytes(data[start + 4 : start + 8], order)
+        if data[start : start + 4] == b"data":
+            return start + 8, frame
+        if data[start : start + 4] == b"fmt ":
+            frame = max(1, int.from_bytes(data[start + 20 : start + 22], order))
+        start += 8 + size + size % 2
+    return None, frame
+
+
+def _is_open(size: int) -> bool:
+    """Returns True for the sizes that writers to a pipe put into a header: about 2 GiB (sox) or 4 GiB less a byte."""
+    return 0x7FFF0000 <= size <= 0x7FFFFFFF or 0xFFFF0000 <= size <= 0xFFFFFFFF or size >= 2**63
+
+
+def _is_chunk(data: bytes, start: int, order: Literal["little", "big"]) -> bool:
+    """Returns True if `data` ends at `start`, or goes on with the name and the size of something that fits into it."""
+    name, size = data[start : start + 4], int.from_bytes(data[start + 4 : start + 8], order)
+    return len(name) == 0 or (name.isascii() and name.decode().isprintable() and start + 8 + size <= len(data) + 1)
+
+
+def _with(data: bytes, place: slice, size: int, order: Literal["little", "big"]) -> bytes:
+    return data[: place.start] + size.to_bytes(place.stop - place.start, order) + data[place.stop :]

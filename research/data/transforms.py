@@ -76,6 +76,9 @@ class Transform(abc.ABC):
         check_types(self)
         require(bool(self.field), "field='': expected the name of a field of a batch")
 
+    def check_data(self, data: Any) -> None:  # noqa: B027
+        """Raises RequestError for a field that contradicts one of the data set whose batches are transformed."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale(Transform):

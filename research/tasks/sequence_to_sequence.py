@@ -52,8 +52,12 @@ class Texts(Task, abc.ABC):
         check_special("tokenizer", self.tokenizer)
 
     def fit(self, train: Source) -> Self:
-        """Takes the tokenizer that was fitted to the training split."""
-        return self if self.tokenizer is not None else dataclasses.replace(self, tokenizer=train.target_tokenizer)
+        """Takes the tokenizer that was fitted to the training split, and refuses another."""
+        if self.tokenizer is None:
+            return dataclasses.replace(self, tokenizer=train.target_tokenizer)
+        same = getattr(train, "target_tokenizer", self.tokenizer) == self.tokenizer
+        require(same, "task.tokenizer: it differs from the tokenizer of the data's targets; leave it None")
+        return self
 
     def check_examples(self, source: Source, split: str) -> None:
         require_columns(source, split, target=self.target)  # the input may be made by `preprocess`

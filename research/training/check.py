@@ -50,6 +50,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
         raise
     except Exception as error:  # a model or a task can raise anything
         raise RequestError(f"model, task and data do not fit together: {located(error)}") from error
+    _check_vocabulary(experiment)
     metrics = {evaluation.name: _metrics_of_zeros(task_of(experiment, evaluation), own) for evaluation, own in outputs}
     early = experiment.early_stopping
     for asked, metric in (
@@ -64,6 +65,18 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
     placement.state_shardings(state)
     if experiment.init_from is not None:
         initial_parameters(experiment, state, stacked=False)
+
+
+def _check_vocabulary(experiment: Experiment) -> None:
+    """Refuses a model that embeds fewer tokens than the tokenizer of its data has; those beyond would become NaN."""
+    field = "vocab_size" if getattr(experiment.model, "source_vocab_size", None) is None else "source_vocab_size"
+    known = getattr(experiment.model, field, None)
+    try:
+        tokens = experiment.data.tokenizer.vocab_size
+    except (AttributeError, RequestError):  # none, or one that is fitted elsewhere
+        return
+    if isinstance(known, int) and known < tokens:
+        raise RequestError(f"model.{field}={known}: expected at least the {tokens} tokens of data.tokenizer")
 
 
 def _outputs(experiment: Experiment, state: Any, batch: Mapping[str, Any]) -> list[tuple[Evaluation, dict[str, Any]]]:

@@ -310,6 +310,10 @@ class LogMelFeatures(Transform):
         super().check()
         check_part("log_mel", self.log_mel)
 
+    def check_data(self, data: Any) -> None:
+        own, given = self.log_mel.sample_rate, getattr(data, "sample_rate", self.log_mel.sample_rate)
+        require(own == given, f"log_mel.sample_rate={own}: data.sample_rate={given}; make them equal")
+
 
 def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
     """Yields (name, bytes) of every wav file in a folder or archive, sorted by name."""

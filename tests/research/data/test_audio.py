@@ -44,6 +44,60 @@ def test_a_stream_is_read_to_its_end():
     np.testing.assert_array_equal(decode_wav(streamed, "a.wav", 8000), decode_wav(whole, "a.wav", 8000))
 
 
+def sized(data, riff=None, samples=None, order="little"):
+    """A wav file with other sizes in its header; None keeps one."""
+    at = data.find(b"data") + 4
+    for place, size in ((4, riff), (at, samples)):
+        data = data if size is None else data[:place] + size.to_bytes(4, order) + data[place + 4 :]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("riff", "samples"),
+    [
+        (0xFFFFFFFF, 0xFFFFFFFF),
+        (0xFFFFFFFF, 0xFFFFFFFF - 36),
+        (0x7FFFFFFF, 0x7FFFFFFF - 36),
+        (0x7FFFF024, 0x7FFFF000),
+        (0, 0),
+        (36, 0),
+        (None, 0),
+        (0, None),
+        (0xFFFFFFFF, None),
+        (0x7FFFF024, 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.uint8])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_header_that_was_never_finished_is_read_to_the_end(riff, samples, dtype, channels):
+    whole = wav(0.1, 8000, channels, dtype)
+    expected = decode_wav(whole, "a.wav", 8000)
+    np.testing.assert_array_equal(decode_wav(sized(whole, riff, samples), "a.wav", 8000), expected)
+    if samples is not None:  # interrupted in the middle of a sample, whose part is dropped
+        part = sized(whole, riff, samples)[:-1]
+        if (riff, samples) != (None, 0):  # there the header says how long the file was to be
+            np.testing.assert_array_equal(decode_wav(part, "a.wav", 8000), expected[:-1])
+
+
+def test_what_lies_beside_the_samples_is_none_of_them():
+    whole = wav()
+    at = whole.find(b"data")
+    note = b"LIST" + (12).to_bytes(4, "little") + b"data" + b"\xff" * 8
+    told = whole[:at] + note + whole[at:]
+    told = told[:4] + (len(told) - 8).to_bytes(4, "little") + told[8:]
+    np.testing.assert_array_equal(decode_wav(told, "a.wav", 8000), decode_wav(whole, "a.wav", 8000))
+    hollow = whole[:at] + b"data" + bytes(4) + note
+    hollow = hollow[:4] + (len(hollow) - 8).to_bytes(4, "little") + hollow[8:]
+    with pytest.raises(RequestError, match="^a.wav: "):
+        decode_wav(hollow, "a.wav", 8000)
+
+
+@pytest.mark.parametrize("lost", [2, 1000])
+def test_a_file_whose_samples_are_cut_off_says_so_without_the_size_of_the_whole(lost):
+    with pytest.raises(RequestError, match=f"^a.wav: cut off: {1644 - lost:,} bytes, but its header says 1,644$"):
+        decode_wav(sized(wav(), 0)[:-lost], "a.wav", 8000)
+
+
 @pytest.mark.parametrize("lost", [1, 100, 1599])
 @pytest.mark.parametrize("kind", [b"RIFF", b"RIFX"])
 def test_a_file_that_is_cut_off_says_so(lost, kind):

@@ -163,3 +163,23 @@ def test_an_encoder_decoder_trains_on_the_same_data(recordings, tmp_path):
 def test_beams_are_checked(beams):
     with pytest.raises(RequestError, match=f"beams={beams}: expected at least 1"):
         CTCTranscription(beams=beams).check()
+
+
+def test_two_sample_rates_are_refused(recordings):
+    other = (LogMelFeatures(log_mel=LogMel(mels=20, sample_rate=8000)),)
+    line = r"^preprocess.0.log_mel.sample_rate=8000: data.sample_rate=16000; make them equal$"
+    with pytest.raises(RequestError, match=line):
+        experiment(recordings, preprocess=other).check()
+    data = dataclasses.replace(experiment(recordings).data, sample_rate=8000)
+    experiment(recordings, preprocess=other, data=data).check()
+
+
+def test_two_tokenizers_are_refused(recordings):
+    spoken = experiment(recordings)
+    splits = spoken.data.load()
+    decoded = make_feeds(splits, spoken.data).decoded
+    fitted = spoken.fit(splits, decoded)
+    assert fitted.fit(splits, decoded).task == fitted.task
+    task = CTCTranscription(tokenizer=CharTokenizer("xy", SPECIAL))
+    with pytest.raises(RequestError, match="^task.tokenizer: it differs from the tokenizer of the data's targets"):
+        experiment(recordings, task=task).fit(splits, decoded)

@@ -6,12 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
+from research.data.feeds import make_feeds
 from research.data.sources.labeled_text import LabeledText
 from research.data.text.tokenizers import CharTokenizer
 from research.errors import RequestError
+from research.experiment import Experiment
 from research.models.rnn import RNNClassifier
+from research.optimizers import AdamW
 from research.tasks.classification import Classification
+from research.training.check import check_trainable
 
 
 def written(path, lines):
@@ -74,3 +79,25 @@ def test_wrong_lines_are_named(tmp_path, lines, said):
     with pytest.raises(RequestError) as error:
         LabeledText(path=written(tmp_path / "x.jsonl", lines), length=4, test=1, validation=0).load()
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("vocab_size", "fits"), [(9, False), (10, True), (20, True)])
+def test_a_model_knows_every_token_of_its_data(reviews, vocab_size, fits):
+    spoken = Experiment(
+        model=RNNClassifier(classes=2, vocab_size=vocab_size, width=6),
+        task=Classification(classes=2, input="tokens", length="length"),
+        data=reviews,
+        optimizer=AdamW(),
+        steps=2,
+        batch_size=8,
+        parallel=toys.ONE_DEVICE,
+    )
+    splits = reviews.load()
+    assert splits.train.spec.tokenizer.vocab_size == 10
+    feeds = make_feeds(splits, reviews)
+    fitted = spoken.fit(splits, feeds.decoded)
+    if fits:
+        check_trainable(fitted, feeds)
+        return
+    with pytest.raises(RequestError, match="^model.vocab_size=9: expected at least the 10 tokens of data.tokenizer$"):
+        check_trainable(fitted, feeds)
