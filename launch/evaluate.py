@@ -19,11 +19,12 @@ from research.errors import RequestError, in_one_line, nearest
 from research.evaluation.evaluations import Evaluation
 from research.experiment import Experiment
 from research.parallel.programs import Programs
+from research.places import place
 from research.report.statistics import summarize
 from research.training.evaluate import evaluate, feed_of
 from research.training.folder import read_experiment, read_variables, trial_folders
 from research.training.programs import make_programs
-from research.training.records import read_json
+from research.training.records import read_record
 
 
 def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = ()) -> int:
@@ -40,7 +41,7 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
       RequestError: the folder is not a run, or no trial can be scored: no checkpoint, no such split, or unsuitable
         settings.
     """
-    folder = epath.Path(path)
+    folder = place(path)
     folders = trial_folders(folder) if (folder / "trials").is_dir() else [folder]
     if not folders or not (folders[0] / "config.json").exists():
         raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")
@@ -127,7 +128,9 @@ def _line(name: str, split: str, values: Mapping[str, str]) -> str:
 
 def _variants(folder: epath.Path) -> dict[str, str]:
     """Maps the name of every trial of a run to its variant."""
-    return {trial["name"]: trial["variant"] for trial in (read_json(folder / "sweep.json") or {}).get("trials", ())}
+    trials = read_record(folder / "sweep.json").get("trials")
+    listed = trials if isinstance(trials, list) else []
+    return {trial["name"]: str(trial.get("variant")) for trial in listed if isinstance(trial, dict) and "name" in trial}
 
 
 def _print_means(split: str, scores: Mapping[str, Mapping[str, float]], variants: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from research.errors import RequestError
 from research.evaluation.evaluations import directions_of
 from research.experiment import Experiment
 from research.listing import visible
+from research.places import place
 from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
 
@@ -41,7 +42,7 @@ class RunFolder:
     """The folder of one run."""
 
     def __init__(self, path: epath.PathLike):
-        self.path = epath.Path(path)
+        self.path = place(path, "--out ")
 
     @property
     def sweep_file(self) -> epath.Path:
@@ -63,7 +64,11 @@ class RunFolder:
         if not self.path.exists():
             return
         # A launcher that was killed before it wrote sweep.json leaves only these files.
-        if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in visible(self.path)):
+        try:
+            inside = visible(self.path)
+        except OSError as error:
+            raise RequestError(f"--out {self.path}: {error.strerror}") from None
+        if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in inside):
             return
         held = read_json(self.sweep_file)
         if not _is_record(held):

@@ -14,7 +14,7 @@ from research.report import print_table, read_table, write_report
 def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False) -> int:
     """Writes the report of runs (arguments of `research.report.report`), and prints its table and then its path.
 
-    Returns the exit status: 1 if the report cannot be written, with one line that says why.
+    Returns the exit status: 2 if the report cannot be written, with one line that says why.
 
     Raises:
       RequestError: a folder is not a run, or there are several folders and no `out`.
@@ -26,7 +26,7 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False)
         problem = error
     print_table(table)
     if problem is not None:
-        say(f"the report cannot be written: {one_line(problem)}", sys.stderr)
-        return 1
+        say(f"the report cannot be written: {one_line(problem)}; choose another --out", sys.stderr)
+        return 2
     say(str(made.html))
     return 0

@@ -18,13 +18,12 @@ from launch.halving import Halving
 from launch.plan import Group
 from launch.request import Request
 from research.config.serialization import canonical
-from research.console import say
+from research.console import counted, say
 from research.data.feeds import Feeds, KnownFeeds, make_feeds
 from research.errors import RequestError, in_one_line, one_line
 from research.experiment import Experiment
 from research.training.check import check_trainable
 from research.training.loop import Interrupted
-from research.training.progress import counted
 from research.training.records import read_json
 from research.training.trial import Trial, finished_status, record_failure, standing
 

@@ -16,12 +16,12 @@ from launch.request import Request
 from launch.run import Prepared, prepare
 from research import paths
 from research.config.serialization import stable_hash, to_json
-from research.console import printable, say
+from research.console import counted, printable, say
 from research.data.feed import take
 from research.data.feeds import Feeds
 from research.experiment import Experiment
 from research.training.abstract import abstract_state
-from research.training.progress import counted, duration
+from research.training.progress import duration
 from research.training.step import make_train_step
 
 

@@ -15,6 +15,7 @@ from . import (
     optimizers as optimizers,
     parallel as parallel,
     paths as paths,
+    places as places,
     pretrained as pretrained,
     report as report,
     schedules as schedules,

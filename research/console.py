@@ -15,6 +15,15 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "trial"), counted(1200, "trial")
+    ('1 trial', '1,200 trials')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def say(text: str, stream: TextIO | None = None) -> None:
     """Prints the lines of a text to a stream, standard output by default, after making each of them printable."""
     stream = sys.stdout if stream is None else stream

@@ -65,14 +65,21 @@ def from_json(record: Any) -> Any:
     """Rebuilds the value that `to_json` wrote.
 
     Raises:
-      RequestError: an unknown class or field, a changed file, or a value that existed only in memory.
+      RequestError: an unknown class or field, a changed file, a value that existed only in memory, or deep nesting.
     """
+    try:
+        return _rebuilt(record)
+    except RecursionError:
+        raise RequestError("a record that is nested too deeply to be read") from None
+
+
+def _rebuilt(record: Any) -> Any:
     if isinstance(record, list):
-        return tuple(from_json(child) for child in record)
+        return tuple(_rebuilt(child) for child in record)
     if not isinstance(record, Mapping):
         return record
     if "_type" not in record:
-        return {key: from_json(child) for key, child in record.items()}
+        return {key: _rebuilt(child) for key, child in record.items()}
     cls = _find_class(record["_type"], record.get("_sha256"))
     if "_description" in record:
         raise RequestError(
@@ -90,7 +97,7 @@ def from_json(record: Any) -> Any:
         if key not in names:
             raise RequestError(f"{record['_type']} has no field {key!r}; {nearest(key, names)}")
     try:
-        return cls(**{key: from_json(child) for key, child in given.items()})
+        return cls(**{key: _rebuilt(child) for key, child in given.items()})
     except TypeError as error:
         raise RequestError(f"{record['_type']}: {error}") from None
 

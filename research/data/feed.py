@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from research.config.types import conform
+from research.console import counted
 from research.data.buckets import Padded, assign, padding
 from research.data.memory import device_budget, host_budget
 from research.data.order import Bucketed, InOrder, Plan, Shuffled
@@ -254,7 +255,7 @@ def make_feed(
     """
     conform(storage, Storage, "storage")
     size, common = nbytes(source) if len(source) else 0, shared(source)
-    what = f"{len(source):,} examples, {_mebibytes(size)}"
+    what = f"{counted(len(source), 'example')}, {_mebibytes(size)}"
     if common:
         shared_size = sum(x.nbytes for x in common.values())
         what, size = f"{what}, shared columns of {_mebibytes(shared_size)}", size + shared_size

@@ -24,6 +24,7 @@ from etils import epath
 
 from research.config.checks import check_types
 from research.config.inherited import describe_inherited
+from research.console import counted
 from research.data.source import Source, canonical, column, same_length, subset
 from research.data.split import count, hold_out, stratified_order
 from research.errors import RequestError, nearest, require
@@ -87,7 +88,7 @@ class Data(abc.ABC):
         if self.train_examples is not None:
             require(
                 self.train_examples <= len(train),
-                f"train_examples={self.train_examples}: the training split has {len(train):,} examples",
+                f"train_examples={self.train_examples}: the training split has {counted(len(train), 'example')}",
             )
             chosen = stratified_order(_strata(train, self._label), self.split_seed, _PURPOSES["train_examples"])
             train = subset(train, np.sort(chosen[: self.train_examples]))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from research.console import counted
 from research.errors import RequestError, one_line, require
 from research.evaluation import tensorboard
 from research.evaluation.exhibits import KINDS, Boxes, ConfusionMatrix, Exhibit
@@ -80,7 +81,8 @@ def write_exhibits(
         )
         fitting = _fitting(exhibit)
         if fitting is not exhibit:
-            kept = "left out" if fitting is None else f"cut to {len(getattr(fitting, fitting.examples[0]))} examples"
+            fit = 0 if fitting is None else len(getattr(fitting, fitting.examples[0]))
+            kept = f"cut to {counted(fit, 'example')}" if fit else "left out"
             said.append(f"{evaluation} exhibit {name!r}: over {LIMIT >> 20} MiB, {kept}; give fewer examples")
         if fitting is not None:
             where = epath.Path(folder) / "exhibits" / _file_name(evaluation) / _file_name(name)

@@ -10,6 +10,7 @@ from typing import Literal
 import jax
 from jax.sharding import AxisType, Mesh
 
+from research.console import counted
 from research.errors import RequestError
 
 DATA = "data"
@@ -63,7 +64,8 @@ class Parallel:
         count = len(devices)
         free = [name for name, size in sizes.items() if size == -1]
         if (free and count % fixed) or fixed > count:
-            raise RequestError(f"parallel.mesh={self.mesh}: {count} devices do not fill it")
+            given = f"{counted(count, 'device')} do{'es' * (count == 1)}"
+            raise RequestError(f"parallel.mesh={self.mesh}: {given} not fill it")
         if free:
             sizes[free[0]] = count // fixed
         used = math.prod(sizes.values())

@@ -148,7 +148,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: not readable as JSON: {error}") from None
     require(isinstance(value, dict), f"{path}: expected a JSON object")
     return value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from research.console import counted
 from research.evaluation.exhibits import (
     PADDING,
     Boxes,
@@ -82,7 +83,7 @@ def _images(exhibit: Images) -> Drawn:
     whole[: len(images)] = images
     captions = () if exhibit.captions is None else exhibit.captions[:SHOWN]
     figure = _mosaic(whole.reshape(rows, columns, *images.shape[1:]), captions=captions)
-    return figure, _of(len(images), len(exhibit.images), "images")
+    return figure, _of(len(images), len(exhibit.images), "image")
 
 
 def _pairs(exhibit: ImagePairs) -> Drawn:
@@ -90,7 +91,7 @@ def _pairs(exhibit: ImagePairs) -> Drawn:
     size = tuple(max(a, b) for a, b in zip(exhibit.left.shape[1:3], exhibit.right.shape[1:3], strict=True))
     rows = np.stack([_sized(_colored(side[:count]), size) for side in (exhibit.left, exhibit.right)])
     captions = () if exhibit.captions is None else [*[""] * count, *exhibit.captions[:count]]
-    return _mosaic(rows, list(exhibit.names), captions=captions), _of(count, len(exhibit.left), "pairs")
+    return _mosaic(rows, list(exhibit.names), captions=captions), _of(count, len(exhibit.left), "pair")
 
 
 def _grid(exhibit: ImageGrid) -> Drawn:
@@ -98,7 +99,7 @@ def _grid(exhibit: ImageGrid) -> Drawn:
     rows = None if exhibit.row_names is None else list(exhibit.row_names[:SHOWN])
     columns = None if exhibit.column_names is None else list(exhibit.column_names[: 2 * WIDE])
     figure = _mosaic(_colored(images), rows, columns)
-    return figure, _of(images.shape[0] * images.shape[1], exhibit.images.shape[0] * exhibit.images.shape[1], "images")
+    return figure, _of(images.shape[0] * images.shape[1], exhibit.images.shape[0] * exhibit.images.shape[1], "image")
 
 
 def _mosaic(
@@ -172,7 +173,7 @@ def _boxes(exhibit: Boxes) -> Drawn:
         for box, label, score in zip(exhibit.boxes[i], exhibit.labels[i], scores, strict=True):
             _box(axes, box, label, score, exhibit.class_names, true=False)
     dashed = "; true boxes are white and dashed" if exhibit.true_boxes is not None else ""
-    return figure, f"{_of(count, len(exhibit.images), 'images')} with detected boxes{dashed}"
+    return figure, f"{_of(count, len(exhibit.images), 'image')} with detected boxes{dashed}"
 
 
 def _box(axes: Axes, box: np.ndarray, label: int, score: float | None, names: np.ndarray | None, true: bool) -> None:
@@ -266,4 +267,4 @@ def _reliability(exhibit: Reliability) -> Drawn:
 
 
 def _of(shown: int, count: int, what: str) -> str:
-    return f"{count:,} {what}" if shown == count else f"{shown:,} of {count:,} {what}"
+    return counted(count, what) if shown == count else f"{shown:,} of {counted(count, what)}"

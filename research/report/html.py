@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+from research.console import counted
 from research.report import numbers, sentences
 from research.report.exhibits import Section
 from research.report.figures import Picture
@@ -239,7 +240,7 @@ def _configurations(run: Run) -> str:
     if len(lines) <= 12 and not run.label:
         return _tag("div", table, "wide")
     name = f"{run.label}: " if run.label else ""
-    return _tag("details", _tag("summary", escape(f"{name}{len(lines)} variants")) + table)
+    return _tag("details", _tag("summary", escape(f"{name}{counted(len(lines), 'variant')}")) + table)
 
 
 def _trials(run: Run, metrics: Sequence[str]) -> str:

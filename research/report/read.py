@@ -19,6 +19,7 @@ from research.config.migration import current_name
 from research.console import printable
 from research.errors import RequestError
 from research.metrics.directions import Direction
+from research.places import place
 from research.report.runs import Curve, Run, TrialResult, lookup
 
 
@@ -44,9 +45,7 @@ def read_run(folder: Any) -> Run:
     Raises:
       RequestError: the folder is not a run.
     """
-    from etils import epath
-
-    folder = epath.Path(folder)
+    folder = place(folder)
     sweep = _read_sweep(folder)
     trials = tuple(_read_trial(folder, trial) for trial in sweep["trials"])
     run = Run(
@@ -76,7 +75,7 @@ def _read_sweep(folder) -> dict:
         raise RequestError(f"{folder}: not a run, since it has no sweep.json; {hint}")
     try:
         sweep = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: not readable as JSON ({_line(error)}); expected a file of `launch run`") from None
     trials = sweep.get("trials") if isinstance(sweep, dict) else None
     if not isinstance(trials, list) or not all(isinstance(trial, dict) and "name" in trial for trial in trials):
@@ -107,7 +106,7 @@ def _read_trial(run, asked: Mapping[str, Any]) -> TrialResult:
         if not path.exists():
             return trial
         return _at_best_step(dataclasses.replace(trial, **_result(json.loads(path.read_text()))))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return dataclasses.replace(trial, status="unreadable", error=f"result.json: {_line(error)}")
 
 
@@ -175,7 +174,7 @@ def _declared(task: str) -> Mapping[str, Direction]:
 def _read_config(path) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_text()) if path.exists() else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return _mapping(config)
 
@@ -198,7 +197,7 @@ def _read_curves(folder) -> tuple[dict[tuple[str, str], Curve], int]:
             try:
                 record = json.loads(line)
                 step, split = int(record["step"]), str(record.get("split", "train"))
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
                 cut += 1
                 continue
             for name, value in record.items():

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from research.config.hparams import hparam
+from research.console import counted
 from research.data.labels import is_soft, probabilities
 from research.data.source import Source, where
 from research.errors import RequestError
@@ -145,7 +146,7 @@ class Classification(Task):
             logits = logits[:, self.token]
         if logits.shape[-1] != self.classes:
             raise RequestError(
-                f"task.classes={self.classes}: the model gives {logits.shape[-1]} logits; make them equal"
+                f"task.classes={self.classes}: the model gives {counted(logits.shape[-1], 'logit')}; make them equal"
             )
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from research.console import counted
 from research.data.source import Source, chunks, column
 from research.data.sources.text import predicted
 from research.errors import RequestError
@@ -75,9 +76,8 @@ class LanguageModeling(Task):
         """Returns logits [batch, length, vocab_size] of the token after each token, in at least float32."""
         logits = apply(**self.inputs(batch), **kwargs)
         if logits.shape[-1] != self.vocab_size:
-            raise RequestError(
-                f"task.vocab_size={self.vocab_size}: the model gives {logits.shape[-1]} logits; make them equal"
-            )
+            given = counted(logits.shape[-1], "logit")
+            raise RequestError(f"task.vocab_size={self.vocab_size}: the model gives {given}; make them equal")
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _nats(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:

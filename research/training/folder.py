@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from research.config.serialization import from_json
+from research.console import counted
 from research.errors import RequestError, nearest
 from research.experiment import Experiment
 from research.listing import visible
+from research.places import place
 from research.training.checkpoints import CorruptCheckpoint, Store
-from research.training.records import read_json
+from research.training.records import read_record
 
 
 class Saved(NamedTuple):
@@ -32,7 +34,7 @@ def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
     Raises:
       RequestError: there is no trial, or there are several and `trial` is not the name of one.
     """
-    folder = epath.Path(path)
+    folder = place(path)
     if (folder / "config.json").exists():
         return folder
     trials = {path.name: path for path in trial_folders(folder)}
@@ -42,7 +44,7 @@ def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
         return next(iter(trials.values()))
     if trial not in trials:
         which = "trial" if trial is None else f"trial={trial!r}"
-        raise RequestError(f"{folder} holds {len(trials)} trials; {which}: {nearest(trial or '', trials)}")
+        raise RequestError(f"{folder} holds {counted(len(trials), 'trial')}; {which}: {nearest(trial or '', trials)}")
     return trials[trial]
 
 
@@ -58,10 +60,11 @@ def read_experiment(folder: epath.PathLike) -> Experiment:
     Raises:
       RequestError: the file is missing or is not the record of an experiment.
     """
-    record = read_json(epath.Path(folder) / "config.json")
-    if record is None or "experiment" not in record:
-        raise RequestError(f"{epath.Path(folder) / 'config.json'}: not a readable record of an experiment")
-    return from_json(record["experiment"])
+    path = epath.Path(folder) / "config.json"
+    experiment = from_json(read_record(path).get("experiment"))
+    if not isinstance(experiment, Experiment):
+        raise RequestError(f"{path}: not readable as the record of an experiment")
+    return experiment
 
 
 def read_saved(folder: epath.PathLike, step: int | None = None) -> Saved:
@@ -75,7 +78,7 @@ def read_saved(folder: epath.PathLike, step: int | None = None) -> Saved:
         steps = store.steps()
         if not steps:
             raise RequestError(f"{folder}: no checkpoint in it yet")
-        best = (read_json(epath.Path(folder) / "result.json") or {}).get("best_step")
+        best = read_record(epath.Path(folder) / "result.json").get("best_step")
         wanted = step if step is not None else best if best in steps else steps[0]
         if wanted not in steps:
             raise RequestError(f"step={step}: {folder} has checkpoints of the steps {sorted(steps)}")

@@ -14,15 +14,6 @@ PLAIN_LINE_EVERY = 5.0
 """Minimum seconds between lines if the output is not a terminal."""
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, singular or plural.
-
-    >>> counted(1, "trial"), counted(1200, "trial")
-    ('1 trial', '1,200 trials')
-    """
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def duration(seconds: float) -> str:
     """A duration in seconds, minutes or hours, whichever suits its size.
 

@@ -40,8 +40,14 @@ def read_json(path: epath.PathLike) -> Any | None:
     path = epath.Path(path)
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def read_record(path: epath.PathLike) -> dict[str, Any]:
+    """Returns the object that a JSON file holds; {} where there is no file, or it holds none."""
+    record = read_json(path)
+    return record if isinstance(record, dict) else {}
 
 
 def finite(value: float) -> float | None:
@@ -132,7 +138,7 @@ def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
     for line in epath.Path(path).read_text().splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             continue
         if isinstance(record, dict) and {"step", "split"} <= record.keys():
             records.append(record)

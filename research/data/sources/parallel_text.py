@@ -19,6 +19,7 @@ import numpy as np
 from etils import epath
 
 from research.config.checks import check_part
+from research.console import counted
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.padding import lengths_of, padded_columns, padded_rows
 from research.data.source import Source
@@ -224,7 +225,7 @@ class ParallelText(Data):
         kept = np.flatnonzero(most <= (np.inf if self.max_length is None else self.max_length))
         require(len(kept) > 0, f"max_length={self.max_length}: every training pair is longer")
         left_out = len(most) - len(kept)
-        return kept, f"{left_out:,} training pairs over {self.max_length} tokens left out" if left_out else ""
+        return kept, f"{counted(left_out, 'training pair')} over {self.max_length} tokens left out" if left_out else ""
 
 
 _SIDES = ("source", "target")

@@ -23,6 +23,7 @@ import numpy as np
 from etils import epath
 
 from research.config.checks import check_part
+from research.console import counted
 from research.data.audio import decode_wav, to_waveform
 from research.data.buckets import Padded, fit_shapes, longest_of
 from research.data.feed import MASK
@@ -184,7 +185,7 @@ class Speech(Data):
             names.append(name)
             facts.append(fact)
         left_out = len(files) - len(names)
-        note = f"{left_out:,} recordings without a transcript left out" if left_out else ""
+        note = f"{counted(left_out, 'recording')} without a transcript left out" if left_out else ""
         return Recordings(waveforms, texts, names, facts, note)
 
     def _named_by_pattern(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, str]]]:

@@ -26,6 +26,7 @@ import numpy as np
 from etils import epath
 
 from research.config.checks import check_part
+from research.console import counted
 from research.data.padding import lengths_of, padded_rows
 from research.data.source import Columns, Source
 from research.data.spec import Data, Splits, check_amount, check_file
@@ -179,8 +180,8 @@ class Corpus(Data):
         """Windows at every offset for training; consecutive ones, the last padded, for evaluation."""
         pairs = len(text) - 1
         if split == "train":
-            given = f"{self._name()}: {len(text):,} tokens to train on, expected more than length={self.length}"
-            require(pairs >= self.length, given)
+            given = f"{self._name()}: {counted(len(text), 'token')} to train on"
+            require(pairs >= self.length, f"{given}, expected more than length={self.length}")
             return {"tokens": Windows(text[:-1], self.length), "targets": Windows(text[1:], self.length)}
         require(pairs >= 1, f"{self._name()}: the {split} split has one token, so there is nothing to predict")
         starts = np.arange(0, pairs, self.length)

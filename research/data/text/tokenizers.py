@@ -363,7 +363,7 @@ def load(path: str | os.PathLike) -> Tokenizer:
     """
     try:
         tokenizer = from_json(json.loads(read_text(path)))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise RequestError(f"{path}: not readable as JSON: {error}") from None
     require(isinstance(tokenizer, Tokenizer), f"{path}: holds no tokenizer")
     return tokenizer

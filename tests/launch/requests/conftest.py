@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from command_line import write_module
+from command_line import launch, write_module
 
 FINE = "import toys\n\n\ndef experiment():\n    return toys.experiment()\n"
 
@@ -192,3 +192,11 @@ def world(tmp_path_factory):
     (root / "cut" / "dog" / "3.png").write_bytes(whole[: len(whole) // 2])
     image(root / "grey" / "dog" / "3.png", mode="L")
     return root
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory):
+    """The folder of a finished run of eight steps."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert launch("run", world / "fine.py", "--set", "steps=8", "--set", "data.validation=0", "--out", run).status == 0
+    return run

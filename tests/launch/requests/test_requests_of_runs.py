@@ -8,16 +8,7 @@ import socket
 import time
 
 import pytest
-from command_line import files, fill, launch, refused
-
-
-@pytest.fixture(scope="module")
-def finished(world, tmp_path_factory):
-    """The folder of a finished run of eight steps."""
-    run = tmp_path_factory.mktemp("finished") / "run"
-    assert launch("run", world / "fine.py", "--set", "steps=8", "--set", "data.validation=0", "--out", run).status == 0
-    return run
-
+from command_line import files, fill, refused
 
 TRIAL = "trials/base-s0"
 SAME = "run $W/fine.py --set steps=8 --set data.validation=0 --out $OUT"
