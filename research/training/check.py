@@ -12,6 +12,7 @@ import numpy as np
 from research.data.feed import MASK, SHARED, columns_of, take
 from research.data.feeds import Feeds
 from research.data.source import Source
+from research.data.spec import Data
 from research.errors import RequestError, TooLong, located, nearest
 from research.evaluation.evaluations import Evaluation, selecting
 from research.experiment import Experiment
@@ -68,15 +69,20 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
 
 
 def _check_vocabulary(experiment: Experiment) -> None:
-    """Refuses a model that embeds fewer tokens than the tokenizer of its data has; those beyond would become NaN."""
+    """Refuses a model that embeds fewer tokens than its data may hold; those beyond would become NaN."""
     field = "vocab_size" if getattr(experiment.model, "source_vocab_size", None) is None else "source_vocab_size"
     known = getattr(experiment.model, field, None)
-    try:
-        tokens = experiment.data.tokenizer.vocab_size
-    except (AttributeError, RequestError):  # none, or one that is fitted elsewhere
-        return
+    tokens = _tokens_of(experiment.data)
     if isinstance(known, int) and known < tokens:
-        raise RequestError(f"model.{field}={known}: expected at least the {tokens} tokens of data.tokenizer")
+        raise RequestError(f"model.{field}={known}: expected at least the {tokens} tokens of the data")
+
+
+def _tokens_of(data: Data) -> int:
+    """Returns the number of tokens that a data set knows; 0 where it does not say."""
+    try:
+        return getattr(data, "vocab_size", None) or data.tokenizer.vocab_size
+    except (AttributeError, RequestError):  # no tokenizer, or one without a vocabulary
+        return 0
 
 
 def _outputs(experiment: Experiment, state: Any, batch: Mapping[str, Any]) -> list[tuple[Evaluation, dict[str, Any]]]:

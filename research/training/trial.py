@@ -35,7 +35,8 @@ def standing(trial: Trial, until: int) -> str | None:
 def record_failure(folder: epath.Path, error: Exception) -> None:
     """Writes the error of a failed trial, as one line to result.json and with its traceback to error.txt."""
     write_json(folder / "result.json", {"status": "failed", "metrics": {}, "error": one_line(error)})
-    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+    told = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
+    (folder / "error.txt").write_bytes(told)
 
 
 def finished_status(folder: epath.Path) -> str | None:

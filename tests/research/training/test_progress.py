@@ -17,3 +17,14 @@ def test_a_plain_line_says_how_long_it_takes_yet(rate, left):
     line = stream.getvalue().strip()
     assert line.startswith("a and 1 more: step 100/200, loss 1") and line.endswith(left or ("steps/s" if rate else "1"))
     assert ("left" in line) == bool(left)
+
+
+def test_what_a_terminal_would_obey_does_not_reach_it():
+    stream = io.StringIO()
+    progress = TextProgress(stream)
+    progress.start(5, 200, ["\x1b[31mred"])
+    progress.evaluated(100, "validation", [{"\x1b]0;loss": 0.5}])
+    progress.update(200, np.array([0.5]), 1.0)
+    progress.note("\x07done")
+    assert "\x1b" not in stream.getvalue() and "\x07" not in stream.getvalue()
+    assert "red: step 200/200" in stream.getvalue() and "loss 0.5" in stream.getvalue()

@@ -99,5 +99,5 @@ def test_a_model_knows_every_token_of_its_data(reviews, vocab_size, fits):
     if fits:
         check_trainable(fitted, feeds)
         return
-    with pytest.raises(RequestError, match="^model.vocab_size=9: expected at least the 10 tokens of data.tokenizer$"):
+    with pytest.raises(RequestError, match="^model.vocab_size=9: expected at least the 10 tokens of the data$"):
         check_trainable(fitted, feeds)
