@@ -9,7 +9,7 @@ import pathlib
 import sys
 from types import ModuleType
 
-from research.errors import RequestError, located
+from research.errors import RequestError, located, require
 
 FILE_PREFIX = "file:"
 """The prefix of a module name for a user's file: "file:/path/to/mine.py"."""
@@ -39,6 +39,7 @@ def load_module(name: str) -> ModuleType:
     if not path.is_file():
         raise RequestError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(name, path)
+    require(spec is not None, f"{path}: no Python file; expected a name that ends with .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up their module while a class is created
     try:
