@@ -162,11 +162,11 @@ def _train(
         with clock.paused():
             if evaluations.once:
                 evaluate(evaluations.once, slots.best(state, ending) if choosing else state, ending)
-        for slot in ending:
-            slot.guarded(slot.store.delete_surplus)
-            if slot.active:
-                best = {"best_step": slot.store.best_step()} if choosing else {}
-                slot.end("finished", **facts(step), **best, **more)
+            for slot in ending:
+                slot.guarded(slot.store.delete_surplus)  # waits until the last checkpoint is written
+                if slot.active:
+                    best = {"best_step": slot.store.best_step()} if choosing else {}
+                    slot.end("finished", **facts(step), **best, **more)
 
     def save() -> None:
         slots.save(state, step, clock.record())

@@ -144,13 +144,19 @@ def test_what_a_trial_leaves(uninterrupted):
 
 @pytest.fixture
 def a_second_a_batch(monkeypatch):
-    """Replaces the time by one that each batch advances by a second, after the device has become idle."""
+    """Replaces the time by one that each batch advances by a second, after the device has become idle.
+
+    Its value is a function that advances the time, too.
+    """
     seconds, latest = 0.0, None
     sent, trained = Batches.sent, Programs.train
 
-    def slowly(batches, step):
+    def advance(by):
         nonlocal seconds
-        seconds += 1
+        seconds += by
+
+    def slowly(batches, step):
+        advance(1)
         jax.block_until_ready(latest)
         return sent(batches, step)
 
@@ -162,12 +168,21 @@ def a_second_a_batch(monkeypatch):
     monkeypatch.setattr(Batches, "sent", slowly)
     monkeypatch.setattr(Programs, "train", train)
     monkeypatch.setattr("research.training.clock.time", types.SimpleNamespace(perf_counter=lambda: seconds))
+    return advance
 
 
 def test_seconds_of_waiting_for_batches_are_counted_where_the_device_had_nothing_to_do(tmp_path, a_second_a_batch):
     go(tmp_path, experiments(steps=12, eval_every=None)[:1], stacked=False)
     result = read(tmp_path / "0" / "result.json")
     assert result["starved_seconds"] == result["seconds"] == 12 - 4  # the first call, which compiles, is not counted
+
+
+def test_seconds_are_those_of_training_not_of_writing(tmp_path, a_second_a_batch, monkeypatch):
+    for name in ("save", "wait", "delete_surplus"):
+        method = getattr(Store, name)
+        monkeypatch.setattr(Store, name, lambda *given, _method=method: (a_second_a_batch(1000), _method(*given))[1])
+    go(tmp_path, experiments(steps=12, eval_every=5, checkpoints=POLICY)[:1], stacked=False)
+    assert read(tmp_path / "0" / "result.json")["seconds"] == 12 - 4
 
 
 @pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "one after another"])
