@@ -14,9 +14,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 LAYERS = (
     # foundations
+    ("research.console", "research.listing"),
     ("research.errors",),
     ("research.faces",),
     ("research.config", "research.paths"),
+    ("research.places", "research.data.text.characters"),
     # parts of models, and data
     ("research.schedules", "research.layers", "research.losses", "research.metrics", "research.generated_code"),
     ("research.optimizers", "research.data", "research.decoding"),
