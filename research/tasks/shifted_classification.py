@@ -43,10 +43,14 @@ class ShiftedClassification(Classification):
         """Adds "correct_shift_…", float32 [batch]: the fraction of the four directions with a correct prediction."""
         outputs = super().eval_outputs(apply, batch)
         images, labels = batch[self.input], batch[self.label]
-        for shift in self.shifts:
-            moved = [{**batch, self.input: x} for x in four_ways(images, shift)]
-            right = [is_first(self._eval_logits(apply, x), labels) for x in moved]
-            outputs[f"correct_shift_{shift}"] = jnp.mean(jnp.stack(right), 0, dtype=jnp.float32)
+
+        def right(moved: jax.Array) -> jax.Array:
+            return is_first(self._eval_logits(apply, {**batch, self.input: moved}), labels)
+
+        # A loop on the device compiles the model once for all shifts and directions.
+        moved = jnp.stack([x for shift in self.shifts for x in four_ways(images, shift)])
+        fractions = jax.lax.map(right, moved).reshape(len(self.shifts), 4, -1).mean(1, dtype=jnp.float32)
+        outputs |= {f"correct_shift_{shift}": x for shift, x in zip(self.shifts, fractions, strict=True)}
         return outputs
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
