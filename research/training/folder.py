@@ -63,7 +63,7 @@ def read_experiment(folder: epath.PathLike) -> Experiment:
     path = epath.Path(folder) / "config.json"
     experiment = from_json(read_record(path).get("experiment"))
     if not isinstance(experiment, Experiment):
-        raise RequestError(f"{path}: not readable as the record of an experiment")
+        raise RequestError(f"{path}: not a readable record of an experiment")
     return experiment
 
 

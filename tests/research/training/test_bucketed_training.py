@@ -95,13 +95,13 @@ def test_the_gradient_of_the_same_examples_is_the_same_whatever_the_padding(path
     tight = batch({name: int(shape[0]) for name, shape in source.shapes.items()})
     wide = batch({name: int(shape[-1]) for name, shape in source.shapes.items()})
     assert tight["source"].shape[1] < wide["source"].shape[1]
-    variables = own.model.init(jax.random.key(0), **own.task.inputs(tight))
+    variables = jax.jit(own.model.init)(jax.random.key(0), **own.task.inputs(tight))
 
     def loss(variables, batch):
         total, weight = own.task.loss(lambda **k: own.model.apply(variables, **k), batch)["loss"]
         return total / weight
 
-    (one, gradient), (other, padded) = (jax.value_and_grad(loss)(variables, b) for b in (tight, wide))
+    (one, gradient), (other, padded) = (jax.jit(jax.value_and_grad(loss))(variables, b) for b in (tight, wide))
     np.testing.assert_allclose(one, other, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), gradient, padded)
 
@@ -119,14 +119,14 @@ def test_pairs_that_share_rows_have_the_loss_and_gradient_they_have_alone(path, 
         return {**columns, **masks, "weight": np.ones(len(source), np.float32)}
 
     alone, together = batch(feeds.train.source), batch(packed)
-    variables = model.init(jax.random.key(0), **own.task.inputs(alone))
+    variables = jax.jit(model.init)(jax.random.key(0), **own.task.inputs(alone))
 
     def loss(variables, batch):
         total, weight = own.task.loss(lambda **k: model.apply(variables, **k), batch)["loss"]
         return total / weight, weight
 
     ((one, tokens), gradient), ((other, same), shared) = (
-        jax.value_and_grad(loss, has_aux=True)(variables, b) for b in (alone, together)
+        jax.jit(jax.value_and_grad(loss, has_aux=True))(variables, b) for b in (alone, together)
     )
     assert tokens == same
     np.testing.assert_allclose(one, other, rtol=1e-5)
