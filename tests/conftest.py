@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 # On a CPU, a collective blocks one thread per device, so XLA deadlocks with fewer threads than devices.
 os.environ.setdefault("NPROC", "32")
@@ -11,6 +12,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets the processes of a session, including those that tests start, compile each larger program only once."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="compiled-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 @pytest.fixture(scope="session")

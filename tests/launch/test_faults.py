@@ -115,14 +115,14 @@ def kill_once(generator, arguments, run):
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_the_same(uninterrupted, tmp_path):
-    """Ten moments for each way of stacking."""
+def test_killed_at_random_moments_it_ends_the_same(uninterrupted, tmp_path):
+    """Five moments for each way of stacking."""
     arguments, reference = uninterrupted
     generator = random.Random(arguments[5])
     kills = torn = continued = 0
-    for attempt in range(10):
+    for attempt in range(5):
         run = tmp_path / f"run{attempt}"
-        while kills < 10:
+        while kills < 5:
             outcome, was_writing = kill_once(generator, arguments, run)
             continued += "continues at step" in outcome.err
             assert "Traceback" not in outcome.err
@@ -134,9 +134,9 @@ def test_killed_at_ten_random_moments_it_ends_the_same(uninterrupted, tmp_path):
         assert outcome.status == 0 and "Traceback" not in outcome.err, outcome
         assert not any("tmp" in name for name in checkpoint_names(run))
         assert_same(run, reference)
-        if kills == 10:
+        if kills == 5:
             break
-    assert kills == 10 and torn >= 2 and continued >= 4
+    assert kills == 5 and torn >= 1 and continued >= 2
 
 
 @pytest.mark.slow
