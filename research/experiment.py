@@ -10,9 +10,9 @@ from flax import linen as nn
 from research.config.checks import check_part
 from research.config.hparams import hparam
 from research.data.augment.augmentation import BatchAugmentation
-from research.data.source import Decoded, Source
+from research.data.source import Decoded, Source, chunks
 from research.data.spec import Data, Splits
-from research.data.transforms import Transform, fit_transforms
+from research.data.transforms import Transform, fit_transforms, preprocess
 from research.errors import RequestError, prefixed
 from research.evaluation.evaluations import Evaluation, check_evaluations, complete, selecting
 from research.optimizers import Optimizer
@@ -102,6 +102,7 @@ class Experiment:
             raise RequestError(f"ema_warmup={self.ema_warmup}: expected a number of at least 1")
         check_part("model", self.model)
         check_part("task", self.task)
+        self.task.check_model(self.model)
         check_part("data", self.data)
         check_part("optimizer", self.optimizer, self.steps)
         check_part("checkpoints", self.checkpoints)
@@ -151,12 +152,20 @@ class Experiment:
             if source is not None:
                 for task in self._tasks_of(name):
                     task.check_examples(_as_called(source, original), name)
+        task = _fitted(self.task, decoded.train)
+        evaluations = []
+        for i, evaluation in enumerate(self.evaluations):
+            own = _fitted(evaluation.task, decoded.train)
+            with prefixed(f"evaluations.{i}.task."):
+                evaluations.append(dataclasses.replace(evaluation, task=own and own.beside(task)))
+        transforms = fit_transforms(self.preprocess, decoded.train)
+        task.check_batch(lambda: preprocess(transforms, next(chunks(decoded.train, 64))))
         return dataclasses.replace(
             self,
             data=_fitted(self.data, splits.train),
-            task=_fitted(self.task, decoded.train),
-            evaluations=tuple(dataclasses.replace(e, task=_fitted(e.task, decoded.train)) for e in self.evaluations),
-            preprocess=fit_transforms(self.preprocess, decoded.train),
+            task=task,
+            evaluations=tuple(evaluations),
+            preprocess=transforms,
         )
 
     def _tasks_of(self, split: str) -> list[Task]:

@@ -8,11 +8,11 @@ import parity
 from research.pretrained import mapping
 
 
-def check(name, family, model):
-    """Converts arrays without memory, in the same way as weights."""
+def check(name, family, model, channels=None):
+    """Converts arrays without memory, in the same way as weights; images have `channels`, or the family's."""
     lines = (parity.FIXTURES / "keys" / f"{name}.txt").read_text().splitlines()
     published = {key: json.loads(shape) for key, shape in (line.split("\t") for line in lines if line[0] != "#")}
-    leaves = mapping.flatten(family.shapes(model))
+    leaves = mapping.flatten(family.shapes(model, channels))
     (key_map,) = family.key_maps(model)
     steps = mapping.plan(key_map, leaves)
     assert sorted(key for step in steps for key in step.theirs) == sorted(published)

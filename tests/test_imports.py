@@ -23,6 +23,8 @@ LAYERS = (
     ("research.schedules", "research.layers", "research.losses", "research.metrics", "research.generated_code"),
     ("research.optimizers", "research.data", "research.decoding"),
     ("research.models",),
+    ("research.tasks.randomness",),
+    ("research.diffusion",),
     # tasks, and published weights
     ("research.evaluation.exhibits",),
     ("research.tasks", "research.pretrained"),

@@ -82,19 +82,24 @@ class Transform(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Scale(Transform):
-    """Multiplies by `factor`; integers become float32.
+    """Computes x · factor + shift; integers become float32.
 
     >>> Scale("image", 1 / 255)({"image": np.array([0, 255], np.uint8)})["image"].tolist()
     [0.0, 1.0]
+    >>> Scale("image", 2 / 255, shift=-1.0)({"image": np.array([0, 255], np.uint8)})["image"].tolist()
+    [-1.0, 1.0]
 
     Attributes:
-      factor: the factor.
+      factor: multiplies the values.
+      shift: is added afterwards.
     """
 
     factor: float = 1 / 255
+    shift: float = 0.0
 
     def apply(self, x: jax.Array) -> jax.Array:
-        return _floating(x) * self.factor
+        scaled = _floating(x) * self.factor
+        return scaled + self.shift if self.shift else scaled
 
 
 @dataclasses.dataclass(frozen=True)

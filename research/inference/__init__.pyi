@@ -1,5 +1,8 @@
+from .features import features as features
+from .images import draw as draw
 from .load import load as load
 from .predictor import Predictor as Predictor
+from .quality import SampleQuality as SampleQuality
 from .speech import transcribe as transcribe
 from .text import (
     TextModel as TextModel,

@@ -10,12 +10,13 @@ from .fields import Fields as Fields
 from .kernels import Need as Need
 from .log_mel import LogMel as LogMel
 from .masks import causal_mask as causal_mask, padding_mask as padding_mask, segment_mask as segment_mask
-from .norms import BatchNorm as BatchNorm, batch_norm as batch_norm, layer_norm as layer_norm
+from .norms import BatchNorm as BatchNorm, batch_norm as batch_norm, group_norm as group_norm, layer_norm as layer_norm
 from .pooling import max_pool as max_pool
 from .positions import Llama3Scaling as Llama3Scaling, Rotary as Rotary, sinusoidal as sinusoidal
 from .positions2d import sincos_2d as sincos_2d
 from .recurrent import Direction as Direction, Recurrent as Recurrent
 from .stack import stack as stack
 from .stochastic_depth import StochasticDepth as StochasticDepth
+from .time_embedding import TimeEmbedding as TimeEmbedding
 from .transformer import Block as Block, TransformerStack as TransformerStack
 from .window import Window as Window

@@ -43,6 +43,13 @@ def layer_norm(*, dtype: str, epsilon: float = 1e-5, name: str | None = None, **
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, param_dtype=param_dtype(dtype), name=name, **kwargs)
 
 
+def group_norm(groups: int, *, dtype: str, epsilon: float = 1e-5, name: str | None = None, **kwargs) -> nn.GroupNorm:
+    """Group normalisation over the positions and the channels of each of `groups` groups (Wu & He, 2018)."""
+    return nn.GroupNorm(
+        num_groups=groups, epsilon=epsilon, dtype=dtype, param_dtype=param_dtype(dtype), name=name, **kwargs
+    )
+
+
 class BatchNorm(nn.BatchNorm):
     """Flax's batch norm over the last axis, with its own derivative in training: see `normalize`."""
 

@@ -4,4 +4,9 @@ from .calibration import (
     reliability as reliability,
 )
 from .directions import Direction as Direction, direction as direction, is_better as is_better
+from .generation import (
+    frechet_distance as frechet_distance,
+    nearest as nearest,
+    precision_recall as precision_recall,
+)
 from .ranking import is_first as is_first, rank as rank

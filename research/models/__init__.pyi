@@ -3,6 +3,7 @@ from .convnext import ConvNeXt as ConvNeXt, convnext as convnext
 from .convnext_roadmap import ConvNeXtRoadmap as ConvNeXtRoadmap
 from .ctc import CTC as CTC
 from .decoder_only import DecoderOnly as DecoderOnly
+from .dit import DiT as DiT, dit as dit
 from .efficientnet import EfficientNet as EfficientNet, Stage as Stage, efficientnet as efficientnet
 from .encoder_decoder import EncoderDecoder as EncoderDecoder
 from .gpt import GPT as GPT, gpt2 as gpt2
@@ -15,5 +16,6 @@ from .rnn import RNNClassifier as RNNClassifier, RNNLanguageModel as RNNLanguage
 from .seq2seq_rnn import Decoder as Decoder, Encoder as Encoder, Seq2SeqRNN as Seq2SeqRNN
 from .simple_cnn import SimpleCNN as SimpleCNN
 from .transformer import Transformer as Transformer, translation as translation
+from .unet import UNet as UNet, unet as unet
 from .vit import ViT as ViT, vit as vit
 from .whisper import SpeechEncoder as SpeechEncoder, Whisper as Whisper, whisper as whisper

@@ -9,7 +9,20 @@ from typing import Any
 from flax import linen as nn
 
 from research.errors import RequestError, nearest, prefixed
-from research.pretrained import convnext, efficientnet, gpt2, llama, marian, resnet, rnn, timm_config, vit, whisper
+from research.pretrained import (
+    convnext,
+    dit,
+    efficientnet,
+    gpt2,
+    llama,
+    marian,
+    resnet,
+    rnn,
+    timm_config,
+    unet,
+    vit,
+    whisper,
+)
 from research.pretrained.family import Family, Variant
 from research.pretrained.files import is_hub_id
 
@@ -23,6 +36,8 @@ FAMILIES: tuple[Family, ...] = (
     *rnn.FAMILIES,
     marian.FAMILY,
     whisper.FAMILY,
+    unet.FAMILY,
+    dit.FAMILY,
 )
 
 
@@ -76,16 +91,20 @@ def family_of(model: nn.Module) -> Family:
 
 
 def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
-    """Builds the model described by a config.json: Hugging Face's, or timm's, which has an `architecture`.
+    """Builds the model described by a config.json: Hugging Face's, diffusers', which has a `_class_name`, or timm's,
+    which has an `architecture`.
 
     Raises:
-      RequestError: its model_type or architecture is unknown, it asks for an unsupported feature, or a value is
+      RequestError: its model_type, class or architecture is unknown, it asks for an unsupported feature, or a value is
         invalid.
     """
     family, architecture = family_in(config), config.get("architecture")
     if family is None:
-        key = "model_type" if architecture is None else "architecture"
-        known = [name for x in FAMILIES for name in ((x.model_type,) if architecture is None else x.architectures)]
+        keys = {"architecture": [name for x in FAMILIES for name in x.architectures]}
+        for x in FAMILIES:
+            keys.setdefault(x.type_key, []).append(x.model_type)
+        key = next((key for key in keys if config.get(key) is not None), "model_type")
+        known = keys[key]
         raise RequestError(f"{key}={config.get(key)!r} in the config: {nearest(str(config.get(key)), known)}")
     if architecture is None:
         model = family.from_config(config)
@@ -98,8 +117,9 @@ def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
 
 def family_in(config: Mapping[str, Any]) -> Family | None:
     """The family of the model that a config.json describes, or None if it is unknown."""
-    architecture, model_type = config.get("architecture"), config.get("model_type")
+    architecture = config.get("architecture")
     for family in FAMILIES:
-        if model_type == family.model_type if architecture is None else architecture in tuple(family.architectures):
+        named = config.get(family.type_key) == family.model_type
+        if named if architecture is None else architecture in tuple(family.architectures):
             return family
     return None

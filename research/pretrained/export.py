@@ -37,7 +37,8 @@ def export_pretrained(
 
     Weights and running statistics read by `load_pretrained` are written back bit for bit (in float32).  PyTorch's batch
     counter, which no output depends on, is written as 0.  Other collections are left out.  A `model.safetensors` with
-    Hugging Face's names gets a config.json, so that `transformers.AutoModel….from_pretrained` can load the folder.
+    Hugging Face's names gets a config.json, so that `transformers.AutoModel….from_pretrained` can load the folder, and
+    so does a `diffusion_pytorch_model.safetensors` with diffusers' names.
 
     Args:
       publisher: "huggingface", "timm", ...; None for the first one of the family, Hugging Face if available.
@@ -67,9 +68,10 @@ def export_pretrained(
     ]
     require(not wrong, f"variables do not fit the model: {', '.join(wrong)}")
     beside: dict[str, dict[str, Any]] = {}
-    if publisher == "huggingface" and path.name == "model.safetensors" and family.to_config is not None:
+    if path.name == _FOLDERS.get(publisher) and family.to_config is not None:
         config = _config(family, model, class_names)
-        beside["config.json"] = config | ({} if channels is None else {"num_channels": channels})
+        of_images = "in_channels" if publisher == "diffusers" else "num_channels"
+        beside["config.json"] = config | ({} if channels is None else {of_images: channels})
         if preprocessing is not None:
             beside["preprocessor_config.json"] = to_hf(preprocessing)
         if decoding is not None:
@@ -87,9 +89,12 @@ def export_pretrained(
     return path
 
 
+_FOLDERS = {"huggingface": "model.safetensors", "diffusers": "diffusion_pytorch_model.safetensors"}
+"""The name of the weights in a publisher's folder, which also holds a config.json."""
+
 _NOT_IN_CONFIGS = frozenset(
     ("parent", "name", "dtype", "kernel", "scan_layers", "remat", "zero_init", "dropout", "drop_path",
-     "attention_dropout", "drop_connect", "stochastic_depth", "momentum", "expand_momentum")
+     "attention_dropout", "drop_connect", "stochastic_depth", "momentum", "expand_momentum", "block_embeddings")
 )  # fmt: skip
 """Fields that do not affect the outputs of a trained model."""
 
@@ -102,7 +107,7 @@ def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None)
     """
     require(bool(family.head) or class_names is None, f"class_names: {type(model).__name__} has no classes")
     names = labels.written(class_names, model.classes) if family.head else {}
-    config = {"model_type": family.model_type, "dtype": "float32", **family.to_config(model), **names}
+    config = {family.type_key: family.model_type, "dtype": "float32", **family.to_config(model), **names}
     again = family.from_config(config)
     given = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     lost = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import jax
 from flax import linen as nn
@@ -51,7 +51,7 @@ class Family:
 
     Attributes:
       model: the Linen class.
-      model_type: the `model_type` in its Hugging Face config.json.
+      model_type: the `model_type` in its Hugging Face config.json, or the `_class_name` in diffusers'.
       variants: {name ("resnet50"): variant}.
       from_config: builds our model from a Hugging Face config.
       key_maps: the key maps of a model, one per publisher; loading uses the one that fits the names in the file best.
@@ -60,6 +60,7 @@ class Family:
         are the model, the name of its variant ("" if it is none), the publisher, the shapes in the file, and the model
         described by a config.json beside it or None.  Details given in the config are set afterwards.
       details: fields that differ between publishers but do not affect tensor shapes, such as padding and epsilon.
+      type_key: the key of `model_type` in its config.json.
       head: paths of the leaves that a new head replaces, sized by the model's field `classes`; empty if there is no
         head.
       head_bias: the leaf whose published shape gives the number of classes.
@@ -77,6 +78,7 @@ class Family:
     from_config: Callable[[Mapping[str, Any]], nn.Module]
     key_maps: Callable[[Any], tuple[KeyMap, ...]]
     inputs: Callable[[Any], dict[str, jax.ShapeDtypeStruct]]
+    type_key: Literal["model_type", "_class_name"] = "model_type"
     adapted: Callable[[Any, str, str, Shapes, Any], nn.Module] = _as_built
     details: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
@@ -89,11 +91,11 @@ class Family:
     resized: Callable[[Any, dict[str, Any], int], tuple[nn.Module, dict[str, Any]]] | None = None
 
     def arguments(self, model: nn.Module, channels: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-        """The `inputs`, with this number of image channels if given."""
+        """The `inputs`; the images "x" have this number of channels if given."""
         given = self.inputs(model)
         if channels is None or self.input_kernel is None:
             return given
-        return {name: jax.ShapeDtypeStruct((*x.shape[:-1], channels), x.dtype) for name, x in given.items()}
+        return given | {"x": jax.ShapeDtypeStruct((*given["x"].shape[:-1], channels), given["x"].dtype)}
 
     def shapes(self, model: nn.Module, channels: int | None = None) -> dict[str, Any]:
         """The model's abstract variables: shapes and dtypes, without memory."""

@@ -293,7 +293,7 @@ def _as_trained(
 def _another(family: Family, model: nn.Module, tensors: files.Checkpoint, config: Mapping[str, Any] | None) -> str:
     """Begins an error message with the family that the file seems to belong to; "" if that is the requested family."""
     asked, config = family.model.__name__, config or {}
-    for key in ("architecture", "model_type"):
+    for key in ("architecture", "model_type", "_class_name"):
         if config.get(key) is not None and family_in(config) is not family:
             return f"{tensors.source}: not {asked}'s, the config.json beside it says {key}={config[key]!r:.80}; "
 

@@ -1,7 +1,9 @@
 from .classification import Classification as Classification
+from .denoising import Denoising as Denoising
 from .language_modeling import LanguageModeling as LanguageModeling
 from .randomness import per_example as per_example
 from .regression import Regression as Regression
+from .samples import GuidedSamples as GuidedSamples, SamplePaths as SamplePaths, Samples as Samples
 from .sequence_to_sequence import SequenceToSequence as SequenceToSequence, Texts as Texts
 from .shifted_classification import ShiftedClassification as ShiftedClassification
 from .task import Task as Task, weighted as weighted

@@ -108,8 +108,20 @@ class Task:
         """Describes how metrics are computed, by name, for result.json; only for metrics whose name is not enough."""
         return {}
 
+    def beside(self, task: Task) -> Task:
+        """Returns this task, of an evaluation, completed with what it shares with the experiment's `task`."""
+        return self
+
+    def check_model(self, model: Any) -> None:
+        """Raises RequestError for a model that this task cannot train, as far as its fields tell."""
+
     def check_examples(self, source: Source, split: str) -> None:
         """Raises RequestError for data that this task cannot use: a missing column, or a label outside the classes."""
+
+    def check_batch(self, first: Callable[[], Batch]) -> None:
+        """Raises RequestError for values that this task cannot use; `first()` gives the first training examples as
+        preprocessing leaves them.
+        """
 
 
 def direction(task: Task, metric: str) -> Direction | None:

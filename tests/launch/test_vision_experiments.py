@@ -23,6 +23,9 @@ SMALL = {
     "cifar10_resnet": {"model.depths": (1, 1, 1, 1), "model.widths": (8, 8, 8, 8), "model.stem_width": 8},
     "cifar10_vit": {"model.depth": 1},
     "cifar10_convnext": {"model.depths": (1, 1, 1), "model.widths": (8, 8, 16)},
+    "fashion_diffusion": {"model.depth": 1},
+    "cifar10_dit": {"model.depth": 1},
+    "cifar10_unet": {"model.depth": 1},
 }
 """Sizes with which a model has each of its parts once; variants may set others."""
 
