@@ -8,11 +8,17 @@ noise as the model learns, `paths` the way from noise, and `guidance` the same n
     python -m launch run experiments.digits_diffusion --sweep prediction           what the model predicts
     python -m launch run experiments.digits_diffusion --sweep schedule             how the noise grows
     python -m launch run experiments.digits_diffusion --sweep weighting --seeds 3  the weight of each time
+
+`quality` also scores 1,000 digits at the end by a classifier of the project, which is trained first:
+
+    python -m launch run digits_mlp
+    python -m launch run experiments.digits_diffusion --sweep quality
 """
 
 from research import Evaluation, Experiment, data, models, optimizers, schedules, tasks
 from research.diffusion import DDIM, Diffusion, Euler, RectifiedFlow
-from research.sweep import Sweep, ablation
+from research.inference import SampleQuality
+from research.sweep import Sweep, Variant, ablation
 
 
 def experiment() -> Experiment:
@@ -39,7 +45,10 @@ def experiment() -> Experiment:
 def sweeps() -> dict[str, Sweep]:
     flow = {"task.process": RectifiedFlow()} | {f"evaluations.{i}.task.sampler": Euler(steps=50) for i in range(3)}
     kinds = {name: {"task.process.prediction": name} for name in ("noise", "image")}
+    judge = SampleQuality(classifier="runs/digits_mlp/base", references=1300, white=16.0, guidance=1.5)
+    scored = (*experiment().evaluations, Evaluation("quality", examples=1000, task=judge))
     return {
+        "quality": Sweep((Variant("quality", {"evaluations": scored}),)),
         "prediction": ablation(baseline={}, variants=kinds | {"rectified flow": flow}, name="v"),
         "schedule": ablation(
             baseline={},
