@@ -114,15 +114,16 @@ class Diffusion(Process):
     >>> [round(float(x), 3) for x in process.level(jnp.array(0))]
     [1.0, 0.006]
     >>> process.times(4).tolist()
-    [750, 500, 250, 0, -1]
+    [999, 749, 499, 249, -1]
 
     Attributes:
       schedule: the variance β that each step adds: "linear" from `first` to `last`; "scaled_linear", whose root is
         linear; or "cosine" (Nichol & Dhariwal, 2021), which needs no bounds.
       train_steps: the number of times.
       first, last: β at the first and the last time.
-      spacing: the times of a sampler with fewer steps: "leading" begins each part of the whole, "trailing" ends it, and
-        "linspace" has both ends (Lin et al., 2024, table 2).
+      spacing: the times of a sampler with fewer steps (Lin et al., 2024, table 2): "trailing" ends each part of the
+        whole, "linspace" has both ends, and "leading" begins each part, as in many published settings; it leaves out
+        the noisiest times, the more so if the steps do not divide `train_steps`.
       prediction: of the model: the "noise", the "image" or "v".
       weighting: of the loss at each time; see `weight`.
       snr_limit: of "min_snr".
@@ -132,7 +133,7 @@ class Diffusion(Process):
     train_steps: int = 1000
     first: float = 1e-4
     last: float = 0.02
-    spacing: Literal["leading", "trailing", "linspace"] = "leading"
+    spacing: Literal["leading", "trailing", "linspace"] = "trailing"
 
     def check(self) -> None:
         super().check()

@@ -45,7 +45,7 @@ class Sampler:
 
     Attributes:
       steps: from noise to image.
-      clip: predicted images are clipped to -clip … clip; None does not clip.
+      clip: predicted images are clipped to -clip … clip; None does not clip, as for latents without bounds.
     """
 
     steps: int = 50
@@ -111,6 +111,7 @@ class DDIM(Sampler):
       eta: the share of the small posterior deviation that is drawn anew.
     """
 
+    clip: float | None = 1.0
     eta: float = 0.0
 
     def check(self, process: Process | None = None) -> None:
@@ -136,6 +137,7 @@ class DPMSolver(Sampler):
     """
 
     steps: int = 20
+    clip: float | None = 1.0
 
     def start(self, x: jax.Array) -> Any:
         return jnp.zeros_like(x), jnp.float32(jnp.inf)

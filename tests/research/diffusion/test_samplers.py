@@ -15,7 +15,6 @@ from research.pretrained import mapping, unet
 
 KINDS = {"epsilon": "noise", "sample": "image", "v_prediction": "v"}
 SAMPLERS = (DDPM(steps=12), DDIM(steps=12), DDIM(steps=12, eta=0.7), DPMSolver(steps=12))
-FLOWS = (*SAMPLERS[1:2], DPMSolver(steps=12), Euler(steps=12), Heun(steps=12))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def test_ddim_steps_are_those_of_the_reference(fixture, eta):
     for one, time in itertools.product((0, 1), (0, 400, 900)):
         before = time - 100 if one else max(time - 100, 0)
         levels = process.level(jnp.array(time)), process.level(jnp.array(before))
-        ours, _ = stepped(fixture, DDIM(eta=eta), "epsilon", *levels, time)
+        ours, _ = stepped(fixture, DDIM(eta=eta, clip=None), "epsilon", *levels, time)
         name = f"ddim/alpha_one{one}/t{time}/eta{eta}"
         np.testing.assert_allclose(ours, fixture[f"{name}/prev"], atol=1e-4, err_msg=name)
 
@@ -69,7 +68,7 @@ def test_ddim_with_the_published_network_draws_the_image_of_the_reference():
     (key_map,) = unet.FAMILY.key_maps(model)
     variables = mapping.to_ours(key_map, parity.under(arrays, "param/"), unet.FAMILY.shapes(model))
     x = jnp.asarray(arrays["input/sample"].transpose(0, 2, 3, 1))
-    process, sampler = Diffusion(), DDIM(steps=5, clip=1.0)
+    process, sampler = Diffusion(spacing="leading"), DDIM(steps=5, clip=1.0)
     times = process.times(5)
     np.testing.assert_array_equal(times[:-1], arrays["gen/ddim5_timesteps"])
 
@@ -117,7 +116,7 @@ def keys():
     ("prediction", "sampler"), [*(("v", one) for one in SAMPLERS), ("noise", DDIM()), ("image", DDIM())], ids=repr
 )
 def test_samples_are_distributed_as_the_images(prediction, sampler, keys):
-    process = Diffusion(prediction=prediction, spacing="trailing")
+    process = Diffusion(prediction=prediction)
     sampler = dataclasses.replace(sampler, steps=500, clip=None)
     images = jax.jit(lambda keys: drawn(process, sampler, keys))(keys)
     assert float(images.std()) == pytest.approx(DEVIATION, rel=0.05)
@@ -126,13 +125,14 @@ def test_samples_are_distributed_as_the_images(prediction, sampler, keys):
 
 def errors(process, sampler, keys):
     """The largest error of the deterministic way from each noise: all pixels are scaled by one number."""
+    sampler = dataclasses.replace(sampler, clip=None)
     found = drawn(process, sampler, keys)
     reference = drawn(process, dataclasses.replace(sampler, steps=960), keys)
     return float(jnp.abs(found - reference).max())
 
 
 def test_second_order_samplers_need_fewer_steps(keys):
-    flow, cosine = RectifiedFlow(), Diffusion(schedule="cosine", spacing="trailing")
+    flow, cosine = RectifiedFlow(), Diffusion(schedule="cosine")
     keys = keys[:4]
     assert errors(flow, Heun(steps=16), keys) < 0.2 * errors(flow, Euler(steps=32), keys)
     assert errors(cosine, DPMSolver(steps=16), keys) < 0.5 * errors(cosine, DDIM(steps=16), keys)
@@ -142,7 +142,9 @@ def test_second_order_samplers_need_fewer_steps(keys):
 
 def test_euler_is_ddim_on_a_straight_line(keys):
     flow = RectifiedFlow()
-    np.testing.assert_allclose(drawn(flow, Euler(steps=7), keys[:3]), drawn(flow, DDIM(steps=7), keys[:3]), atol=1e-5)
+    np.testing.assert_allclose(
+        drawn(flow, Euler(steps=7), keys[:3]), drawn(flow, DDIM(steps=7, clip=None), keys[:3]), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, Euler(steps=12), Heun(steps=12)], ids=repr)
@@ -195,6 +197,13 @@ def test_what_does_not_fit_is_refused(process, sampler, said, keys):
     with pytest.raises(RequestError) as error:
         drawn(process, sampler, keys[:1])
     assert said in str(error.value)
+
+
+def test_predicted_images_are_clipped(keys):
+    process = Diffusion(prediction="image")
+    for sampler, far in ((DDIM(steps=5), 1.0), (DDIM(steps=5, clip=None), 3.0), (DPMSolver(steps=5, clip=0.5), 0.5)):
+        images = sample(lambda x, time: jnp.full_like(x, 3.0), process, sampler, keys[:2], (2,))
+        np.testing.assert_allclose(images, far, atol=1e-5)
 
 
 def test_levels_of_the_image_itself():
