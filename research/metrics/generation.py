@@ -39,7 +39,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = 
 
     Args:
       real, generated: [example, features].
-      neighbours: k, below the number of examples.
+      neighbours: k, at most the number of examples less one.
     """
     return _among(generated, real, neighbours), _among(real, generated, neighbours)
 
@@ -59,7 +59,7 @@ def nearest(references: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _among(queries: np.ndarray, references: np.ndarray, neighbours: int) -> float:
-    # The nearest reference of a reference is itself.
+    neighbours = min(neighbours, len(references) - 1)  # the nearest reference of a reference is itself
     radii = np.concatenate(
         [np.partition(part, neighbours)[:, neighbours] for part in _distances(references, references)]
     )

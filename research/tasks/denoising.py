@@ -112,9 +112,10 @@ class Denoising(Task):
         return dataclasses.replace(self, shape=shape)
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
-        """Returns {"x": images, "time": zeros} and, with classes, "label"."""
-        label = {} if self.classes is None else {"label": batch[self.label]}
-        return {"x": batch[self.input], "time": jnp.zeros(len(batch[self.input])), **label}
+        """Returns {"x": images, "time": zeros} and, with classes, "label"; without labels, models take no class."""
+        label = self._label(batch)
+        given = {} if label is None else {"label": label}
+        return {"x": batch[self.input], "time": jnp.zeros(len(batch[self.input])), **given}
 
     def errors(self, apply: Apply, batch: Batch, time: jax.Array, label: jax.Array | None, **options: Any) -> jax.Array:
         """The mean squared error of each example's prediction at times [batch], with the noise of its key."""
@@ -139,7 +140,7 @@ class Denoising(Task):
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """Returns {"error": [batch, times]}, at fixed times and with the noise of each example."""
-        label = None if self.classes is None else batch[self.label]
+        label = self._label(batch)
 
         def at(time: jax.Array) -> jax.Array:
             return self.errors(apply, batch, jnp.full(len(batch[self.input]), time), label)
@@ -160,6 +161,9 @@ class Denoising(Task):
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """Returns {"error": [batch, times]}; images are drawn by `research.inference.draw`."""
         return self.eval_outputs(apply, batch)
+
+    def _label(self, batch: Batch) -> jax.Array | None:
+        return None if self.classes is None else batch.get(self.label)
 
     @property
     def _fixed_times(self) -> np.ndarray:

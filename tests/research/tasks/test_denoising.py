@@ -18,6 +18,7 @@ from research.diffusion import DDIM, Diffusion, Heun, RectifiedFlow
 from research.errors import RequestError
 from research.evaluation import read_exhibits
 from research.evaluation.evaluations import Evaluation
+from research.inference import Predictor
 from research.models.dit import DiT
 from research.models.unet import UNet
 from research.optimizers import SGD
@@ -123,6 +124,8 @@ def test_samples_and_errors_do_not_depend_on_the_batches(splits, feeds, referenc
     one, two = (evaluate(programs, state, validation, e)[0] for e in (experiment, other))
     assert one == pytest.approx(two, rel=1e-5)
     assert set(one) == {"loss", "error/at_166", "error/at_500", "error/at_833"}
+    predictor = Predictor(experiment, state.variables(averaged=True))
+    assert predictor.predict(np.zeros((3, 8, 8, 1), np.uint8))["error"].shape == (3, 3)
 
 
 @pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "one after another"])
