@@ -29,7 +29,7 @@ def experiment() -> Experiment:
         data=data.Sklearn(name="digits", test=0.2),
         preprocess=(data.Scale("image", 1 / 8, shift=-1.0),),  # pixels are 0 to 16
         optimizer=optimizers.AdamW(learning_rate=2e-3, schedule=schedules.Cosine(warmup_steps=100), weight_decay=0.01),
-        steps=3000,
+        steps=2000,
         batch_size=64,
         clip_norm=1.0,
         ema_decay=0.995,

@@ -68,9 +68,12 @@ class Sampler:
         raise NotImplementedError
 
     def predicted(self, given: Step) -> tuple[jax.Array, jax.Array]:
-        """The image, clipped, and the noise in `given.x`."""
+        """The image, clipped, and the noise that is then in `given.x`."""
         image, noise = given.predict(given.x, given.time)
-        return (image if self.clip is None else jnp.clip(image, -self.clip, self.clip)), noise
+        if self.clip is None:
+            return image, noise
+        (alpha, sigma), image = given.now, jnp.clip(image, -self.clip, self.clip)
+        return image, jnp.where(sigma > 0, (given.x - alpha * image) / jnp.where(sigma > 0, sigma, 1), noise)
 
 
 def between(now: Level, then: Level) -> tuple[jax.Array, jax.Array]:
@@ -109,14 +112,23 @@ class DDIM(Sampler):
 
     Attributes:
       eta: the share of the small posterior deviation that is drawn anew.
+      keep_noise: keep the noise that was predicted for the image before clipping, as many published samplers do;
+        guided images, of which much is clipped, then keep noise.
     """
 
     clip: float | None = 1.0
     eta: float = 0.0
+    keep_noise: bool = False
 
     def check(self, process: Process | None = None) -> None:
         super().check(process)
         check_shares(self, "eta")
+
+    def predicted(self, given: Step) -> tuple[jax.Array, jax.Array]:
+        if not self.keep_noise or self.clip is None:
+            return super().predicted(given)
+        image, noise = given.predict(given.x, given.time)
+        return jnp.clip(image, -self.clip, self.clip), noise
 
     def step(self, given: Step) -> tuple[jax.Array, Any]:
         now, then = given.now, given.then
@@ -180,7 +192,7 @@ class Heun(Sampler):
     def step(self, given: Step) -> tuple[jax.Array, Any]:
         image, noise = self.predicted(given)
         size, velocity = given.then.sigma - given.now.sigma, noise - image
-        ahead = given._replace(x=given.x + size * velocity, time=given.next_time)
+        ahead = given._replace(x=given.x + size * velocity, now=given.then, time=given.next_time)
         image, noise = self.predicted(ahead)
         return given.x + size * (velocity + noise - image) / 2, ()
 

@@ -68,7 +68,7 @@ def test_ddim_with_the_published_network_draws_the_image_of_the_reference():
     (key_map,) = unet.FAMILY.key_maps(model)
     variables = mapping.to_ours(key_map, parity.under(arrays, "param/"), unet.FAMILY.shapes(model))
     x = jnp.asarray(arrays["input/sample"].transpose(0, 2, 3, 1))
-    process, sampler = Diffusion(spacing="leading"), DDIM(steps=5, clip=1.0)
+    process, sampler = Diffusion(spacing="leading"), DDIM(steps=5, clip=1.0, keep_noise=True)
     times = process.times(5)
     np.testing.assert_array_equal(times[:-1], arrays["gen/ddim5_timesteps"])
 
@@ -204,6 +204,18 @@ def test_predicted_images_are_clipped(keys):
     for sampler, far in ((DDIM(steps=5), 1.0), (DDIM(steps=5, clip=None), 3.0), (DPMSolver(steps=5, clip=0.5), 0.5)):
         images = sample(lambda x, time: jnp.full_like(x, 3.0), process, sampler, keys[:2], (2,))
         np.testing.assert_allclose(images, far, atol=1e-5)
+
+
+def test_the_noise_fits_the_clipped_image():
+    x, now = jnp.array([0.5, -2.0]), Level(jnp.float32(0.6), jnp.float32(0.8))
+    image = jnp.array([3.0, 0.5])
+    given = Step(lambda *_: (image, (x - 0.6 * image) / 0.8), x, now, now, 0, 0, None, ())
+    for sampler in (DDIM(), DPMSolver(), Euler(clip=1.0)):
+        clipped, noise = sampler.predicted(given)
+        np.testing.assert_allclose(clipped, [1, 0.5])
+        np.testing.assert_allclose(0.6 * clipped + 0.8 * noise, x, atol=1e-6)
+    kept = DDIM(keep_noise=True).predicted(given)[1]
+    np.testing.assert_allclose(kept, (x - 0.6 * image) / 0.8)
 
 
 def test_levels_of_the_image_itself():
