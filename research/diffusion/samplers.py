@@ -201,6 +201,5 @@ def _check_flow(sampler: Sampler, process: Process | None) -> None:
     name = type(sampler).__name__
     require(
         process is None or (isinstance(process, RectifiedFlow) and process.prediction == "velocity"),
-        f"sampler={name}: expected process=RectifiedFlow with prediction='velocity'; other processes have DDIM, "
-        "DPMSolver or DDPM",
+        f"{name} needs process=RectifiedFlow with prediction='velocity'; other processes have DDIM, DPMSolver and DDPM",
     )

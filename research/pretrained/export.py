@@ -69,7 +69,7 @@ def export_pretrained(
     require(not wrong, f"variables do not fit the model: {', '.join(wrong)}")
     beside: dict[str, dict[str, Any]] = {}
     if path.name == _FOLDERS.get(publisher) and family.to_config is not None:
-        config = _config(family, model, class_names)
+        config = _config(family, model, path.name, class_names)
         of_images = "in_channels" if publisher == "diffusers" else "num_channels"
         beside["config.json"] = config | ({} if channels is None else {of_images: channels})
         if preprocessing is not None:
@@ -99,8 +99,8 @@ _NOT_IN_CONFIGS = frozenset(
 """Fields that do not affect the outputs of a trained model."""
 
 
-def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None) -> dict[str, Any]:
-    """The config.json of a model; `from_config` builds an equivalent model from it.
+def _config(family: Family, model: nn.Module, weights: str, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """The config.json beside `weights`; `from_config` builds an equivalent model from it.
 
     Raises:
       RequestError: no config can describe the model.
@@ -117,7 +117,7 @@ def _config(family: Family, model: nn.Module, class_names: Sequence[str] | None)
     ]
     require(
         not lost,
-        f"{type(model).__name__}: Hugging Face's config.json cannot express {', '.join(lost)}; choose another "
-        "file name than model.safetensors to write the weights alone",
+        f"{type(model).__name__}: {'diffusers' if family.type_key == '_class_name' else 'Hugging Face'}'s config.json "
+        f"cannot express {', '.join(lost)}; choose another file name than {weights} to write the weights alone",
     )
     return config

@@ -17,7 +17,7 @@ from research.config.checks import check_counts, check_part
 from research.diffusion.guidance import guided
 from research.diffusion.sample import path, sample
 from research.diffusion.samplers import DDIM, Sampler
-from research.errors import RequestError, require
+from research.errors import RequestError, prefixed, require
 from research.evaluation.exhibits import ImageGrid
 from research.tasks.denoising import Denoising
 from research.tasks.task import Apply, Batch, Task
@@ -50,7 +50,8 @@ class Samples(Task):
     def check_denoising(self, task: Denoising) -> None:
         """Raises RequestError if a model that learned `task` cannot draw such samples."""
         with_guidance(task, self.guidance)
-        self.sampler.check(task.process)
+        with prefixed("sampler: "):
+            self.sampler.check(task.process)
 
     def beside(self, task: Task) -> Self:
         if self.denoising is None:

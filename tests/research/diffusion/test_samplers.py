@@ -187,7 +187,7 @@ def test_guidance_moves_from_no_class_through_the_class_and_beyond():
     ("process", "sampler", "said"),
     [
         (Diffusion(train_steps=100), DDIM(steps=101), "steps=101: expected 1 to the 100 training steps"),
-        (Diffusion(), Heun(), "sampler=Heun: expected process=RectifiedFlow"),
+        (Diffusion(), Heun(), "Heun needs process=RectifiedFlow"),
         (Diffusion(), DDIM(eta=1.5), "eta=1.5"),
         (Diffusion(), DDPM(variance="medium"), "variance='medium'"),
         (RectifiedFlow(), Euler(steps=0), "steps=0: expected at least 1"),

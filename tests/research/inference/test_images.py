@@ -81,7 +81,7 @@ def test_weights_that_are_no_run_need_their_task(predictor, variables):
         ({"label": []}, "label: an empty list"),
         ({"number": 0}, "number=0: expected at least 1"),
         ({"steps": 41}, "steps=41: expected 1 to the 40 training steps"),
-        ({"sampler": Heun()}, "sampler=Heun: expected process=RectifiedFlow"),
+        ({"sampler": Heun()}, "Heun needs process=RectifiedFlow"),
         ({"guidance": 2.0}, "guidance=2.0: expected a label to guide to"),
         ({"label": 1, "guidance": float("nan")}, "guidance=nan: expected a number"),
         ({"seed": -1}, "seed=-1: expected 0 to 4294967295"),

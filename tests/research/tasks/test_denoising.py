@@ -280,7 +280,7 @@ def test_wrong_requests_are_one_line():
     refused("images from 0 to 16; expected -1 to 1", preprocess=())
     refused("images from 0 to 1; expected -1 to 1", preprocess=(Scale("image", 1 / 16),))
     short = Denoising(classes=10, process=Diffusion(train_steps=2), times=1)
-    refused("evaluations.0.task.steps=3: expected 1 to the 2", task=short)
+    refused("evaluations.0.task.sampler: steps=3: expected 1 to the 2", task=short)
     refused("guidance=2: the model has no classes; expected none", **free)
     refused("guidance=2: it never learned to draw without a class", task=Denoising(classes=10, drop_label=0.0))
     refused("task.classes=9 and model.classes=10", task=Denoising(classes=9))
@@ -288,7 +288,7 @@ def test_wrong_requests_are_one_line():
     refused("the model has no class for no class", model=UNet(**tiny, null_class=False))
     refused("task.times=30: expected at most process.train_steps=20", task=Denoising(classes=10, process=few, times=30))
     heun = dataclasses.replace(SAMPLES, task=Samples(sampler=Heun()))
-    refused("evaluations.0.task.sampler=Heun: expected process=RectifiedFlow", evaluations=(heun,))
+    refused("evaluations.0.task.sampler: Heun needs process=RectifiedFlow", evaluations=(heun,))
     refused("task.input='img'", task=Denoising(classes=10, input="img"))
 
 
