@@ -71,7 +71,8 @@ class Denoising(Task):
         known = getattr(model, "classes", self.classes)
         require(
             known == self.classes,
-            f"task.classes={self.classes or 'none'} and model.classes={known or 'none'}: expected the same, or none for both",
+            f"task.classes={self.classes or 'none'} and model.classes={known or 'none'}: expected the same number, or none "
+            "for both",
         )
         dropped = self.classes is not None and self.drop_label > 0
         require(
