@@ -69,11 +69,8 @@ class Denoising(Task):
 
     def check_model(self, model: Any) -> None:
         known = getattr(model, "classes", self.classes)
-        require(
-            known == self.classes,
-            f"task.classes={self.classes or 'none'} and model.classes={known or 'none'}: expected the same number, or none "
-            "for both",
-        )
+        given = f"task.classes={self.classes or 'none'} and model.classes={known or 'none'}"
+        require(known == self.classes, f"{given}: expected the same number, or none for both")
         dropped = self.classes is not None and self.drop_label > 0
         require(
             not dropped or getattr(model, "null_class", True),
