@@ -4,7 +4,7 @@ The 1,797 digits of 8×8 pixels in scikit-learn (UCI Optical Recognition of Hand
 the test split.  The loss of validation is the squared error at ten fixed times; `samples` shows 80 digits of the same
 noise as the model learns, `paths` the way from noise, and `guidance` the same noise at five scales.
 
-    python -m launch run experiments.digits_diffusion
+    python -m launch run experiments.digits_diffusion                   readable digits after two minutes; 4 to 6 in all
 
 The sweeps also draw 1,000 digits at the end, and score them by a classifier of the project, which is trained first:
 
@@ -18,6 +18,10 @@ Samplers and guidance are compared on one training, which is scored again:
 
     python -m launch eval runs/digits_diffusion/quality --split quality --set evaluations.3.task.guidance=1.5
     python -m launch eval runs/digits_diffusion/quality --split quality --set evaluations.3.task.sampler=DPMSolver
+
+Expect of `quality`: the classifier, which is right for 0.981 of the test split, assigns 0.977 of the samples to the
+class asked for (n = 1 run, 1,000 samples).  The other sweeps have not been measured.  RESULTS.md compares samplers and
+scales of guidance.
 """
 
 from research import Evaluation, Experiment, data, models, optimizers, schedules, tasks

@@ -37,7 +37,7 @@ class Denoising(Task):
     {'x': (4, 8, 8, 1), 'time': (4,), 'label': (4,)}
 
     Training terms: "loss", the weighted squared error, and "error/from_250", the squared error at times from 250 to
-    500, and so on.  Metrics: "loss" at fixed times, and "error/at_250" at each of them.
+    500, and so on.  Metric: "loss", the mean at fixed times.  An exhibit shows the error at each of them.
 
     Attributes:
       process: from the image to noise; its `prediction` is what the model learns.
@@ -146,10 +146,9 @@ class Denoising(Task):
         return {"error": jax.lax.map(at, jnp.asarray(self._fixed_times)).T}
 
     def finalize(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns "loss", and "error/at_…" for each time."""
-        error, weight = outputs["error"].mean(0), np.asarray(self.process.weight(self._fixed_times))
-        each = {f"error/at_{time:.0f}": float(x) for time, x in zip(self._fixed_times, error, strict=True)}
-        return {"loss": float((error * weight).mean()), **each}
+        """Returns "loss", the mean over examples and fixed times, weighted as in training."""
+        weight = np.asarray(self.process.weight(self._fixed_times))
+        return {"loss": float((outputs["error"].mean(0) * weight).mean())}
 
     def exhibits(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Returns the curve of the error over time."""
