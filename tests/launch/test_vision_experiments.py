@@ -75,6 +75,10 @@ def test_every_variant_fits_together(name, made_up):
             assert metrics["loss"].shape == ()
         outputs = jax.eval_shape(make_eval_step(fitted), state, batch)
         assert all(x.shape[0] == 8 for x in outputs.values())
+        for name in [e.name for e in fitted.evaluations if e.task is not None and e.of_split is None]:
+            samples = {"weight": np.ones(4, np.float32), "example": np.arange(4, dtype=np.int32)}
+            drawn = jax.eval_shape(make_eval_step(fitted, task_of=name), state, samples)
+            assert drawn["image"].shape[0] == 4
 
 
 @pytest.mark.slow
