@@ -93,9 +93,9 @@ def reference(splits, feeds):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"accumulation": 4},
         {"parallel": Parallel(mesh=(("data", 8),))},
-        {"parallel": Parallel(strategy="pmap", mesh=(("data", 8),))},
+        pytest.param({"parallel": Parallel(strategy="pmap", mesh=(("data", 8),))}, marks=pytest.mark.slow),
+        pytest.param({"accumulation": 4}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -106,6 +106,7 @@ def test_losses_and_samples_do_not_depend_on_the_layout(splits, feeds, reference
     np.testing.assert_allclose(ours["image"], theirs["image"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stacked_trials_learn_and_draw_as_each_does_alone(splits, feeds, reference):
     losses, *rest = trained(splits, feeds, trials=2)
     np.testing.assert_allclose(losses[:, 0], reference[0].reshape(STEPS), rtol=1e-5)
