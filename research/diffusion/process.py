@@ -81,7 +81,7 @@ class Process:
         return level.alpha * image + level.sigma * noise
 
     def target(self, image: jax.Array, noise: jax.Array, time: jax.Array) -> jax.Array:
-        """What a model shall predict for images [batch, ...] with noise, at times [batch]."""
+        """The right prediction for images [batch, ...] with noise, at times [batch]."""
         return target(self.prediction, image, noise, self.level(time).like(image))
 
     def parts(self, predicted: jax.Array, x: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
