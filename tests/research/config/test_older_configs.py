@@ -43,5 +43,5 @@ def test_every_family_has_one():
     models = {json.loads(path.read_text())["experiment"]["model"]["_type"].partition(":")[2] for path in CONFIGS}
     assert models >= {
         "MLP", "SimpleCNN", "ResNet", "EfficientNet", "ConvNeXt", "ConvNeXtRoadmap", "ViT", "RNNLanguageModel", "GPT",
-        "Llama", "Transformer", "Seq2SeqRNN", "Whisper", "CTC",
+        "Llama", "Transformer", "Seq2SeqRNN", "Whisper", "CTC", "DiT",
     }  # fmt: skip
