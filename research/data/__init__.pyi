@@ -61,3 +61,4 @@ from .transforms import (
     preprocess as preprocess,
 )
 from .windows import Windows as Windows
+from .worker_processes import ReadAhead as ReadAhead

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +33,7 @@ from research.data.memory import device_budget, host_budget
 from research.data.order import Bucketed, InOrder, Plan, Shuffled
 from research.data.source import Columns, Source, first_example, materialize, nbytes, read, shared
 from research.data.spec import Storage
+from research.data.worker_processes import ReadAhead
 from research.errors import require
 
 
@@ -122,7 +122,9 @@ class WorkerBatches(Batches):
     def sent(self, step: int) -> dict[str, np.ndarray]:
         if step != self._next:
             self.close()
-            self._iterator = _start(self._read, step, self._workers)
+            plan = self._read.plan
+            stop = len(plan) if hasattr(plan, "__len__") else None
+            self._iterator = ReadAhead(self._read, step, stop, self._workers)
         self._next = None  # if the next line raises, the iterator cannot be used again
         batch = next(self._iterator)
         self._next = step + 1
@@ -320,25 +322,6 @@ class _Read:
         asked = _asked(self.source, asked, self.rows)
         columns = read(self.source, asked["index"], self.first)
         return take(columns, asked | {"index": np.arange(len(asked["index"]))})
-
-
-def _start(batch_at: _Read, step: int, workers: int):
-    """An iterator over the batches from `step` on, prefetched by Grain."""
-    import cloudpickle
-    import grain
-    from absl import flags
-
-    from research.config.modules import FILE_PREFIX  # imported here, so that workers do not import jax
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith(FILE_PREFIX):  # a user's own file, which workers cannot import
-            cloudpickle.register_pickle_by_value(module)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only absl.app.run parses
-    stop = len(batch_at.plan) if hasattr(batch_at.plan, "__len__") else 2**48
-    ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
-    batches = grain.MapDataset.range(step, stop).map(batch_at).to_iter_dataset(ahead)
-    return iter(batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)))
 
 
 def _weighted(batch: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
