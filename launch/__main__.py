@@ -7,4 +7,4 @@ from research.parallel.host_memory import keep_freed_memory_on_cpu
 
 if __name__ == "__main__":
     keep_freed_memory_on_cpu()
-    sys.exit(main())
+    sys.exit(main(own_process=True))

@@ -96,14 +96,17 @@ def _count(text: str | None, option: str) -> int | None:
     return None if text is None else int(text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit status: 0 all trials ended, 1 some failed, 2 the request was wrong."""
+def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -> int:
+    """Runs a command and returns the exit status: 0 all trials ended, 1 some failed, 2 the request was wrong.
+
+    With `own_process`, this process does nothing else, and a command may end it at once.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     write_what_it_can(sys.stdout)
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise RequestError(f"no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
-        return _dispatch(parser().parse_args(arguments))
+        return _dispatch(parser().parse_args(arguments), own_process)
     except RequestError as error:
         say(f"error: {' '.join(str(error).split())}", sys.stderr)
         return 2
@@ -115,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _dispatch(asked: argparse.Namespace) -> int:
+def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
     if asked.command == "list":
         from launch.list import list_all
 
@@ -157,4 +160,4 @@ def _dispatch(asked: argparse.Namespace) -> int:
         return debug(request)
     from launch.run import run
 
-    return run(request, asked.out, stack=asked.stack, prune=asked.prune)
+    return run(request, asked.out, stack=asked.stack, prune=asked.prune, own_process=own_process)

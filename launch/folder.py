@@ -1,27 +1,23 @@
-"""A run's folder: the request (sweep.json), a folder per trial, and the lease of its launcher (lease.json)."""
+"""A run's folder: the request (sweep.json) and a folder per trial."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
-import socket
 import subprocess
 import sys
-import threading
-import time
 from typing import Any
 
-import psutil
 from etils import epath
 
 from launch.plan import Group
 from launch.request import Request
 from research.config.migration import LAYOUT
 from research.config.modules import FILE_PREFIX
+from research.config.once import Once, json_of
 from research.config.serialization import from_json, stable_hash, to_json
 from research.errors import RequestError
 from research.evaluation.evaluations import directions_of
@@ -30,12 +26,6 @@ from research.listing import visible
 from research.places import place
 from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
-
-LEASE_SECONDS = 60.0
-"""A lease expires if it is not renewed for this long."""
-
-STARTING_SECONDS = 5.0
-"""An empty lease older than this was left behind by a killed launcher."""
 
 
 class RunFolder:
@@ -109,18 +99,30 @@ class RunFolder:
         """Writes the groups to sweep.json."""
         write_json(self.sweep_file, read_json(self.sweep_file) | {"groups": [group.record() for group in groups]})
 
-    def check_configs(self, experiments: dict[str, Experiment]) -> None:
-        """Raises RequestError if a trial's resolved experiment differs from its config.json, as after data changed."""
+    def check_configs(self, experiments: dict[str, Experiment], once: Once | None = None) -> list[str]:
+        """Returns the trials that have no readable config.json yet.
+
+        Args:
+          experiments: the resolved experiments by trial name.
+          once: keeps what was computed of the parts that experiments share.
+
+        Raises:
+          RequestError: a trial's resolved experiment differs from its config.json, as after data changed.
+        """
+        once, without = Once() if once is None else once, []
         for name, experiment in experiments.items():
-            held = read_json(self.trial(name) / "config.json")
-            if isinstance(held, dict) and held.get("hash") != stable_hash(experiment):
-                before, now = _of_today(held.get("experiment")), to_json(experiment)
+            held, now = read_json(self.trial(name) / "config.json"), json_of(experiment, once)
+            if not isinstance(held, dict):
+                without.append(name)
+            elif held.get("experiment") != now:
+                before = _of_today(held.get("experiment"))
                 if before != now:
                     difference = _first_difference(before, now, "")
                     raise RequestError(
                         f"{self.path}: trial {name} has changed since ({difference}); choose another --out"
                     )
                 self._check_direction(name, held["experiment"], experiment)
+        return without
 
     def _check_direction(self, name: str, held: dict[str, Any], experiment: Experiment) -> None:
         """Raises RequestError if a trial chose its best checkpoint in another direction than its task declares."""
@@ -193,81 +195,6 @@ def _difference(folder: RunFolder, request: Request) -> str:
             if held[name].get(key) != json.loads(json.dumps(value)):
                 return f"trial {name}: {key} {held[name].get(key)!r} became {value!r}"
     return "its defaults have changed"
-
-
-class Lease:
-    """Keeps other launchers from training in the folder; a thread renews it, and it expires after `LEASE_SECONDS`."""
-
-    def __init__(self, folder: RunFolder):
-        self.path = folder.path / "lease.json"
-        self._ended = threading.Event()
-
-    def __enter__(self) -> Lease:
-        new = not self.path.parent.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        held = read_json(self.path)
-        if self._alive(held):
-            raise RequestError(
-                f"{self.path.parent} is being trained by process {held['pid']} on {held['host']}; "
-                f"wait for it, or choose another --out"
-            )
-        try:
-            self._take(held)
-        except OSError:
-            self.path.unlink(missing_ok=True)
-            if new:
-                self.path.parent.rmdir()
-            raise
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-        self._thread.start()
-        return self
-
-    def _take(self, held: Any) -> None:
-        """Creates the lease file.
-
-        Raises:
-          RequestError: another launcher has created it at the same time.
-        """
-        started = RequestError(f"{self.path.parent}: another launcher has just started there; choose another --out")
-        if is_local(self.path):
-            if held is None and self.path.exists() and time.time() - self.path.stat().mtime < STARTING_SECONDS:
-                raise started  # the other launcher has created the file but not written to it yet
-            self.path.unlink(missing_ok=True)
-            try:
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                raise started from None
-        self._renew()
-        if held is not None:  # another launcher may have found the same expired lease
-            time.sleep(0.2)
-            if (read_json(self.path) or {}).get("pid") != os.getpid():
-                raise started
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self.path.unlink(missing_ok=True)
-
-    @staticmethod
-    def _alive(held: Any) -> bool:
-        try:
-            if time.time() - held["time"] > LEASE_SECONDS:
-                return False
-            if held["host"] != socket.gethostname():
-                return True
-            return held["pid"] != os.getpid() and psutil.pid_exists(held["pid"])
-        except (TypeError, KeyError):  # the file is missing or incomplete
-            return False
-
-    def _renew(self) -> None:
-        write_json(self.path, {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
-
-    def _keep(self) -> None:
-        while not self._ended.wait(LEASE_SECONDS / 4):
-            try:
-                self._renew()
-            except OSError:
-                continue  # on a full disk, the trials report the error
 
 
 def command() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.config.hparams import blank, hparams
-from research.config.serialization import stable_hash
+from research.config.hparams import hparams, is_hparam, structure
+from research.config.once import Once
 from research.data.feed import columns_of
 from research.data.feeds import Feeds
 from research.data.memory import available_memory
@@ -26,6 +27,9 @@ from research.training.state import TrainState
 
 MEMORY_SHARE = 0.8
 """Maximum share of a device's memory for a stack of trials."""
+
+MOST_STACKED = 256
+"""Maximum number of trials that train at once; more are hardly faster, but take long to time and to save."""
 
 MEASURED_SECONDS = 0.5
 """Minimum seconds for which each way of training is timed."""
@@ -55,16 +59,29 @@ class Group:
         return Group(tuple(record["trials"]), record["until"], record["stacked"], record["measured"])
 
 
-def signature(experiment: Experiment) -> str:
-    """A hash that is equal for experiments that differ only in seed and hparams and so can share a program."""
-    return stable_hash(dataclasses.replace(blank(experiment), seed=0))
+def signature(experiment: Experiment, once: Once | None = None, *, data: bool = True) -> tuple:
+    """A key that is equal for experiments that differ only in seed and hparams and so can share a program.
+
+    Args:
+      once: keeps what was computed of the parts that experiments share.
+      data: also distinguishes data sets.
+    """
+    once = Once() if once is None else once
+    left_out = {"seed"} if data else {"seed", "data"}
+    return tuple(
+        part is None if is_hparam(field) else once(structure, part)
+        for field in dataclasses.fields(experiment)
+        if field.name not in left_out
+        for part in (getattr(experiment, field.name),)
+    )
 
 
-def group(experiments: dict[str, Experiment], until: int) -> list[Group]:
+def group(experiments: dict[str, Experiment], until: int, once: Once | None = None) -> list[Group]:
     """Groups trials, {name: experiment}, by signature, in the order of their first trials."""
+    once = Once() if once is None else once
     groups: dict[str, list[str]] = {}
     for name, experiment in experiments.items():
-        groups.setdefault(signature(experiment), []).append(name)
+        groups.setdefault(signature(experiment, once), []).append(name)
     return [Group(tuple(names), until) for names in groups.values()]
 
 
@@ -126,7 +143,8 @@ class ProgramCache:
         with contextlib.closing(batches):
             largest, average = batches.largest(), batches.average()
 
-        def initial(programs: Programs) -> TrainState:
+        @functools.cache
+        def initial() -> TrainState:
             return programs.init([e.seed for e in own], [hparams(e) for e in own], largest)
 
         if key not in self._candidates:
@@ -134,15 +152,15 @@ class ProgramCache:
             programs = self._on(
                 feeds, make_programs(experiments[0], {}, trials=trials, like=like.programs if like else None)
             )
-            memory = programs.train_memory(initial(programs), _stack(largest, trials))
+            memory = programs.train_memory(initial(), _stack(largest, trials))
             self._candidates[key] = Candidate(programs.on({}), memory)
         found = self._candidates[key]
         programs = self._on(feeds, found.programs)
         if sized and found.memory is None:
-            needed = evaluation_memory(programs, initial(programs), experiments[0], feeds)
+            needed = evaluation_memory(programs, initial(), experiments[0], feeds)
             found.memory = max(found.train_memory, needed)
         if timed and found.trial_steps_per_second is None:
-            found.trial_steps_per_second = _time_steps(programs, initial(programs), _stack(average, trials))
+            found.trial_steps_per_second = _time_steps(programs, initial(), _stack(average, trials))
         return dataclasses.replace(found, programs=programs)
 
     def _on(self, feeds: Feeds, programs: Programs) -> Programs:
@@ -154,17 +172,24 @@ class ProgramCache:
 
 def program_key(experiment: Experiment, feeds: Feeds, trials: int | None) -> tuple:
     """The key of a program: everything but seed, hparams and the values of the data."""
+    return signature(experiment, data=False), shapes_of(feeds), trials
+
+
+def shapes_of(feeds: Feeds) -> tuple:
+    """The names, shapes and dtypes of the columns of the training split."""
     feed = feeds.train
     columns = columns_of(feed.resident) or first_example(feed.source)
-    shapes = tuple((name, x.shape, str(x.dtype)) for of in (columns, feed.shared) for name, x in sorted(of.items()))
-    return signature(dataclasses.replace(experiment, data=None)), shapes, trials
+    return tuple((name, x.shape, str(x.dtype)) for of in (columns, feed.shared) for name, x in sorted(of.items()))
 
 
 def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarray]) -> float:
     """Times a few calls on a state that is then discarded; returns trial steps per second."""
-    steps_per_call = min(programs.steps_per_call(state, sent), 8)
-    state, _ = programs.train(state, [sent])
-    jax.block_until_ready(state)
+    for _ in range(2):  # the first call also warms up
+        started = time.perf_counter()
+        state, _ = programs.train(state, [sent])
+        jax.block_until_ready(state)
+    enough = MEASURED_SECONDS / max(time.perf_counter() - started, 1e-9)
+    steps_per_call = max(1, min(programs.steps_per_call(state, sent), 8, int(enough)))
     started, steps = time.perf_counter(), 0
     while steps == 0 or time.perf_counter() - started < MEASURED_SECONDS:
         state, _ = programs.train(state, [sent] * steps_per_call)
@@ -174,8 +199,8 @@ def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarra
 
 
 def largest_stack(single: Candidate) -> int:
-    """Estimates from the memory of one trial how many trials the device can train at once."""
-    return max(1, int(MEMORY_SHARE * device_memory() / max(1, single.train_memory)))
+    """Estimates from the memory of one trial how many trials to train at once."""
+    return min(MOST_STACKED, max(1, int(MEMORY_SHARE * device_memory() / max(1, single.train_memory))))
 
 
 def chunks_that_fit(
@@ -208,7 +233,7 @@ def decide(
         return [dataclasses.replace(undecided, stacked=False)]
     trials = undecided.trials
     if stack == "on":
-        chunks = chunks_that_fit(trials, len(trials), experiments, feeds, cache)
+        chunks = chunks_that_fit(trials, min(MOST_STACKED, len(trials)), experiments, feeds, cache)
         return [dataclasses.replace(undecided, trials=chunk, stacked=True) for chunk in chunks]
     single = cache.get(own, feeds, stacked=False, timed=True)
     largest = largest_stack(single)

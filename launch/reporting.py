@@ -26,7 +26,8 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False)
         problem = error
     print_table(table)
     if problem is not None:
-        say(f"the report cannot be written: {one_line(problem)}; choose another --out", sys.stderr)
+        again = f"python -m launch report {' '.join(map(str, dirs))} --out DIR"
+        say(f"the report cannot be written: {one_line(problem)}; choose another place: {again}", sys.stderr)
         return 2
     say(str(made.html))
     return 0

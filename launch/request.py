@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from launch.list import module_name, short_name
 from research import sweep as sweeping
 from research.config.modules import load_module
+from research.config.once import Once, hash_of
 from research.config.override import conformed, override, parse_assignment
 from research.config.serialization import stable_hash, to_json
 from research.errors import RequestError, in_one_line, require
@@ -42,6 +44,11 @@ class Request:
 
     def record(self) -> dict[str, Any]:
         """The request as written to sweep.json; a continued run must match it."""
+        return self._record
+
+    @functools.cached_property
+    def _record(self) -> dict[str, Any]:
+        once = Once()
         return {
             "experiment": self.module,
             "sweep": self.sweep,
@@ -55,7 +62,7 @@ class Request:
                     "variant": trial.variant,
                     "seed": trial.seed,
                     "overrides": {path: to_json(value) for path, value in trial.overrides.items()},
-                    "hash": stable_hash(trial.experiment),
+                    "hash": hash_of(trial.experiment, once),
                 }
                 for trial in self.trials
             ],
@@ -86,12 +93,9 @@ def read_request(
         alike, chosen = sweeping.shared(chosen, texts)
         _check_settings_matter(texts, chosen, sweep)
         base = override(base, alike)
-    base = conformed(override(conformed(base), texts, parse=True))
+    base = override(conformed(base), texts, parse=True)
     with in_one_line():
         specs = sweeping.trials(base, chosen, seeds=seeds)
-    for trial in specs:
-        with in_one_line(f"{trial.name}: " if len(specs) > 1 else ""):
-            conformed(trial.experiment)
     baseline = chosen.baseline if chosen is not None else None
     return Request(module, sweep, texts, seeds, base, baseline, tuple(specs))
 

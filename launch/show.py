@@ -72,7 +72,7 @@ def show_plan(request: Request, stack: str) -> int:
     prepared = prepare(request)
     table = Table("program", "trials", "first", "way", "memory", "steps", "time")
     programs, seconds, cache = 0, 0.0, plan.ProgramCache()
-    for undecided in plan.group(prepared.experiments, request.experiment.steps):
+    for undecided in plan.group(prepared.experiments, request.experiment.steps, prepared.once):
         for group, needed, rate in _estimates(undecided, prepared, stack, cache):
             steps = prepared.experiments[group.trials[0]].steps
             took = steps * len(group.trials) / rate

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from research.config.checks import check_part
 from research.config.hparams import hparam
+from research.config.once import Once
 from research.data.augment.augmentation import BatchAugmentation
 from research.data.source import Decoded, Source, chunks
 from research.data.spec import Data, Splits
@@ -20,6 +21,9 @@ from research.parallel.spec import Parallel
 from research.tasks.task import Task
 from research.training.checkpoints import Checkpoints
 from research.training.early_stopping import EarlyStopping
+
+FITTED = ("data", "task", "evaluations", "preprocess", "batch_size")
+"""The fields that `Experiment.fit` reads, and the only ones that it may change."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +84,11 @@ class Experiment:
     init_from: str | None = None
     init_skip: tuple[str, ...] = ()
 
-    def check(self) -> None:
+    def check(self, once: Once | None = None) -> None:
         """Checks the values, before anything is compiled.
+
+        Args:
+          once: checks parts that experiments share only once.
 
         Raises:
           RequestError: a value is invalid; one line, which begins with the dotted path.
@@ -100,16 +107,16 @@ class Experiment:
             raise RequestError(f"ema_decay={self.ema_decay}: expected 0 <= ema_decay < 1, or none")
         if not 1 <= self.ema_warmup < float("inf"):
             raise RequestError(f"ema_warmup={self.ema_warmup}: expected a number of at least 1")
-        check_part("model", self.model)
-        check_part("task", self.task)
+        check_part("model", self.model, once=once)
+        check_part("task", self.task, once=once)
         self.task.check_model(self.model)
-        check_part("data", self.data)
+        check_part("data", self.data, once=once)
         check_part("optimizer", self.optimizer, self.steps)
-        check_part("checkpoints", self.checkpoints)
-        check_part("parallel", self.parallel)
+        check_part("checkpoints", self.checkpoints, once=once)
+        check_part("parallel", self.parallel, once=once)
         for name in ("preprocess", "augment", "evaluations"):
             for i, part in enumerate(getattr(self, name)):
-                check_part(f"{name}.{i}", part)
+                check_part(f"{name}.{i}", part, once=once)
         for i, transform in enumerate(self.preprocess):
             with prefixed(f"preprocess.{i}."):
                 transform.check_data(self.data)

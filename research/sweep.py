@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from research.config.once import Once
 from research.config.override import override
 from research.errors import RequestError, nearest, prefixed, require
 from research.experiment import Experiment
@@ -349,7 +350,7 @@ def trials(
     sweep.check()
     each = 1 if seeds is None else seeds if isinstance(seeds, int) else len(seeds)
     _check_number(len(sweep) * each, "" if seeds is None else f"seeds={seeds!r:.40}: ")
-    planned = []
+    planned, once = [], Once()
     for variant in sweep:
         own = variant.overrides.get("seed", experiment.seed)
         name = variant.name or base
@@ -358,7 +359,7 @@ def trials(
             overrides = {**variant.overrides, "seed": int(seed)}
             with prefixed(f"{name}: " if len(sweep) > 1 else ""):
                 changed = override(experiment, overrides)
-                changed.check()
+                changed.check(once)
             planned.append((name, int(seed), variant.repeat, overrides, changed))
     folders = folder_names([trial[:3] for trial in planned])
     twice = [folder for folder, times in collections.Counter(folders).items() if times > 1]

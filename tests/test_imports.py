@@ -18,10 +18,11 @@ LAYERS = (
     ("research.errors",),
     ("research.faces",),
     ("research.config", "research.paths"),
-    ("research.places", "research.data.text.characters"),
+    ("research.places",),
     # parts of models, and data
-    ("research.schedules", "research.layers", "research.losses", "research.metrics", "research.generated_code"),
+    ("research.schedules", "research.layers", "research.losses", "research.metrics"),
     ("research.optimizers", "research.data", "research.decoding"),
+    ("research.generated_code",),
     ("research.models",),
     ("research.tasks.randomness",),
     ("research.diffusion",),
@@ -31,6 +32,7 @@ LAYERS = (
     ("research.evaluation.evaluations",),
     # experiments and their other parts, as values
     ("research.training.state", "research.training.records", "research.training.accumulation"),
+    ("research.training.checkpoint_records",),
     ("research.parallel", "research.training.checkpoints", "research.training.early_stopping"),
     ("research.experiment",),
     ("research.sweep", "research.training.folder"),

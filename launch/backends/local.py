@@ -41,11 +41,13 @@ def train_group(
     folder: RunFolder,
     programs: Programs,
     stop: Callable[[], bool],
+    permit: Callable[[], None],
 ) -> None:
     """Trains a group to its next step, each trial in its own folder.
 
     Raises:
       research.training.loop.Interrupted: `stop` returned True; everything has been saved.
+      research.training.trial.Stopped: `permit`, which is called before each write, raised it.
     """
     trials = [Trial(name, experiments[name], folder.trial(name)) for name in group.trials]
     progress = TextProgress()
@@ -58,6 +60,7 @@ def train_group(
             stop=stop,
             programs=programs,
             until=group.until,
+            permit=permit,
         )
     finally:
         progress.close()

@@ -13,6 +13,7 @@ from .checks import (
 from .extras import from_extra as from_extra
 from .hparams import bind as bind, hparam as hparam, hparams as hparams
 from .modules import load_module as load_module
+from .once import Once as Once
 from .override import conformed as conformed, leaf_paths as leaf_paths, override as override
 from .serialization import from_json as from_json, stable_hash as stable_hash, to_json as to_json
 from .types import Mismatch as Mismatch

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 
+from research.config.once import Once
 from research.config.types import conform, field_types
 from research.errors import nearest, prefixed, require
 
@@ -53,11 +54,21 @@ def check_factors(spec: Any, *names: str) -> None:
     _check_items(spec, names, lambda item: 0 < item < math.inf, "expected a finite number above 0")
 
 
-def check_part(path: str, part: Any, *context: Any) -> None:
-    """Calls `part.check(*context)` if the part has one; its errors start with `path`: "schedule.final=2: …"."""
+def check_part(path: str, part: Any, *context: Any, once: Once | None = None) -> None:
+    """Calls `part.check(*context)` if the part has one; its errors start with `path`: "schedule.final=2: …".
+
+    With `once`, a part without a context is checked only once.
+    """
     if hasattr(part, "check"):
         with prefixed(f"{path}."):
-            part.check(*context)
+            if once is None or context:
+                part.check(*context)
+            else:
+                once(_check, part)
+
+
+def _check(part: Any) -> None:
+    part.check()
 
 
 def check_stages(spec: Any, *names: str, stages: str = "depths") -> None:

@@ -14,9 +14,12 @@ of features, is one array.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+
+from research.config.serialization import canonical, value_fields
 
 
 def hparam(default: Any = dataclasses.MISSING, **kwargs: Any) -> Any:
@@ -41,12 +44,6 @@ def hparams(value: Any, prefix: str = "") -> dict[str, float | tuple[float, ...]
     return found
 
 
-def blank(value: Any) -> Any:
-    """Sets every marked field to 0, so that two values that differ only in marked fields become equal."""
-    zeros = {path: (0.0,) * len(x) if isinstance(x, tuple) else 0.0 for path, x in hparams(value).items()}
-    return bind(value, zeros)
-
-
 def bind(value: Any, values: dict[str, Any]) -> Any:
     """Replaces the marked fields at the dotted paths of `values` by floats or traced scalars."""
     if not values:
@@ -61,6 +58,27 @@ def bind(value: Any, values: dict[str, Any]) -> Any:
         return tuple(bind(child, below.get(str(i), {})) for i, child in enumerate(value))
     children = {name: child for name, child, _ in _children(value)}
     return dataclasses.replace(value, **here, **{name: bind(children[name], inner) for name, inner in below.items()})
+
+
+def structure(value: Any) -> Hashable:
+    """Returns something that is equal for values that differ only in marked fields, None or not.
+
+    >>> one, other = (optimizers.SGD(learning_rate=rate) for rate in (0.1, 0.2))
+    >>> structure(one) == structure(other), structure(one) == structure(optimizers.Adam(learning_rate=0.1))
+    (True, False)
+    """
+    if isinstance(value, tuple):
+        return tuple(structure(child) for child in value)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type) or hasattr(value, "describe"):
+        return canonical(value)
+    return type(value), *(
+        _shape(getattr(value, field.name)) if is_hparam(field) else structure(getattr(value, field.name))
+        for field in value_fields(type(value))
+    )
+
+
+def _shape(x: Any) -> int | None:
+    return len(x) if isinstance(x, tuple) else None if x is None else -1
 
 
 def concrete(value: Any) -> bool:

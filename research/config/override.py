@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from research.config.serialization import from_json, value_fields
 from research.config.types import Mismatch, arms, conform, conform_arm, describe, field_types, spelling
-from research.errors import RequestError, nearest
+from research.errors import RequestError, nearest, prefixed
 
 T = TypeVar("T")
 
@@ -28,14 +28,32 @@ def override(value: T, changes: Mapping[str, Any], *, parse: bool = False) -> T:
     """Returns a copy of `value` with the fields at the dotted paths of `changes` replaced.
 
     A part and its fields may be changed together ({"optimizer": SGD(), "optimizer.momentum": 0.9}); shorter paths are
-    applied first.  With `parse`, new values are texts, parsed as the type of their field.
+    applied first.  With `parse`, new values are texts, parsed as the type of their field.  Parts that are not changed
+    stay the same objects.
 
     Raises:
-      RequestError: unknown path or wrong type; the message names the nearest path.
+      RequestError: unknown path, wrong type, or a number that is not finite; the message names the nearest path.
     """
+    tree = _Changes()
     for path in sorted(changes, key=lambda p: p.count(".")):
-        value = _replaced(value, Any, path.split("."), changes[path], path, parse, value)
-    return value
+        tree.add(path.split("."), path, changes[path])
+    return _changed(value, Any, tree, parse, value)
+
+
+class _Changes:
+    """Changes of a value and of its fields: `new` is its (path, new value) or None, `below` the changes of fields."""
+
+    def __init__(self):
+        self.new: tuple[str, Any] | None = None
+        self.below: dict[str, _Changes] = {}
+        self.path = ""
+
+    def add(self, keys: list[str], path: str, new: Any) -> None:
+        self.path = self.path or path
+        if keys:
+            self.below.setdefault(keys[0], _Changes()).add(keys[1:], path, new)
+        else:
+            self.new = path, new
 
 
 def conformed(value: T) -> T:
@@ -45,11 +63,7 @@ def conformed(value: T) -> T:
     Raises:
       RequestError: a field does not have its type, or a number is not finite.
     """
-    leaves = dict(leaf_paths(value))
-    for path, leaf in leaves.items():
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise RequestError(f"{path}={leaf}: expected a finite number")
-    return override(value, leaves)
+    return override(value, dict(leaf_paths(value)))
 
 
 def parse_assignment(text: str) -> tuple[str, str]:
@@ -77,29 +91,46 @@ def _children(value: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def _replaced(node: Any, hint: Any, keys: list[str], new: Any, path: str, parse: bool, root: Any) -> Any:
-    if not keys:
-        return _parsed(new, hint, node, path) if parse else conform(new, hint, path)
-    key, *rest = keys
-
-    def inner(child: Any, child_hint: Any) -> Any:
-        return _replaced(child, child_hint, rest, new, path, parse, root)
-
+def _changed(node: Any, hint: Any, changes: _Changes, parse: bool, root: Any) -> Any:
+    if changes.new is not None:
+        path, new = changes.new
+        node = _accepted(_parsed(new, hint, node, path) if parse else conform(new, hint, path), path)
+    if not changes.below:
+        return node
     if dataclasses.is_dataclass(node):
         hints = field_types(type(node))
-        if key not in hints:
-            raise _unknown(path, key, node, hints, root)
-        return dataclasses.replace(node, **{key: inner(getattr(node, key), hints[key])})
+        changed = {}
+        for key, below in changes.below.items():
+            if key not in hints:
+                raise _unknown(below.path, key, node, hints, root)
+            changed[key] = _changed(getattr(node, key), hints[key], below, parse, root)
+        return dataclasses.replace(node, **changed)
     if isinstance(node, tuple) and node:
-        if not (key.isdecimal() and int(key) < len(node)):
-            raise RequestError(f"{path}: {key!r} is not an index; expected 0 to {len(node) - 1}")
-        i = int(key)
-        return (*node[:i], inner(node[i], _element_type(hint, i)), *node[i + 1 :])
+        items = list(node)
+        for key, below in changes.below.items():
+            if not (key.isdecimal() and int(key) < len(node)):
+                raise RequestError(f"{below.path}: {key!r} is not an index; expected 0 to {len(node) - 1}")
+            items[int(key)] = _changed(items[int(key)], _element_type(hint, int(key)), below, parse, root)
+        return tuple(items)
     if isinstance(node, Mapping):
-        if key not in node:
-            raise _unknown(path, key, node, node, root)
-        return {**node, key: inner(node[key], Any)}
-    raise _unknown(path, key, node, (), root)
+        changed = {}
+        for key, below in changes.below.items():
+            if key not in node:
+                raise _unknown(below.path, key, node, node, root)
+            changed[key] = _changed(node[key], Any, below, parse, root)
+        return {**node, **changed}
+    key, below = next(iter(changes.below.items()))
+    raise _unknown(below.path, key, node, (), root)
+
+
+def _accepted(new: Any, path: str) -> Any:
+    """Returns a new value of a field after checking what types do not say: it is finite, and so are its own fields."""
+    if isinstance(new, float) and not math.isfinite(new):
+        raise RequestError(f"{path}={new}: expected a finite number")
+    if not _children(new):
+        return new
+    with prefixed(f"{path}."):
+        return conformed(new)
 
 
 def _unknown(path: str, key: str, node: Any, names: Any, root: Any) -> RequestError:

@@ -1,3 +1,4 @@
+from .checkpoint_records import CheckpointRecords as CheckpointRecords
 from .checkpoints import Checkpoints as Checkpoints, CorruptCheckpoint as CorruptCheckpoint, Store as Store
 from .clock import Clock as Clock
 from .early_stopping import EarlyStopping as EarlyStopping
@@ -20,4 +21,4 @@ from .slots import Slot as Slot, Slots as Slots
 from .state import TrainState as TrainState
 from .step import make_eval_step as make_eval_step, make_init as make_init, make_train_step as make_train_step
 from .transfer import initial_parameters as initial_parameters
-from .trial import Trial as Trial
+from .trial import Stopped as Stopped, Trial as Trial

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -16,12 +16,16 @@ import numpy as np
 from etils import epath
 
 from research.errors import RequestError, one_line
-from research.training.records import is_local, read_json
+from research.training.checkpoint_records import CheckpointRecords
+from research.training.records import is_local
 from research.training.state import is_key
 
 KEPT_WHILE_TRAINING = 2
 """With two checkpoints, stacked trials share a saved step even if a save was interrupted or a checkpoint is corrupt."""
 
+
+DELETED = ".deleted"
+"""The subfolder into which checkpoints are moved before they are deleted, so that none is ever left half deleted."""
 
 NO_LONGER_CARRIED = r"\['opt_state'\].*\['count'\]"
 """Matches paths of arrays that only older checkpoints hold: schedules counted steps before they read the state's."""
@@ -60,8 +64,17 @@ class Checkpoints:
 class Store:
     """The checkpoints of one trial: a folder with a numbered folder per saved step.
 
-    Without a policy, the store is read-only; another process may be writing to the folder.  `direction` is the
-    direction of the metric `policy.best`, if there is one.
+    Args:
+      folder: the folder of the checkpoints.
+      policy: which checkpoints are kept.  Without a policy, the store is read-only; another process may be writing to
+        the folder.
+      direction: the direction of the metric `policy.best`, if there is one.
+      trial: the name of the trial; None accepts the checkpoints of any trial.
+      note: called with a line for each damaged record that a checkpoint is used without.
+
+    Attributes:
+      records: reads the records beside the states.
+      scores: {step: metrics} from another file, for steps whose own scores are damaged.
     """
 
     def __init__(
@@ -69,11 +82,16 @@ class Store:
         folder: epath.PathLike,
         policy: Checkpoints | None = None,
         direction: Literal["min", "max"] | None = None,
+        *,
+        trial: str | None = None,
+        note: Callable[[str], None] = lambda line: None,
     ):
         # Orbax takes absolute paths only.
         self.folder = epath.Path(os.path.abspath(folder) if is_local(folder) else folder)
         self.policy = policy
         self.direction = direction
+        self.records = CheckpointRecords(self.folder, trial, note)
+        self.scores: Mapping[int, Mapping[str, float | None]] = {}
         self._scores: dict[int, float | None] = {}
         self._manager = None
 
@@ -88,7 +106,9 @@ class Store:
                     enable_async_checkpointing=True,
                     cleanup_tmp_directories=True,  # left behind if a process was killed during a save
                     preservation_policy=_Keep(self),
+                    todelete_subdir=DELETED if is_local(self.folder) else None,
                 )
+                self._delete_moved()
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
@@ -102,6 +122,7 @@ class Store:
         state: Any,
         metrics: Mapping[str, float | None] | None = None,
         spent: Mapping[str, float] | None = None,
+        logged: Mapping[str, int] | None = None,
     ) -> None:
         """Starts saving a pytree of arrays; it is written in the background.
 
@@ -110,6 +131,7 @@ class Store:
           state: the arrays.
           metrics: the metrics of the evaluations at this step, if there were any, with `policy.best` among them.
           spent: the training time and steps so far (`Clock.record`), to resume from.
+          logged: the size and the CRC-32 of metrics.jsonl (`MetricsLog.written`).
 
         Raises:
           OSError and others: this save or the previous one failed.
@@ -120,18 +142,11 @@ class Store:
         if is_local(self.folder):
             _require_space(self.folder, sum(x.nbytes for x in jax.tree.leaves(storable)))
         self._scores[step] = self._score(metrics or {})
-        items = {
-            "state": ocp.args.StandardSave(storable),
-            "checksums": ocp.args.JsonSave(_checksums(storable)),
-            "scores": ocp.args.JsonSave(dict(metrics or {})),
-            "spent": ocp.args.JsonSave(dict(spent or {})),
-        }
-        self._open().save(step, args=ocp.args.Composite(**items), force=True)
-
-    def spent(self, step: int) -> dict[str, float]:
-        """The `spent` that was saved with a step; {} if it cannot be read."""
-        saved = read_json(self.folder / str(step) / "spent" / "metadata")
-        return saved if isinstance(saved, dict) else {}
+        records = self.records.make(
+            step, checksums=_checksums(storable), scores=metrics or {}, spent=spent or {}, logged=logged or {}
+        )
+        items = {name: ocp.args.JsonSave(record) for name, record in records.items()}
+        self._open().save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(storable), **items), force=True)
 
     def best_step(self) -> int | None:
         """The saved step with the best value of `policy.best`, the earliest if equal; None if none was evaluated."""
@@ -142,14 +157,15 @@ class Store:
             return None
         for step in steps:
             if step not in self._scores:
-                saved = read_json(self.folder / str(step) / "scores" / "metadata")
-                self._scores[step] = self._score(saved if isinstance(saved, dict) else {})
+                saved = self.records.scores(step)
+                self._scores[step] = self._score(self.scores.get(step, {}) if saved is None else saved)
         scored = [step for step in steps if self._scores[step] is not None]
         return max(scored, key=lambda step: (self._scores[step], -step), default=None)
 
     def _score(self, metrics: Mapping[str, float | None]) -> float | None:
         """The value of `policy.best`, negated if smaller is better; None if it is missing or not finite."""
         value = metrics.get(self.policy.best)
+        value = value if isinstance(value, int | float) else None
         return -value if value is not None and self.direction == "min" else value
 
     def restore(self, step: int, like: Any = None) -> Any:
@@ -161,19 +177,20 @@ class Store:
             of NumPy arrays.
 
         Raises:
-          CorruptCheckpoint: the checkpoint cannot be read, or its checksums do not match.
+          CorruptCheckpoint: the checkpoint cannot be read, its checksums do not match, or it is of another trial or
+            another step.
         """
         import orbax.checkpoint as ocp
 
+        if other := self.records.of_another(step):
+            raise CorruptCheckpoint(f"{self.folder / str(step)}: {other}")
         try:
             asked = None if like is None else _storable(like, abstract=True)
             older = asked is not None and self._is_older(step, asked)
             saved = ocp.args.StandardRestore(None if older else asked)
-            restored = self._open().restore(
-                step, args=ocp.args.Composite(state=saved, checksums=ocp.args.JsonRestore())
-            )
-            state, sums = restored["state"], _checksums(restored["state"])
-            intact = all(sums.get(path, crc) == crc for path, crc in restored["checksums"].items())
+            state = self._open().restore(step, args=ocp.args.Composite(state=saved))["state"]
+            state_step = int(np.ravel(state.get("step", step))[0])
+            intact = self.records.verifies(step, _checksums(state), state_step)
             state = _without_others(state, asked) if older else state
         except Exception as error:  # Orbax and its storage layers raise many types
             raise CorruptCheckpoint(f"{self.folder / str(step)}: {one_line(error)}") from error
@@ -183,7 +200,7 @@ class Store:
 
     def _is_older(self, step: int, asked: Any) -> bool:
         """True if a checkpoint holds extra arrays, and all of them are known from older versions."""
-        saved = read_json(self.folder / str(step) / "checksums" / "metadata")
+        saved = self.records.read(step, "checksums")
         others = set(saved if isinstance(saved, dict) else ()) - _leaves(asked).keys()
         return bool(others) and all(re.fullmatch(NO_LONGER_CARRIED, path) for path in others)
 
@@ -201,18 +218,27 @@ class Store:
 
     def _delete(self, step: int) -> None:
         self._open().delete(step)
+        self._delete_moved()
         self._scores.pop(step, None)
+
+    def _delete_moved(self) -> None:
+        if is_local(self.folder):
+            shutil.rmtree(self.folder / DELETED, ignore_errors=True)
 
     def wait(self) -> None:
         """Waits until the started saves are written; raises the error of a save that failed."""
         if self._manager is not None:
             self._manager.wait_until_finished()
+            if self.policy is not None:
+                self._delete_moved()
 
     def close(self) -> None:
         """Waits for the started saves, then stops the background threads."""
         if self._manager is not None:
             manager, self._manager = self._manager, None
             manager.close()
+            if self.policy is not None:
+                self._delete_moved()
 
 
 def _require_space(folder: epath.Path, needed: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
-from research.config.serialization import from_json
+from research.config.serialization import from_json, stable_hash
 from research.console import counted
 from research.errors import RequestError, nearest
 from research.experiment import Experiment
@@ -58,13 +59,21 @@ def read_experiment(folder: epath.PathLike) -> Experiment:
     """Reads the resolved experiment of a trial from its config.json.
 
     Raises:
-      RequestError: the file is missing or is not the record of an experiment.
+      RequestError: the file is missing, is not the record of an experiment, or is not as it was written.
     """
     path = epath.Path(folder) / "config.json"
-    experiment = from_json(read_record(path).get("experiment"))
+    record = read_record(path)
+    experiment = from_json(record.get("experiment"))
     if not isinstance(experiment, Experiment):
         raise RequestError(f"{path}: not a readable record of an experiment")
+    if not is_as_written(record):
+        raise RequestError(f"{path}: changed since it was written, as its hash shows; restore it, or train again")
     return experiment
+
+
+def is_as_written(config: Mapping[str, Any]) -> bool:
+    """True if the experiment in the record of a config.json has the hash that the record states, or it states none."""
+    return not config.get("hash") or stable_hash(config.get("experiment")) == config["hash"]
 
 
 def read_saved(folder: epath.PathLike, step: int | None = None) -> Saved:
@@ -73,7 +82,8 @@ def read_saved(folder: epath.PathLike, step: int | None = None) -> Saved:
     Raises:
       RequestError: there is no checkpoint, there is none at `step`, or the checkpoint cannot be read.
     """
-    store = Store(epath.Path(folder) / "checkpoints")
+    name = read_record(epath.Path(folder) / "config.json").get("trial")
+    store = Store(epath.Path(folder) / "checkpoints", trial=name)
     try:
         steps = store.steps()
         if not steps:

@@ -25,13 +25,13 @@ from research.training.side_by_side import SideBySide
 from research.training.slots import Slot, Slots
 from research.training.state import TrainState
 from research.training.transfer import initial_parameters
-from research.training.trial import Trial
+from research.training.trial import Stopped, Trial
 
 SECONDS_PER_CALL = 0.25
 """Target duration of a call that runs several steps; progress and SIGTERM are handled between calls."""
 
 
-class Interrupted(Exception):
+class Interrupted(Stopped):
     """Training was asked to stop; the state at `step` is saved."""
 
     def __init__(self, step: int):
@@ -48,6 +48,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     programs: Programs | None = None,
     until: int | None = None,
+    permit: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains each trial to its end and writes its result.json; continues from the latest checkpoint, if there is one.
 
@@ -59,16 +60,18 @@ def train(
       stop: called between calls of the program; when it returns True, the state is saved and `Interrupted` is raised.
       programs: compiled programs to reuse; None compiles them.
       until: pauses at this step, after evaluating and saving but without a result; used by successive halving.
+      permit: called before each write; raises `Stopped` if nothing may be written any more.
 
     Raises:
       Interrupted: `stop` returned True; the state has been saved.
+      Stopped: `permit` raised it.
     """
     experiment = trials[0].experiment
     if programs is None:
         programs = make_programs(experiment, feeds.train.resident, trials=len(trials) if stacked else None)
     until = min(until or experiment.steps, experiment.steps)
     for together in [trials] if stacked else [[trial] for trial in trials]:
-        slots = Slots(together, programs.placement, until, progress.note)
+        slots = Slots(together, programs.placement, until, progress.note, permit)
         if not slots.active:
             continue
         batches = [feeds.train.batches(t.experiment.seed, t.experiment.batch_size) for t in together]
@@ -81,7 +84,7 @@ def _failing_together(slots: Slots) -> Iterator[None]:
     """Marks all trials that still train as failed if their shared program raises an error."""
     try:
         yield
-    except Interrupted:
+    except Stopped:
         raise
     except Exception as error:  # a model, a program or a device can raise anything
         for slot in slots.active:
@@ -106,7 +109,7 @@ def _train(
     if step == 0 and experiment.init_from is not None:
         stacked = programs.trials is not None
         state = placement.place(initial_parameters(experiment, placement.whole(state), stacked=stacked))
-    clock = Clock(**slots.active[0].store.spent(step)) if step else Clock()
+    clock = Clock(**slots.spent(step)) if step else Clock()
     slots.each(Slot.open, step, evaluated_again=step == until)
     progress.start(step, experiment.steps, [slot.trial.name for slot in slots.active])
 

@@ -19,7 +19,7 @@ from research.training.evaluate import task_of
 from research.training.pending import StepMetrics
 from research.training.records import MetricsLog, finite, write_json
 from research.training.state import TrainState
-from research.training.trial import Trial, record_failure, standing
+from research.training.trial import Stopped, Trial, record_failure, standing
 
 
 class Slot:
@@ -33,16 +33,30 @@ class Slot:
       watched: the values of the early-stopping metric, one per evaluation.
     """
 
-    def __init__(self, index: int, trial: Trial, until: int, note: Callable[[str], None]):
+    def __init__(
+        self,
+        index: int,
+        trial: Trial,
+        until: int,
+        note: Callable[[str], None],
+        permit: Callable[[], None] = lambda: None,
+    ):
         self.index = index
         self.trial = trial
         self.note = note
+        self.permit = permit
         experiment = trial.experiment
         self.evaluations = {evaluation.name: evaluation for evaluation in experiment.all_evaluations()}
         policy, best = experiment.checkpoints, None
         if policy.best is not None:
             best = selecting("checkpoints.best=", policy.best, experiment.all_evaluations(), experiment.task)[1]
-        self.store = Store(trial.folder / "checkpoints", policy, best)
+        self.store = Store(
+            trial.folder / "checkpoints",
+            policy,
+            best,
+            trial=trial.name,
+            note=lambda line: note(f"{trial.name}: {line}"),
+        )
         self.log: MetricsLog | None = None
         self.status = standing(trial, until)
         self.metrics: dict[str, float | None] = {}
@@ -67,9 +81,22 @@ class Slot:
     def open(self, step: int, *, evaluated_again: bool) -> None:
         """Opens the files to continue from `step`, and removes metrics and checkpoints of later steps."""
         once = [evaluation.name for evaluation in self.evaluations.values() if evaluation.once]
-        self.log = MetricsLog(self.trial.folder, resume_from=step, evaluated_again=evaluated_again, once=once)
+        self.log = MetricsLog(
+            self.trial.folder,
+            resume_from=step,
+            evaluated_again=evaluated_again,
+            once=once,
+            written=self.store.records.logged(step) if step else None,
+            permit=self.permit,
+        )
+        if self.log.damaged:
+            self.note(f"{self.trial.name}: metrics.jsonl is damaged: lines before step {step} are missing or changed")
+        scores: dict[int, dict[str, float | None]] = {}
         for line in self.log.kept:
-            self._remember(line["split"], {name: x for name, x in line.items() if name not in ("step", "split")})
+            name, metrics = line["split"], {name: x for name, x in line.items() if name not in ("step", "split")}
+            self._remember(name, metrics)
+            scores.setdefault(line["step"], {}).update({f"{name}/{metric}": x for metric, x in metrics.items()})
+        self.store.scores = {} if self.log.damaged else scores
         self.store.delete_after(step)
 
     def follow(self, read: StepMetrics, due: Callable[[int], bool]) -> int | None:
@@ -123,7 +150,8 @@ class Slot:
         beside = [] if best is None else [name for name in scores if name.partition("/")[0] == best.partition("/")[0]]
         if beside and best not in beside:
             raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, beside)}")
-        self.store.save(step, state, scores, spent)
+        self.log.flush()
+        self.store.save(step, state, scores, spent, self.log.written)
 
     def restore_best(self, like: TrainState) -> TrainState:
         """The trial's state at its best evaluation."""
@@ -137,28 +165,36 @@ class Slot:
         """Calls `action(*arguments, **named)` if the trial is active; an error fails this trial only."""
         if not self.active:
             return None
+        self.permit()
         try:
             return action(*arguments, **named)
+        except Stopped:
+            raise
         except Exception as error:  # files, Orbax and the metrics of a task can raise anything
             self.fail(error)
             return None
 
     def fail(self, error: Exception) -> None:
         """Ends the trial as failed."""
+        self.permit()
         with contextlib.suppress(OSError):
             record_failure(self.trial.folder, error)
         self.end("failed", error=one_line(error))
 
     def end(self, status: str, **facts: Any) -> None:
         """Closes the trial's files and writes result.json; the file is missing if it cannot be written."""
+        self.permit()
         self.status = status
         for close in (self.log.close if self.log else lambda: None, self.store.close):
             try:
                 close()
+            except Stopped:
+                raise
             except Exception as error:
                 self.status, facts["error"] = "failed", facts.get("error", one_line(error))
         if self.status == "failed":
             self.note(f"{self.trial.name}: failed: {facts['error']}")
+        self.permit()
         with contextlib.suppress(OSError):
             write_json(self.trial.folder / "result.json", {"status": self.status, "metrics": self.metrics, **facts})
             if self.status != "failed":
@@ -173,8 +209,15 @@ class Slot:
 class Slots:
     """Trials that run through one program together: a stack of trials, or one trial without the trial axis."""
 
-    def __init__(self, trials: Sequence[Trial], placement: Placement, until: int, note: Callable[[str], None]):
-        self.slots = [Slot(i, trial, until, note) for i, trial in enumerate(trials)]
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        placement: Placement,
+        until: int,
+        note: Callable[[str], None],
+        permit: Callable[[], None] = lambda: None,
+    ):
+        self.slots = [Slot(i, trial, until, note, permit) for i, trial in enumerate(trials)]
         self.placement = placement
         self.note = note
 
@@ -197,17 +240,32 @@ class Slots:
         """(step, state) of the latest step whose checkpoints are readable for every active trial; else (0, state)."""
         active, whole = self.active, self.placement.whole(state)
         like = self.placement.part(whole, 0)
-        for step in sorted(set.intersection(*(set(slot.store.steps()) for slot in active)), reverse=True):
-            try:
-                parts = {slot.index: slot.store.restore(step, like) for slot in active}
-            except CorruptCheckpoint as error:
-                self.note(f"checkpoint unreadable, falling back to the one before it: {error}")
-            else:
+        readable = {slot.trial.name: set(slot.store.steps()) for slot in active}
+        saved = {name for name, steps in readable.items() if steps}
+        for step in sorted(set.intersection(*readable.values()), reverse=True):
+            parts, errors = {}, {}
+            for slot in active:
+                try:
+                    parts[slot.index] = slot.store.restore(step, like)
+                except CorruptCheckpoint as error:
+                    readable[slot.trial.name].remove(step)
+                    errors[slot.trial.name] = error
+            if not errors:
                 return step, self.placement.place(self._joined(whole, parts))
-        for slot in active:
-            if slot.store.steps():
-                self.note(f"{slot.trial.name}: no checkpoint to continue from, starting at step 0")
+            unreadable = "checkpoint unreadable, falling back to the one before it"
+            self.note(f"{', '.join(errors)}: {unreadable}: {next(iter(errors.values()))}")
+        if saved:
+            without = [name for name, steps in readable.items() if not steps]
+            for name in without:
+                self.note(f"{name}: no checkpoint to continue from, starting at step 0")
+            if others := [name for name in readable if name not in without]:
+                why = f"train together with {', '.join(without)}" if without else "have no checkpoint of the same step"
+                self.note(f"{', '.join(others)}: {why}, starting at step 0")
         return 0, state
+
+    def spent(self, step: int) -> dict[str, float]:
+        """The training time and steps that were saved with a step; {} if they are damaged in every trial."""
+        return next((spent for slot in self.active if (spent := slot.store.records.spent(step))), {})
 
     def save(self, state: TrainState, step: int, spent: Mapping[str, float]) -> None:
         """Starts saving the state of each active trial; `spent` holds the training time and steps so far."""

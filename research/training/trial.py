@@ -13,6 +13,10 @@ from research.training.checkpoints import Store
 from research.training.records import read_json, write_json
 
 
+class Stopped(Exception):
+    """Training ends without a result, although no trial has failed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Trial:
     """A resolved experiment (`Experiment.fit`) with its name and the folder that it writes to."""

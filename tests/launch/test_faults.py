@@ -1,14 +1,11 @@
 """Kills, full disks and programs that raise: the files that remain, and how the command line continues."""
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import time
 
 import jax
 import numpy as np
@@ -16,7 +13,6 @@ import pytest
 from command_line import Process, files, launch, lines, quickly, read, saved_steps, state, write_module
 
 from launch.backends import local
-from launch.folder import Lease
 from research.parallel.programs import Programs
 
 TRAINED = """
@@ -165,9 +161,6 @@ def test_sigterm_saves_and_says_where(uninterrupted, tmp_path):
     assert_same(run, reference)
 
 
-# -- leases ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
     """A small experiment with sweeps, and a switch that makes one of its models raise."""
@@ -245,64 +238,6 @@ def stopping_after(monkeypatch, calls):
     monkeypatch.setattr(local, "stopping_signals", signals)
 
 
-def held_by(**changes):
-    return json.dumps({"host": socket.gethostname(), "pid": os.getppid(), "time": time.time(), **changes})
-
-
-@pytest.fixture(scope="module")
-def dead_pid():
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
-
-
-@pytest.mark.parametrize(
-    ("lease", "taken_over"),
-    [
-        (lambda dead: held_by(), False),
-        (lambda dead: held_by(host="elsewhere", pid=1), False),
-        (lambda dead: held_by(pid=dead), True),
-        (lambda dead: held_by(time=time.time() - 90), True),
-        (lambda dead: held_by(host="elsewhere", time=time.time() - 90), True),
-        (lambda dead: "", True),
-        (lambda dead: '{"host"', True),
-        (lambda dead: "[]", True),
-        (lambda dead: "{}", True),
-        (lambda dead: held_by(time="now"), True),
-    ],
-)
-def test_a_lease_holds_while_its_owner_lives(module, tmp_path, dead_pid, lease, taken_over):
-    """Also if a launcher was killed after writing only the lease."""
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "lease.json").write_text(lease(dead_pid))
-    os.utime(run / "lease.json", (time.time() - 9,) * 2)
-    (run / ".sweep.json.123.tmp").write_text("{")
-    before = files(run)
-    outcome = launch("run", module, "--set", "steps=6", "--out", run)
-    if taken_over:
-        assert outcome.status == 0 and not (run / "lease.json").exists()
-    else:
-        assert outcome.status == 2 and outcome.err.count("\n") == 1 and "is being trained by process" in outcome.err
-        assert files(run) == before
-
-
-def test_two_that_start_at_once(module, tmp_path, monkeypatch):
-    """One has created its lease without writing it yet, or both found an expired lease."""
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "lease.json").touch()
-    outcome = launch("run", module, "--set", "steps=6", "--out", run)
-    assert outcome.status == 2 and "another launcher has just started there" in outcome.err
-    assert files(run) == {"lease.json": b""}
-    (run / "lease.json").write_text(held_by(time=0))
-    renew = Lease._renew
-    monkeypatch.setattr(Lease, "_renew", lambda self: (renew(self), (run / "lease.json").write_text(held_by()))[0])
-    outcome = launch("run", module, "--set", "steps=6", "--out", run)
-    assert outcome.status == 2 and "another launcher has just started there" in outcome.err
-    assert list(files(run)) == ["lease.json"]
-
-
 def test_an_interrupt_at_once_is_one_word_and_gives_the_folder_back(module, tmp_path, monkeypatch):
     arguments = ("run", module, "--out", tmp_path / "run")
     assert launch(*arguments[:2], "--out", tmp_path / "whole").status == 0
@@ -320,6 +255,26 @@ def test_an_interrupt_at_once_is_one_word_and_gives_the_folder_back(module, tmp_
     monkeypatch.undo()
     assert launch(*arguments).status == 0
     assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_report_that_cannot_be_written_takes_nothing_from_the_results(module, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".hidden").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("research.report.write.html.to_html", lambda *_: 1 / 0)
+        outcome = launch("run", module, "--out", run)
+    assert outcome.status == 0
+    assert outcome.err.splitlines()[-1] == "the report cannot be made: ZeroDivisionError: division by zero"
+    shutil.rmtree(run / "report")
+    (run / "report").write_text("a file")
+    outcome = launch("run", module, "--out", run)
+    assert outcome.status == 0 and "base" in outcome.out
+    told = outcome.err.splitlines()[-1]
+    assert told.startswith("the report cannot be written: FileExistsError")
+    assert told.endswith(f"choose another place: python -m launch report {run} --out DIR")
+    assert read(run / "trials" / "base-s0" / "result.json")["status"] == "finished"
+    assert launch("report", run, "--out", tmp_path / "elsewhere").status == 0
 
 
 # -- continuing --------------------------------------------------------------------------------------------------------

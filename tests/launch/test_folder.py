@@ -13,6 +13,7 @@ from research.config.serialization import from_json
 from research.errors import RequestError
 from research.tasks import Classification
 from research.training.checkpoints import Checkpoints
+from research.training.folder import read_experiment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,22 @@ def test_a_best_checkpoint_of_the_other_direction_is_told(before):
     relu = {"relu-s0": dataclasses.replace(asked.trials[0].experiment, checkpoints=checkpoints)}
     with pytest.raises(RequestError, match="kept the checkpoint with the max of validation/loss, but its task"):
         folder.check_configs(relu)
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_config_that_was_edited_is_told(tmp_path, loads):
+    """Also if its hash was left as it was."""
+    folder, asked = RunFolder(tmp_path), dataclasses.replace(experiment(), steps=600)
+    folder.write_config("base-s0", asked)
+    path = folder.trial("base-s0") / "config.json"
+    assert read_experiment(path.parent) == asked
+    path.write_text(path.read_text().replace('"steps": 600', '"steps": 601'))
+    if loads:
+        with pytest.raises(RequestError, match="config.json: changed since it was written"):
+            read_experiment(path.parent)
+    else:
+        with pytest.raises(RequestError, match="base-s0 has changed since .steps 601 became 600"):
+            folder.check_configs({"base-s0": asked})
 
 
 def test_hashes_count_within_a_layout(before):

@@ -102,12 +102,12 @@ CONTINUED = {
     "eval of half a config.json": (
         "eval $OUT",
         lambda run: (run / TRIAL / "config.json").write_text('{"trial"'),
-        "config.json: not a readable record",
+        "config.json: not readable as the record",
     ),
     "eval of a list for a config.json": (
         "eval $OUT",
         lambda run: (run / TRIAL / "config.json").write_text("[]"),
-        "config.json: not a readable record",
+        "config.json: not readable as the record",
     ),
     "eval of a class that is gone": (
         "eval $OUT",

@@ -1,6 +1,7 @@
 """Checkpoints: saved states are restored, damage is detected, and the policy decides which are kept."""
 
 import dataclasses
+import json
 import shutil
 
 import chex
@@ -194,6 +195,111 @@ def test_numbers_changed_by_other_means_are_noticed(tmp_path):
     shutil.copytree(tmp_path / "1" / "state", tmp_path / "2" / "state")
     with pytest.raises(CorruptCheckpoint, match="its contents are not what was written"):
         Store(tmp_path).restore(2, a_state())
+
+
+def beside(folder, step, name):
+    return folder / str(step) / name / "metadata"
+
+
+def rewrite(path, change):
+    """Changes the JSON record in a file."""
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(change(record)))
+
+
+SIDE_FILES = {
+    "a letter of spent": lambda run: rewrite(beside(run, 2, "spent"), lambda x: {"secands": 1.0}),
+    "a number of spent": lambda run: rewrite(beside(run, 2, "spent"), lambda x: x | {"seconds": 9e9}),
+    "a score": lambda run: rewrite(beside(run, 2, "scores"), lambda x: {"validation/loss": -1.0}),
+    "no scores": lambda run: beside(run, 2, "scores").unlink(),
+    "half of the scores": lambda run: truncate(beside(run, 2, "scores")),
+    "what it says of itself": lambda run: rewrite(beside(run, 2, "about"), lambda x: x | {"step": 3}),
+}
+
+
+@pytest.mark.parametrize("damage", SIDE_FILES)
+def test_damage_beside_a_whole_state_is_told_and_done_without(tmp_path, damage):
+    """The scores of metrics.jsonl, which are intact, stand in."""
+    policy, notes = Checkpoints(best="validation/loss"), []
+    store = Store(tmp_path, policy, "min", trial="a")
+    for step, score in ((1, 1.0), (2, 2.0)):
+        store.save(step, a_state(step), {"validation/loss": score}, {"seconds": 4.0, "steps": step})
+    store.close()
+    SIDE_FILES[damage](tmp_path)
+    store = Store(tmp_path, policy, "min", trial="a", note=notes.append)
+    assert int(store.restore(2, a_state()).step) == 2
+    assert store.records.spent(2) == ({} if "spent" in damage or "itself" in damage else {"seconds": 4.0, "steps": 2})
+    store.scores = {2: {"validation/loss": 0.5}}
+    assert store.best_step() == (1 if "spent" in damage else 2)
+    assert notes and all(note.startswith("checkpoint 2: its ") for note in notes)
+    store.close()
+
+
+def test_a_checkpoint_of_another_trial_or_step_is_not_taken(tmp_path):
+    for name in "ab":
+        store = Store(tmp_path / name, Checkpoints(keep=3), trial=name)
+        store.save(1, a_state(1))
+        store.save(2, a_state(2))
+        store.close()
+    shutil.rmtree(tmp_path / "a" / "2")
+    shutil.copytree(tmp_path / "b" / "2", tmp_path / "a" / "2")
+    shutil.copytree(tmp_path / "a" / "1", tmp_path / "a" / "3")
+    store = Store(tmp_path / "a", trial="a")
+    assert int(store.restore(1, a_state()).step) == 1
+    with pytest.raises(CorruptCheckpoint, match="/2: it was saved as trial b, step 2"):
+        store.restore(2, a_state())
+    with pytest.raises(CorruptCheckpoint, match="/3: it was saved as trial a, step 1"):
+        store.restore(3, a_state())
+    assert int(Store(tmp_path / "a").restore(2).get("step")) == 2  # nobody says whose checkpoints these are
+
+
+def older(folder):
+    """Makes checkpoints as older versions wrote them."""
+    for path in folder.glob("*/about"):
+        shutil.rmtree(path)
+    return folder
+
+
+def test_older_checkpoints_are_taken_as_they_are(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "checkpoints")
+    folder, notes = older(tmp_path / "checkpoints"), []
+    store = Store(folder, Checkpoints(best="validation/loss"), "min", trial="a", note=notes.append)
+    assert int(store.restore(2, a_state()).step) == 2
+    assert store.best_step() == 1 and store.records.spent(2) == {} and store.records.logged(2) == {} and notes == []
+    store.close()
+    shutil.copytree(folder / "1", folder / "3")
+    with pytest.raises(CorruptCheckpoint, match="its contents are not what was written"):
+        Store(folder).restore(3, a_state())
+
+
+def test_checksums_that_are_gone_are_noticed(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "checkpoints")
+    rewrite(beside(tmp_path / "checkpoints", 2, "checksums"), lambda sums: dict(list(sums.items())[1:]))
+    with pytest.raises(CorruptCheckpoint, match="its contents are not what was written"):
+        Store(tmp_path / "checkpoints").restore(2, a_state())
+
+
+def test_a_checkpoint_is_never_half_deleted(tmp_path, monkeypatch):
+    """A process that is killed while it deletes leaves the checkpoint under another name, or whole."""
+    store = saved(tmp_path, Checkpoints(keep=5), {1: None, 2: None})
+    removed = []
+
+    def killed(path, **_):
+        removed.append(path)
+        assert not (tmp_path / "2").exists()
+        raise KeyboardInterrupt
+
+    assert store.steps() == [2, 1]
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.delete_after(1)
+    assert removed == [tmp_path / ".deleted"] and (tmp_path / ".deleted" / "2").is_dir()
+    monkeypatch.undo()
+    after = Store(tmp_path, Checkpoints(keep=5))
+    assert after.steps() == [1]
+    after.close()
+    store.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_another_structure_is_an_error_and_no_silent_zero(tmp_path):

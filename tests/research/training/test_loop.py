@@ -386,6 +386,49 @@ def test_where_all_are_damaged_it_starts_again_and_says_so(uninterrupted, tmp_pa
     same(tmp_path, folder)
 
 
+def test_a_trial_without_checkpoints_takes_its_stack_back_and_is_named(uninterrupted, tmp_path):
+    folder, stacked = uninterrupted
+    if not stacked:
+        pytest.skip("one of the two is enough")
+    with pytest.raises(Interrupted):
+        go(tmp_path, experiments(), stacked=True, stop=stop_at(6))
+    shutil.rmtree(tmp_path / "1" / "checkpoints")
+    notes = go(tmp_path, experiments(), stacked=True)
+    assert notes.notes == [
+        "1: no checkpoint to continue from, starting at step 0",
+        "0, 2: train together with 1, starting at step 0",
+    ]
+    same(tmp_path, folder)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "older"])
+def test_damaged_metrics_are_told(uninterrupted, tmp_path, damage):
+    folder, stacked = uninterrupted
+    if not stacked:
+        pytest.skip("one of the two is enough")
+    with pytest.raises(Interrupted) as interrupted:
+        go(tmp_path, experiments(), stacked=True, stop=stop_at(6))
+    path = tmp_path / "1" / "metrics.jsonl"
+    whole = path.read_text().splitlines(keepends=True)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "changed":
+        path.write_text("".join([whole[0].replace('"loss": ', '"loss": "x'), *whole[1:]]))
+    else:
+        path.write_text("".join(whole[:2]))
+    if damage == "older":
+        for about in tmp_path.glob("*/checkpoints/*/about"):
+            shutil.rmtree(about)
+    notes = go(tmp_path, experiments(), stacked=True)
+    step = interrupted.value.step
+    told = [f"1: metrics.jsonl is damaged: lines before step {step} are missing or changed"]
+    assert notes.notes == ([] if damage == "older" else told)
+    assert notes.started == [(step, ("0", "1", "2"))]
+    for name in "012":
+        jax.tree.map(np.testing.assert_array_equal, state(tmp_path / name), state(folder / name))
+    assert lines(tmp_path / "0") == lines(folder / "0")
+
+
 # -- failures of single trials -----------------------------------------------------------------------------------------
 
 
