@@ -68,12 +68,14 @@ def signature(experiment: Experiment, once: Once | None = None, *, data: bool = 
     """
     once = Once() if once is None else once
     left_out = {"seed"} if data else {"seed", "data"}
-    return tuple(
-        part is None if is_hparam(field) else once(structure, part)
-        for field in dataclasses.fields(experiment)
-        if field.name not in left_out
-        for part in (getattr(experiment, field.name),)
-    )
+    parts = ((getattr(experiment, name), marked) for name, marked in _fields(type(experiment)) if name not in left_out)
+    return tuple(part is None if marked else once(structure, part) for part, marked in parts)
+
+
+@functools.cache
+def _fields(cls: type) -> tuple[tuple[str, bool], ...]:
+    """The names of a dataclass's fields, and whether each is an hparam."""
+    return tuple((field.name, is_hparam(field)) for field in dataclasses.fields(cls))
 
 
 def group(experiments: dict[str, Experiment], until: int, once: Once | None = None) -> list[Group]:

@@ -183,3 +183,23 @@ print(changed.source.distance, changed.optimizer.ns_steps)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert told.stdout.split() == ["32", "5"], told.stderr
+
+
+def test_parts_that_are_not_changed_stay_the_same_objects():
+    base = Whole()
+    changed = override(base, {"optimizer.learning_rate": 0.5, "optimizer.weight_decay": 0.0, "steps": 3})
+    assert (changed.optimizer.learning_rate, changed.optimizer.weight_decay, changed.steps) == (0.5, 0.0, 3)
+    assert changed.model is base.model and changed.parts is base.parts
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"optimizer.learning_rate": float("inf")}, "optimizer.learning_rate=inf: expected a finite number"),
+        ({"optimizer": SGD(learning_rate=float("nan"))}, "optimizer.learning_rate=nan: expected a finite number"),
+        ({"optimizer": SGD(learning_rate="fast")}, "optimizer.learning_rate='fast': expected a number"),
+    ],
+)
+def test_new_values_are_checked_down_to_their_fields(changes, says):
+    with pytest.raises(RequestError, match=says):
+        override(Whole(), changes)
