@@ -53,11 +53,13 @@ def parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", help="the report's folder (default: report/ in the run; required for several runs)"
     )
     report.add_argument("--inside", action="store_true", help="also draw the inside of image models (needs the data)")
+    _trust(report)
 
     evaluate = commands.add_parser("eval", help="score a finished run's checkpoints again")
     evaluate.add_argument("dir", metavar="DIR", help="a run's folder, or a trial's")
     evaluate.add_argument("--split", default="test", metavar="NAME", help="train, or an evaluation: validation, test")
     _settings(evaluate)
+    _trust(evaluate)
 
     compiled = commands.add_parser("compile", help="compile the step for other hardware, and see whether it fits")
     _experiment(compiled)
@@ -75,6 +77,12 @@ def _experiment(command: argparse.ArgumentParser) -> None:
 def _settings(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change a field; repeatable"
+    )
+
+
+def _trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trust", action="store_true", help="run the code of the files and modules that the run names"
     )
 
 
@@ -126,11 +134,11 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
     if asked.command == "report":
         from launch.reporting import report
 
-        return report(asked.dirs, asked.out, inside=asked.inside)
+        return report(asked.dirs, asked.out, inside=asked.inside, trust=asked.trust)
     if asked.command == "eval":
         from launch.evaluate import evaluate_again
 
-        return evaluate_again(asked.dir, asked.split, asked.settings)
+        return evaluate_again(asked.dir, asked.split, asked.settings, trust=asked.trust)
 
     if asked.command == "compile":
         from launch.compile import compile_experiment

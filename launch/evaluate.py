@@ -27,13 +27,14 @@ from research.training.programs import make_programs
 from research.training.records import read_record
 
 
-def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = ()) -> int:
+def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (), *, trust: bool = False) -> int:
     """Prints the metrics of a trial, or of every trial of a run with their means, on a split.
 
     Args:
       path: a run's folder, or a trial's.
       split: a split of the data, or the name of one of the experiment's evaluations.
       settings: "PATH=VALUE" for changes to scoring, such as the beam size or shifts of test images.
+      trust: also run the code of files and modules outside of this project that the run names.
 
     Returns the exit status: 1 if some trials cannot be scored, with one line for each of them.
 
@@ -45,7 +46,7 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
     folders = trial_folders(folder) if (folder / "trials").is_dir() else [folder]
     if not folders or not (folders[0] / "config.json").exists():
         raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")
-    scorer = Scorer(split, dict(parse_assignment(text) for text in settings))
+    scorer = Scorer(split, dict(parse_assignment(text) for text in settings), trust=trust)
     scores, problems = {}, {}
     for trial in folders:
         try:
@@ -65,15 +66,16 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
 class Scorer:
     """Scores trials; loads data and compiles programs that they share only once."""
 
-    def __init__(self, split: str, settings: Mapping[str, str]):
-        self.split, self.settings = split, settings
+    def __init__(self, split: str, settings: Mapping[str, str], *, trust: bool = False):
+        self.split, self.settings, self.trust = split, settings, trust
         self._feeds: dict[tuple[Data, str], Feeds] = {}
         self._programs: dict[tuple, Programs] = {}
 
     def score(self, trial: epath.Path) -> dict[str, float]:
         """Returns the metrics of the checkpoint that the test split was scored with."""
+        experiment = read_experiment(trial, trust=self.trust)
         variables = read_variables(trial)
-        experiment = dataclasses.replace(read_experiment(trial), ema_decay=None)  # parameters are averaged already
+        experiment = dataclasses.replace(experiment, ema_decay=None)  # parameters are averaged already
         experiment = conformed(override(experiment, self.settings, parse=True))
         with in_one_line():
             experiment.check()

@@ -11,7 +11,7 @@ from research.errors import one_line
 from research.report import print_table, read_table, write_report
 
 
-def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False) -> int:
+def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False, trust: bool = False) -> int:
     """Writes the report of runs (arguments of `research.report.report`), and prints its table and then its path.
 
     Returns the exit status: 2 if the report cannot be written, with one line that says why.
@@ -21,7 +21,7 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False)
     """
     table, problem = read_table(dirs), None
     try:
-        made = write_report(table, out, inside=inside)
+        made = write_report(table, out, inside=inside, trust=trust)
     except OSError as error:
         problem = error
     print_table(table)

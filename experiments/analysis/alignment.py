@@ -89,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", type=int, help="counted from 1; the last but one if not given")
     parser.add_argument("--head", type=int, help="counted from 1; the mean of all if not given")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("alignment.png"))
+    parser.add_argument("--trust", action="store_true", help="run the code of the files and modules that the run names")
     asked = parser.parse_args(argv)
-    found = align(load(asked.run, trial=asked.trial), asked.sentence, asked.translation)
+    found = align(load(asked.run, trial=asked.trial, trust=asked.trust), asked.sentence, asked.translation)
     layers, heads = found.attention.shape[:2]
     layer = max(1, layers - 1) if asked.layer is None else asked.layer
     require(1 <= layer <= layers, f"--layer {layer}: expected 1 to {layers}")

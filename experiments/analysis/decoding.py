@@ -22,14 +22,14 @@ from research.training.folder import read_experiment, trial_folder
 
 
 def measured(
-    trial: epath.Path, split: str, metric: str, beams: Sequence[int], penalties: Sequence[float]
+    trial: epath.Path, split: str, metric: str, beams: Sequence[int], penalties: Sequence[float], *, trust: bool = False
 ) -> dict[int, list[float]]:
     """Returns {beam size: the metric for every length penalty, or only for the first one with a beam of 1}.
 
     Raises:
       RequestError: there is no such split or metric, or a beam or penalty is invalid.
     """
-    scorer, table = Scorer(split, {}), {size: [] for size in beams}
+    scorer, table = Scorer(split, {}, trust=trust), {size: [] for size in beams}
     for size, row in table.items():
         for penalty in penalties[:1] if size == 1 else penalties:
             scorer.settings = {"task.beams": str(size), "task.length_penalty": str(penalty)}
@@ -49,13 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--metric", default="bleu", help="a metric of the run's task (default bleu)")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--length-penalties", type=float, nargs="+", default=[0.6, 1.0, 1.4])
+    parser.add_argument("--trust", action="store_true", help="run the code of the files and modules that the run names")
     asked = parser.parse_args(argv)
     folder = trial_folder(asked.run, asked.trial)
-    task = read_experiment(folder).task
+    task = read_experiment(folder, trust=asked.trust).task
     given = f"{folder}: {type(task).__name__}"
     require(isinstance(task, SequenceToSequence), f"{given} writes no text by beam search; expected a run that does")
     penalties = asked.length_penalties
-    table = measured(folder, asked.split, asked.metric, asked.beams, penalties)
+    table = measured(folder, asked.split, asked.metric, asked.beams, penalties, trust=asked.trust)
     print(f"| beams | {' | '.join(f'length penalty {penalty:g}' for penalty in penalties)} |")
     print("|---" * (1 + len(penalties)) + "|")
     for size, row in table.items():

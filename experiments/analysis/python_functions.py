@@ -112,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--order", type=int, default=5, help="order of the n-gram model (default 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="python_functions.json", metavar="FILE")
+    parser.add_argument("--trust", action="store_true", help="run the code of the files and modules that the run names")
     asked = parser.parse_args(arguments)
     from research.inference import generate, load
     from research.training.folder import trial_folder
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     require(asked.samples >= 1, f"--samples {asked.samples}: expected at least 1")
     folder = trial_folder(asked.run)
-    run = load(folder)
+    run = load(folder, trust=asked.trust)
     data = run.experiment.data
     found = f"{asked.run}: its data is {type(data).__name__}, expected a run of python_gpt (PythonSource)"
     require(isinstance(data, PythonSource), found)

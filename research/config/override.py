@@ -201,7 +201,7 @@ def _read(text: str, arm: Any, path: str) -> Any:
         return _read_tuple(text, typing.get_args(arm), path)
     if dataclasses.is_dataclass(arm) and text.isidentifier():
         return _default_of(text, arm, path)
-    return from_json(_json(text))
+    return from_json(_json(text), trust=True)
 
 
 def _whole(number: float) -> int:
@@ -220,7 +220,7 @@ def _json(text: str) -> Any:
 
 def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
     if text.startswith("[") and any(mark in text for mark in '"{['[:2]):
-        return from_json(_json(text))
+        return from_json(_json(text), trust=True)
     inside = text.strip()
     if inside[:1] + inside[-1:] in ("()", "[]"):
         inside = inside[1:-1]

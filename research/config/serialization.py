@@ -3,6 +3,10 @@
 A dataclass becomes an object with `"_type": "module:Class"`.  For a class from a file outside any package, this is
 `"_type": "file:/path/to/mine.py:Class"` together with the file's hash, so that changes to the file are detected.
 
+Reading a record imports modules of this project only, since whoever wrote the record may have named any code.  Classes
+that the program has already imported are used; other files and modules are imported if the caller trusts the record,
+and a file only if it has the hash in the record.
+
 Records from before a class moved or a field was renamed still load (research/config/migration.py).
 """
 
@@ -12,15 +16,17 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from flax import linen as nn
 
 from research.config.migration import REMOVED_FIELDS, current_name
-from research.config.modules import FILE_PREFIX, file_hash, load_module
-from research.errors import RequestError, nearest
+from research.config.modules import FILE_PREFIX, executed_hash, load_module, of_project
+from research.errors import RequestError, nearest, require
 
 
 def value_fields(cls: type) -> list[dataclasses.Field]:
@@ -42,7 +48,7 @@ def to_json(value: Any) -> Any:
         cls = type(value)
         record = {"_type": f"{cls.__module__}:{cls.__qualname__}"}
         if cls.__module__.startswith(FILE_PREFIX):
-            record["_sha256"] = file_hash(cls.__module__.removeprefix(FILE_PREFIX))
+            record["_sha256"] = executed_hash(cls.__module__)
         if hasattr(value, "describe"):  # a value that JSON cannot hold, such as arrays in memory
             return record | {"_description": value.describe()}
         return record | {f.name: to_json(getattr(value, f.name)) for f in value_fields(cls)}
@@ -61,26 +67,30 @@ def to_json(value: Any) -> Any:
     )
 
 
-def from_json(record: Any) -> Any:
+def from_json(record: Any, *, trust: bool = False) -> Any:
     """Rebuilds the value that `to_json` wrote.
 
+    Args:
+      trust: also import files and modules outside of this project, which runs their code.
+
     Raises:
-      RequestError: an unknown class or field, a changed file, a value that existed only in memory, or deep nesting.
+      RequestError: an unknown class or field, a class of code that is not trusted, a changed file, a value that existed
+        only in memory, or deep nesting.
     """
     try:
-        return _rebuilt(record)
+        return _rebuilt(record, trust)
     except RecursionError:
         raise RequestError("a record that is nested too deeply to be read") from None
 
 
-def _rebuilt(record: Any) -> Any:
+def _rebuilt(record: Any, trust: bool) -> Any:
     if isinstance(record, list):
-        return tuple(_rebuilt(child) for child in record)
+        return tuple(_rebuilt(child, trust) for child in record)
     if not isinstance(record, Mapping):
         return record
     if "_type" not in record:
-        return {key: _rebuilt(child) for key, child in record.items()}
-    cls = _find_class(record["_type"], record.get("_sha256"))
+        return {key: _rebuilt(child, trust) for key, child in record.items()}
+    cls = _find_class(record["_type"], record.get("_sha256"), trust)
     if "_description" in record:
         raise RequestError(
             f"{cls.__name__}({record['_description']}) existed only in memory: build the experiment again in Python"
@@ -97,7 +107,7 @@ def _rebuilt(record: Any) -> Any:
         if key not in names:
             raise RequestError(f"{record['_type']} has no field {key!r}; {nearest(key, names)}")
     try:
-        return cls(**{key: _rebuilt(child) for key, child in given.items()})
+        return cls(**{key: _rebuilt(child, trust) for key, child in given.items()})
     except TypeError as error:
         raise RequestError(f"{record['_type']}: {error}") from None
 
@@ -112,17 +122,30 @@ def stable_hash(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
 
 
-def _find_class(name: str, sha256: str | None) -> type:
+def _find_class(name: str, sha256: str | None, trust: bool) -> type:
     module_name, _, class_name = name.rpartition(":") if isinstance(name, str) else ("", "", "")
     if not (module_name and class_name):
         raise RequestError(f"_type={name!r}: expected 'module:Class'")
     module_name, class_name = current_name(module_name, class_name)
-    module = load_module(module_name)
-    if sha256 and file_hash(module_name.removeprefix(FILE_PREFIX)) != sha256:
-        raise RequestError(f"{module_name.removeprefix(FILE_PREFIX)} has changed since this record was written")
-    cls = getattr(module, class_name, None)
+    module = _module(module_name, class_name, sha256, trust)
+    cls = vars(module).get(class_name)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        named = {key: getattr(module, key) for key in dir(module)}
-        known = [key for key, x in named.items() if isinstance(x, type) and dataclasses.is_dataclass(x)]
+        known = [key for key, x in vars(module).items() if isinstance(x, type) and dataclasses.is_dataclass(x)]
         raise RequestError(f"{module_name} has no dataclass {class_name!r}; {nearest(class_name, known)}")
     return cls
+
+
+def _module(name: str, class_name: str, sha256: str | None, trust: bool) -> ModuleType:
+    """The module of a class; executes no code outside of this project unless it is trusted and unchanged."""
+    path = name.removeprefix(FILE_PREFIX)
+    if name not in sys.modules and not of_project(name):
+        require(
+            trust,
+            f"{path}: not of this project, and this record would run its code for {class_name!r}; if you trust the "
+            "code, say so by trust=True or --trust",
+        )
+        require(path == name or bool(sha256), f"{path}: this record lacks the file's hash, so its code is not run")
+    module = load_module(name, sha256 if path != name else None)
+    changed = path != name and sha256 is not None and executed_hash(name) != sha256
+    require(not changed, f"{path} has changed since this record was written")
+    return module

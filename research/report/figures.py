@@ -53,12 +53,12 @@ def pictures(table: Table) -> list[Picture]:
         return [*first, *landscapes, *_curve_pictures(table, lines)]
 
 
-def inside_pictures(table: Table) -> tuple[list[Picture], list[str]]:
+def inside_pictures(table: Table, *, trust: bool = False) -> tuple[list[Picture], list[str]]:
     """Draws the inside of the best model of each run; also returns one line for each run without pictures."""
     from research.report import inside
 
     with style.paper():
-        drawn, notes = inside.draw(table)
+        drawn, notes = inside.draw(table, trust=trust)
     return [Picture(file_name(name), caption, figure) for name, caption, figure in drawn], notes
 
 

@@ -34,7 +34,7 @@ Drawn = tuple[str, str, "Figure"]
 """A figure's name, its caption, and the figure."""
 
 
-def draw(table: Table) -> tuple[list[Drawn], list[str]]:
+def draw(table: Table, *, trust: bool = False) -> tuple[list[Drawn], list[str]]:
     """Draws the best variant of each run; also returns one line for each run without figures.
 
     Uses the first trial of a variant; a figure's name consists of its kind and its run.
@@ -44,7 +44,7 @@ def draw(table: Table) -> tuple[list[Drawn], list[str]]:
     for run in table.runs:
         try:
             trial = _chosen(run, table)
-            found = _of_trial(run, trial)
+            found = _of_trial(run, trial, trust)
         except RequestError as error:
             notes.append(f"{run.label or run.experiment}: no figures of the inside of its model: {error}")
             continue
@@ -60,12 +60,12 @@ def _chosen(run: Run, table: Table) -> TrialResult:
     return counted(run.of(rows[0].variant))[0]
 
 
-def _of_trial(run: Run, trial: TrialResult) -> list[Drawn]:
+def _of_trial(run: Run, trial: TrialResult, trust: bool) -> list[Drawn]:
     from research.data.labels import class_name
     from research.evaluation import interpretability
     from research.inference import load
 
-    predictor = load(run.folder, trial=trial.name)
+    predictor = load(run.folder, trial=trial.name, trust=trust)
     batch, images, split = _examples(predictor.experiment)
     inputs = predictor.inputs_of(batch)
     seen = next(iter(inputs.values()))

@@ -30,7 +30,7 @@ class Report:
     figures: tuple[epath.Path, ...]
 
 
-def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False) -> Report:
+def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False, trust: bool = False) -> Report:
     """Writes table.md, table.tex, table.csv, report.html and the figures of one or several runs.
 
     Args:
@@ -38,12 +38,13 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False)
       out: the output folder; by default `RUN/report` for a single run.  Figures of an earlier report there are
         replaced.
       inside: also load the best models and some of their examples, and draw the inside of the models (images only).
+      trust: with `inside`, also run the code of files and modules outside of this project that the runs name.
 
     Raises:
       RequestError: a folder is not a run, or there are several folders and no `out`.
       OSError: the report cannot be written.
     """
-    return write_report(read_table(dirs), out, inside=inside)
+    return write_report(read_table(dirs), out, inside=inside, trust=trust)
 
 
 def read_table(dirs: Sequence[Any]) -> Table:
@@ -55,14 +56,14 @@ def read_table(dirs: Sequence[Any]) -> Table:
     return table.build(read_runs(dirs))
 
 
-def write_report(rows: Table, out: Any | None = None, *, inside: bool = False) -> Report:
+def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, trust: bool = False) -> Report:
     """Writes the report of a table; arguments and errors are those of `report`."""
     runs = rows.runs
     if out is None and len(runs) > 1:
         raise RequestError(f"{len(runs)} runs side by side: expected --out DIR, the folder to write their report into")
     out = epath.Path(runs[0].folder) / "report" if out is None else place(out, "--out ")
     pictures, shown = figures.pictures(rows), exhibits.draw(rows)
-    within, remarks = figures.inside_pictures(rows) if inside else ([], [])
+    within, remarks = figures.inside_pictures(rows, trust=trust) if inside else ([], [])
 
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():

@@ -55,15 +55,19 @@ def trial_folders(run: epath.PathLike) -> list[epath.Path]:
     return [path for path in visible(inside) if path.is_dir()] if inside.is_dir() else []
 
 
-def read_experiment(folder: epath.PathLike) -> Experiment:
+def read_experiment(folder: epath.PathLike, *, trust: bool = False) -> Experiment:
     """Reads the resolved experiment of a trial from its config.json.
 
+    Args:
+      trust: also run the code of files and modules outside of this project that the experiment consists of.
+
     Raises:
-      RequestError: the file is missing, is not the record of an experiment, or is not as it was written.
+      RequestError: the file is missing, is not the record of an experiment, is not as it was written, or names code that
+        is not trusted.
     """
     path = epath.Path(folder) / "config.json"
     record = read_record(path)
-    experiment = from_json(record.get("experiment"))
+    experiment = from_json(record.get("experiment"), trust=trust)
     if not isinstance(experiment, Experiment):
         raise RequestError(f"{path}: not a readable record of an experiment")
     if not is_as_written(record):

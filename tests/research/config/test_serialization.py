@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import pathlib
+import py_compile
 import subprocess
 import sys
 from typing import ClassVar
 
 import pytest
 
-from research.config.modules import load_module
+from research.config.modules import file_hash, load_module
 from research.config.serialization import from_json, stable_hash, to_json
 from research.errors import RequestError
 from research.models.mlp import MLP
@@ -47,9 +49,14 @@ def test_a_renamed_field_still_loads():
         ({"_type": "research.models.mlp:MPL"}, "did you mean 'MLP'"),
         ({"_type": "research.models.mlp:activation"}, "no dataclass"),
         ({"_type": "os:system"}, "no dataclass 'system'"),
-        ({"_type": "no_such_module_here:X"}, "no module"),
+        ({"_type": "research.no_such_module:X"}, "no module"),
+        ({"_type": "research.models.mlp:MLP", "_sha256": "0", "widths": [3], "width": 3}, "no field 'width'"),
+        ({"_type": "no_such_module_here:X"}, "no_such_module_here: not of this project"),
+        ({"_type": "launch.__main__:X"}, "not of this project"),
+        ({"_type": "experiments.analysis.__main__:X"}, "not of this project"),
+        ({"_type": "experiments..analysis:X"}, "not of this project"),
         ({"_type": "research.models.mlp:MLP", "widths": [3]}, "classes"),
-        ({"_type": "file:/no/such/file.py:X"}, "no such file"),
+        ({"_type": "file:/no/such/file.py:X"}, "/no/such/file.py: not of this project"),
     ],
 )
 def test_a_record_that_cannot_be_a_value_is_one_line(record, says):
@@ -64,12 +71,77 @@ def test_what_is_no_value_is_refused(value):
         to_json((value,))
 
 
+MINE = "import dataclasses, pathlib\n\n@dataclasses.dataclass(frozen=True)\nclass Mine:\n    x: int = 1\n"
+
+
+def bomb(path):
+    """Writes a file that leaves a mark when its code runs; returns a record of its class, and the mark."""
+    mark = path.with_name("executed")
+    path.write_text(f"{MINE}\npathlib.Path({str(mark)!r}).touch()\n")
+    return {"_type": f"file:{path}:Mine", "_sha256": file_hash(path), "x": 4}, mark
+
+
+def test_a_file_runs_only_if_it_is_trusted_and_has_the_hash_of_the_record(tmp_path):
+    record, mark = bomb(tmp_path / "theirs.py")
+    with pytest.raises(RequestError, match=r"theirs.py: not of this project.*trust=True or --trust$"):
+        from_json({"model": [record]})
+    without = {key: value for key, value in record.items() if key != "_sha256"}
+    with pytest.raises(RequestError, match="theirs.py: this record lacks the file's hash, so its code is not run"):
+        from_json(without, trust=True)
+    for wrong in ("0" * 64, 3, ["x"]):
+        with pytest.raises(RequestError, match="theirs.py has changed since this record was written"):
+            from_json(record | {"_sha256": wrong}, trust=True)
+    assert not mark.exists()
+    assert from_json(record, trust=True).x == 4 and mark.exists()
+    mark.unlink()
+    assert from_json(record).x == 4 and not mark.exists()  # the user has executed the file already
+
+
+def test_the_bytes_that_run_are_those_of_the_hash(tmp_path):
+    """A compiled file beside the source, or a file that changes later, is not what a record is of."""
+    record, mark = bomb(tmp_path / "compiled.py")
+    py_compile.compile(str(tmp_path / "compiled.py"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    (tmp_path / "compiled.py").write_text(MINE)
+    harmless = record | {"_sha256": file_hash(tmp_path / "compiled.py")}
+    value = from_json(harmless, trust=True)
+    assert value.x == 4 and not mark.exists()
+    (tmp_path / "compiled.py").write_text("import nonsense")
+    assert to_json(value) == harmless
+
+
+def test_modules_outside_of_the_project_are_imported_only_if_they_are_trusted(tmp_path, monkeypatch):
+    _, mark = bomb(tmp_path / "installed_by_somebody.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    record = {"_type": "installed_by_somebody:Mine", "x": 4}
+    with pytest.raises(RequestError, match="^installed_by_somebody: not of this project.*--trust$"):
+        from_json(record)
+    assert not mark.exists() and "installed_by_somebody" not in sys.modules
+    assert from_json(record, trust=True).x == 4 and mark.exists()
+
+
+def test_a_folder_called_like_the_project_is_not_of_it(tmp_path):
+    """In a folder with an `experiments` package of its own, found first, nothing below it is imported."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "__init__.py").write_text("")
+    _, mark = bomb(tmp_path / "experiments" / "theirs.py")
+    code = "import sys; sys.path.insert(0, '.'); from research.config.modules import of_project;"
+    code += "print(of_project('experiments.theirs'), of_project('research.models.mlp'))"
+    root = str(pathlib.Path(__file__).parents[3])
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({root!r}); {code}"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert found.split() == ["False", "True"] and not mark.exists()
+
+
 def test_a_class_from_a_file_records_the_file_and_notices_a_change(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("import dataclasses\n\n@dataclasses.dataclass(frozen=True)\nclass Mine:\n    x: int = 1\n")
     record = to_json(load_module(f"file:{path}").Mine(x=4))
     assert record["_type"] == f"file:{path}:Mine" and from_json(record).x == 4
     path.write_text(path.read_text() + "# changed\n")
+    del sys.modules[f"file:{path}"]
+    load_module(f"file:{path}")  # as when the user gives the changed file again
     with pytest.raises(RequestError, match="has changed since"):
         from_json(record)
 

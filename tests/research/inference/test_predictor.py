@@ -1,6 +1,9 @@
 """Uses of a finished run: predictions from its folder, evaluation, and initial parameters for other runs."""
 
 import dataclasses
+import hashlib
+import json
+import re
 import shutil
 
 import jax
@@ -8,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import toys
-from command_line import files, launch, lines, quickly, read, state, write_module
+from command_line import files, launch, lines, quickly, read, refused, state, write_module
 
 from research.config.brief import brief
 from research.config.serialization import stable_hash
@@ -293,6 +296,37 @@ def test_eval_scores_the_others_where_one_cannot_be(module, tmp_path):
     assert outcome.status == 1
     assert outcome.out.startswith(f"{other.name}: test/loss ") and outcome.out.count("\n") == 1
     assert outcome.err == f"{one.name}: {one}: no checkpoint in it yet\n"
+
+
+# -- runs of others ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["task", "optimizer", "extra"])
+def test_nothing_of_theirs_is_executed_unless_it_is_trusted(run, module, part, tmp_path):
+    theirs, mark, code = tmp_path / "theirs", tmp_path / "executed", tmp_path / "code.py"
+    shutil.copytree(run, theirs)
+    code.write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    config = theirs / "trials" / "base-s0" / "config.json"
+    record = read(config)
+    evil = {"_type": f"file:{code}:Evil", "_sha256": hashlib.sha256(code.read_bytes()).hexdigest()}
+    if part == "extra":
+        record["experiment"]["preprocess"] = [{"anything": [evil]}]
+    else:
+        record["experiment"][part] = evil
+    text = json.dumps(record["experiment"], sort_keys=True, separators=(",", ":"))
+    config.write_text(json.dumps(record | {"hash": hashlib.sha256(text.encode()).hexdigest()[:12]}))
+    for file in ("sweep.json", "trials/base-s0/result.json"):
+        (theirs / file).write_text(json.dumps(read(theirs / file) | {"experiment": f"file:{code}", "extra": evil}))
+
+    line = f"{code}: not of this project, and this record would run its code for 'Evil'"
+    with pytest.raises(RequestError, match=re.escape(line)):
+        load(theirs)
+    assert refused(["eval", theirs]).startswith(f"error: {line}")
+    assert launch("report", theirs, "--inside").status == 0
+    begun = launch("run", module, "--set", "steps=8", "--set", f"init_from={theirs}", "--out", tmp_path / "begun")
+    assert begun.status == 0, begun.err
+    assert not mark.exists()
+    assert refused(["eval", theirs, "--trust"]) and mark.exists()
 
 
 # -- initialising from a run -------------------------------------------------------------------------------------------
