@@ -119,8 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--word", default="it", help="the attending word")
     parser.add_argument("--layer", type=int, help="the one drawn with lines, counted from 1; the last if not given")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("attention_map.png"))
+    parser.add_argument("--trust", action="store_true", help="run the code of the files and modules that the run names")
     asked = parser.parse_args(argv)
-    words, looking, attention = look(load_text_model(asked.model, trial=asked.trial), asked.sentence, asked.word)
+    text = load_text_model(asked.model, trial=asked.trial, trust=asked.trust)
+    words, looking, attention = look(text, asked.sentence, asked.word)
     layers = len(attention)
     layer = layers if asked.layer is None else asked.layer
     require(1 <= layer <= layers, f"--layer {layer}: expected 1 to {layers}")

@@ -7,7 +7,7 @@ import abc
 import jax
 from flax import linen as nn
 
-from research.layers.embeddings import token_embedding, token_logits
+from research.layers.embeddings import looked_up, token_embedding, token_logits
 from research.layers.masks import both, padding_mask, segment_mask
 from research.layers.positions import text_positions
 from research.models.model import Model
@@ -39,9 +39,11 @@ class DecoderOnly(Model):
     vocab_size: int
     context_length: int
 
-    # This is not a field, because it has no annotation; a subclass may declare it as one.
+    # These are no fields, because they have no annotation; a subclass may declare them as such.
     init_deviation = 0.02
     """The standard deviation of the initial embeddings and of an untied head."""
+    pad_token = None
+    """A token whose embedding is trained only as a row of a tied head; None if there is none."""
 
     @nn.compact
     def __call__(
@@ -74,7 +76,8 @@ class DecoderOnly(Model):
         )
         normal = nn.initializers.normal(self.init_deviation)
         embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding", init=normal)
-        x = self.features(embed(tokens), mask=visible, positions=positions, decode=decode, train=train)
+        x = looked_up(tokens, embed, self.pad_token)
+        x = self.features(x, mask=visible, positions=positions, decode=decode, train=train)
         return token_logits(x[:, -1] if decode else x, embed, tied=self.tied_head, init=normal)
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ import jax
 from flax import linen as nn
 
 from research.config.checks import check_counts, check_part, check_size
+from research.errors import require
 from research.layers.attention import MultiHeadAttention, check_heads
 from research.layers.attention_kernels import Kernel, check_kernel
 from research.layers.dense import dense
@@ -44,6 +45,7 @@ class Llama(DecoderOnly):
       attention_bias: give the attention projections a bias.
       mlp_bias: give the dense layers of the MLP a bias.
       tied_head: compute logits with the embedding table.
+      pad_token: a token whose embedding is trained only as a row of a tied head; None if there is none.
       init_deviation: the standard deviation of initial weights.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
@@ -64,6 +66,7 @@ class Llama(DecoderOnly):
     attention_bias: bool = False
     mlp_bias: bool = False
     tied_head: bool = False
+    pad_token: int | None = None
     init_deviation: float = 0.02
     kernel: Kernel = "auto"
     scan_layers: bool = False
@@ -74,6 +77,8 @@ class Llama(DecoderOnly):
         super().check()
         check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "head_dim")
         check_heads(self.width, self.num_heads, self.num_kv_heads, self.head_dim, rotary=True)
+        pad = self.pad_token
+        require(pad is None or 0 <= pad < self.vocab_size, f"pad_token={pad}: expected 0 to {self.vocab_size - 1}")
         check_part("rotary", self.rotary)
         check_kernel(self.kernel, dtype=self.dtype, head_dim=self.head_dim or self.width // self.num_heads)
 

@@ -56,7 +56,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Unsupported settings, with their neutral values; a missing value is neutral too."""
 
 
-def read(config: Mapping[str, Any], *, context_length: int, language: str | None = None) -> Decoding:
+def read(
+    config: Mapping[str, Any], *, context_length: int, language: str | None = None, begins: bool = False
+) -> Decoding:
     """Reads the start tokens and settings from a generation_config.json, or from an older config.json that includes
     them.
 
@@ -66,6 +68,8 @@ def read(config: Mapping[str, Any], *, context_length: int, language: str | None
     Args:
       context_length: the model's context, in tokens.
       language: the language of the speech ("de"), for models that are told it; the transcript is in that language.
+      begins: every text begins with start tokens, as a decoder's does beside an encoder: with `bos_token_id` where the
+        file states no other.
 
     Raises:
       RequestError: a setting is unsupported, a value is invalid, or the language is missing or unknown.
@@ -74,6 +78,9 @@ def read(config: Mapping[str, Any], *, context_length: int, language: str | None
         f"{key}={config[key]!r}" for key, values in _NEUTRAL.items() if config.get(key) not in (None, [], *values)
     ]
     require(not unknown, f"{FILE}: {', '.join(unknown)} is not supported")
+    first = "decoder_start_token_id"
+    if begins and config.get(first) is None:
+        config = {**config, first: config.get("bos_token_id")}
     start = _start(config, language)
     stop = _tokens(config, "eos_token_id")
     last = _tokens(config, "forced_eos_token_id")
@@ -84,7 +91,7 @@ def read(config: Mapping[str, Any], *, context_length: int, language: str | None
         max_new_tokens=_max_new_tokens(config, start, context_length),
         stop_tokens=stop,
         pad_token=pad[0],
-        suppress=_tokens(config, "suppress_tokens") + _forbidden(config),
+        suppress=_tokens(config, "suppress_tokens") + tuple(x for x in _forbidden(config) if x not in stop),
         suppress_first=_tokens(config, "begin_suppress_tokens"),
         last_token=last[0] if last else None,
         renormalize=bool(config.get("renormalize_logits")),
@@ -127,9 +134,9 @@ def written(decoding: Decoding) -> dict[str, Any]:
 
 def special_tokens(decoding: Decoding) -> dict[str, Any]:
     """The special tokens that transformers also expects in the config.json, where it would otherwise use defaults."""
-    start, stop = decoding.start[:1], decoding.how.stop_tokens[:1]
+    start, stop = decoding.start[:1], decoding.how.stop_tokens
     tokens = {"decoder_start_token_id": start, "bos_token_id": start, "eos_token_id": stop}
-    return {name: token[0] for name, token in tokens.items() if token}
+    return {name: list(given) if len(given) > 1 else given[0] for name, given in tokens.items() if given}
 
 
 def _max_new_tokens(config: Mapping[str, Any], start: tuple[int, ...], context_length: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from research.errors import require
 from research.layers.positions import Llama3Scaling, Rotary
 from research.models.llama import SIZES, Llama, llama
-from research.pretrained.config_values import number
+from research.pretrained.config_values import number, whole
 from research.pretrained.family import Family, Variant
 from research.pretrained.gpt2 import inputs
 from research.pretrained.rules import KeyMap, Tied, Unused, embedding, kernel, norm
@@ -51,8 +51,9 @@ def from_config(config: Mapping[str, Any]) -> Llama:
     given = config.get("hidden_act", "silu")
     require(given == "silu", f"hidden_act={given!r} in the config: expected 'silu'")
     num_heads = config.get("num_attention_heads", 32)
+    vocab_size, pad_token = whole(config, "vocab_size", 32000), config.get("pad_token_id")
     return Llama(
-        vocab_size=config.get("vocab_size", 32000),
+        vocab_size=vocab_size,
         context_length=config.get("max_position_embeddings", 2048),
         width=config.get("hidden_size", 4096),
         depth=config.get("num_hidden_layers", 32),
@@ -65,8 +66,15 @@ def from_config(config: Mapping[str, Any]) -> Llama:
         attention_bias=config.get("attention_bias", False),
         mlp_bias=config.get("mlp_bias", False),
         tied_head=config.get("tie_word_embeddings", False),
+        pad_token=pad_token if pad_token is None else _row(whole(config, "pad_token_id"), vocab_size),
         init_deviation=config.get("initializer_range", 0.02),
     )
+
+
+def _row(token: int, vocab_size: int) -> int:
+    """The row of a token; -1 is the last one, as in PyTorch."""
+    require(-vocab_size <= token < vocab_size, f"pad_token_id={token} in the config: expected below {vocab_size}")
+    return token % vocab_size
 
 
 def _rotary(config: Mapping[str, Any]) -> Rotary:
@@ -111,6 +119,7 @@ def to_config(model: Llama) -> dict[str, Any]:
         "attention_bias": model.attention_bias,
         "mlp_bias": model.mlp_bias,
         "tie_word_embeddings": model.tied_head,
+        "pad_token_id": model.pad_token,
         "initializer_range": model.init_deviation,
     }
 
@@ -134,4 +143,5 @@ FAMILY = Family(
     to_config=to_config,
     key_maps=key_maps,
     inputs=inputs,
+    details=("pad_token",),
 )

@@ -25,6 +25,7 @@ from research.data.batches import in_batches
 from research.data.labels import class_name
 from research.errors import RequestError, nearest, require
 from research.layers.dtypes import DType
+from research.models.encoder_decoder import EncoderDecoder
 from research.models.model import described
 from research.pretrained import class_names as labels
 from research.pretrained import files, generation_config, mapping, timm_config
@@ -120,7 +121,8 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         """
         context_length = getattr(self.model, "context_length", None)
         require(context_length is not None, f"decoding: {type(self.model).__name__} writes no text")
-        return generation_config.read(self.generation, context_length=context_length, language=language)
+        begins = isinstance(self.model, EncoderDecoder)
+        return generation_config.read(self.generation, context_length=context_length, language=language, begins=begins)
 
     @functools.cached_property
     def _probabilities(self) -> Callable[[Any, jax.Array], jax.Array]:
@@ -222,7 +224,8 @@ def load_pretrained(
         if family.resized is not None:
             built, variables = family.resized(built, variables, image_size)
     names = labels.read(published, built.classes) if family.head and classes is None else None
-    generation = files.beside(path, generation_config.FILE) or config
+    generation = files.beside(path, generation_config.FILE)
+    generation = config if generation is None else generation
     return Pretrained(built, variables, preprocessing, key_map.publisher, names, generation)
 
 

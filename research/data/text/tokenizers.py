@@ -76,6 +76,10 @@ class Tokenizer:
         """Encodes a text as int32 [length]; an empty text has length 0."""
         raise TypeError(f"{type(self).__name__} does not define encode")
 
+    def encode_prompt(self, text: str) -> np.ndarray:
+        """Encodes a text as int32 [length] for published weights, which may have learned special tokens around it."""
+        return self.encode(text)
+
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         """Decodes tokens to text, omitting special tokens; invalid UTF-8 becomes U+FFFD."""
         raise TypeError(f"{type(self).__name__} does not define decode")
@@ -286,6 +290,13 @@ class BPETokenizer(Tokenizer):
         check_characters(text)
         return np.asarray(self._library().encode(text, add_special_tokens=False).ids, np.int32)
 
+    def encode_prompt(self, text: str) -> np.ndarray:
+        """Encodes a text as transformers' tokenizer does: with the special tokens that the vocabulary's post-processor
+        adds ("<s>"), and with special tokens where the text spells them.
+        """
+        check_characters(text)
+        return np.asarray(self._library(spelled=True).encode(text).ids, np.int32)
+
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         self._plain(tokens)
         return self._library().decode(np.asarray(tokens).reshape(-1).tolist(), skip_special_tokens=True)
@@ -309,9 +320,9 @@ class BPETokenizer(Tokenizer):
         super().token_id(special)
         return self._library().token_to_id(special)
 
-    def _library(self) -> Any:
+    def _library(self, spelled: bool = False) -> Any:
         require(self.vocabulary is not None, "vocabulary=None: fit the tokenizer to a text first")
-        return _parsed(self.vocabulary)
+        return _parsed(self.vocabulary, spelled)
 
 
 def _byte_names() -> dict[str, int]:
@@ -337,9 +348,11 @@ def _byte_level(model: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _parsed(vocabulary: str) -> Any:
+def _parsed(vocabulary: str, spelled: bool = False) -> Any:
     library = _tokenizers().Tokenizer.from_str(vocabulary)
-    library.encode_special_tokens = True  # text that spells a special token stays text
+    library.encode_special_tokens = not spelled  # text that spells a special token stays text
+    library.no_truncation()  # published files may cut or fill every text
+    library.no_padding()
     return library
 
 

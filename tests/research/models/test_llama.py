@@ -95,3 +95,36 @@ def test_impossible_models_are_refused(fields, line):
 def test_an_unknown_size_names_the_nearest():
     with pytest.raises(RequestError, match=r"did you mean 'llama3\.2-1b'"):
         llama("llama32-1b")
+
+
+@pytest.mark.parametrize("tied_head", [False, True])
+def test_the_row_of_the_padding_token_is_trained_only_by_a_tied_head(tied_head):
+    """As `padding_idx` of PyTorch's embedding: no gradient through the look-up, the same for every other row."""
+    plain = dataclasses.replace(TINY, tied_head=tied_head)
+    padded = dataclasses.replace(plain, pad_token=3)
+    tokens = np.array([[1, 3, 3, 5, 7, 3]])
+    variables = jax.jit(plain.init)(jax.random.key(0), tokens)
+
+    def rows(model):
+        def loss(variables):
+            return (jax.nn.log_softmax(model.apply(variables, tokens))[:, :-1] ** 2).mean()
+
+        return jax.jit(jax.grad(loss))(variables)["params"]["token_embedding"]["embedding"]
+
+    others = np.arange(11) != 3
+    np.testing.assert_allclose(rows(padded)[others], rows(plain)[others], atol=1e-6)
+    assert np.abs(rows(padded)[3] - rows(plain)[3]).max() > 1e-4
+    assert (np.abs(rows(padded)[3]).max() > 0) == tied_head
+
+
+def test_the_padding_token_of_a_config():
+    config = published.to_config(TINY)
+    for given, row in ((None, None), (0, 0), (10, 10), (-1, 10)):
+        model = published.from_config(config | {"pad_token_id": given})
+        assert model.pad_token == row and published.to_config(model)["pad_token_id"] == row
+    assert published.from_config({k: x for k, x in config.items() if k != "pad_token_id"}).pad_token is None
+    for given, said in ((11, "expected below 11"), ("0", "expected a whole number")):
+        with pytest.raises(RequestError, match=said):
+            published.from_config(config | {"pad_token_id": given})
+    with pytest.raises(RequestError, match="pad_token=11: expected 0 to 10"):
+        dataclasses.replace(TINY, pad_token=11).check()

@@ -80,6 +80,18 @@ def test_sampling_has_the_defaults_of_transformers():
     assert (how.stop_tokens, how.pad_token, how.max_new_tokens) == ((1, 2), 1, 63)
 
 
+def test_a_forbidden_word_that_is_a_stop_token_ends_the_text_all_the_same():
+    _, how = read({"bad_words_ids": [[1], [7]], "eos_token_id": [1, 2]}, context_length=64)
+    assert (how.suppress, how.stop_tokens) == ((7,), (1, 2))
+
+
+def test_a_decoder_beside_an_encoder_begins_with_bos_unless_told_otherwise():
+    config = {"bos_token_id": 5, "max_length": 20}
+    assert read(config, context_length=64, begins=True).start == (5,)
+    assert read(config | {"decoder_start_token_id": 3}, context_length=64, begins=True).start == (3,)
+    assert read(config, context_length=64).start == ()
+
+
 def test_nothing_given():
     assert read({}, context_length=1024) == Decoding((), Generation())
 

@@ -19,6 +19,7 @@ from research.models.gpt import gpt2 as gpt2_size
 from research.models.llama import llama as llama_size
 from research.models.rnn import RNNLanguageModel
 from research.pretrained import export_pretrained, gpt2, llama, load_pretrained, rnn
+from research.pretrained.load import read_into
 
 PUBLISHED = {
     "gpt2": (gpt2.FAMILY, gpt2_size("gpt2")),
@@ -103,6 +104,14 @@ def test_old_llama_files_carry_rotations(tmp_path):
 
     folder, _, model = checkpoint("llama", tmp_path, old)
     load_pretrained(model, folder)
+
+
+def test_a_start_from_weights_is_told_their_padding_token(tmp_path):
+    folder, _, model = checkpoint("llama", tmp_path)
+    assert model.pad_token == 0
+    assert set(read_into(model, folder)["params"]) >= {"token_embedding", "norm"}
+    with pytest.raises(RequestError, match="Llama has pad_token=None, but .* set model.pad_token=0$"):
+        read_into(dataclasses.replace(model, pad_token=None), folder)
 
 
 def test_bfloat16_files_are_read_into_float32(tmp_path):
