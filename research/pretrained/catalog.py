@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from flax import linen as nn
 
-from research.errors import RequestError, nearest, prefixed
+from research.config.checks import check_types
+from research.config.serialization import value_fields
+from research.errors import RequestError, nearest, prefixed, require
 from research.pretrained import (
     convnext,
     dit,
@@ -111,8 +114,34 @@ def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
     else:
         model = family.from_timm({**family.architectures[architecture], **timm_config.arguments(config)})
     with prefixed("config: "):
+        check_types(model)
+        check_sizes(model)
+        check_layers(family, model, MOST_LAYERS)
         model.check()
     return family, model
+
+
+MOST_LAYERS = 2_000
+"""Building a model takes time for each layer; published ones have a few hundred at most."""
+
+_LARGEST = 2**31 - 1
+
+
+def check_layers(family: Family, model: nn.Module, most: int) -> None:
+    """Raises RequestError if a model has more than `most` layers, before it is built."""
+    layers = family.layers(model)
+    require(layers <= most, f"{layers:,.0f} layers: expected at most {most:,}")
+
+
+def check_sizes(value: Any, above: str = "") -> None:
+    """Raises RequestError if a whole number in a model's fields is beyond any array's size."""
+    for field in value_fields(type(value)):
+        items = getattr(value, field.name)
+        for item in items if isinstance(items, tuple) else (items,):
+            if dataclasses.is_dataclass(item):
+                check_sizes(item, f"{above}{field.name}.")
+            elif type(item) is int:
+                require(abs(item) <= _LARGEST, f"{above}{field.name}={str(item):.40}: expected at most {_LARGEST}")
 
 
 def family_in(config: Mapping[str, Any]) -> Family | None:

@@ -239,6 +239,7 @@ def preprocessing(model: EfficientNet, publisher: str) -> Preprocessing:
 
 
 FAMILY = Family(
+    layers=lambda model: sum(stage.repeats for stage in model.stages) * model.depth,
     model=EfficientNet,
     model_type="efficientnet",
     variants={

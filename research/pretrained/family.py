@@ -41,6 +41,12 @@ def _as_built(
     return model
 
 
+def _depths(model: nn.Module) -> float:
+    """The sum of the fields `depth`, `depths` and `decoder_depth` that the model has."""
+    given = (getattr(model, name, None) for name in ("depth", "depths", "decoder_depth"))
+    return sum(sum(value) if isinstance(value, tuple) else value or 0 for value in given)
+
+
 def _no_preprocessing(model: nn.Module, publisher: str) -> None:
     return None
 
@@ -55,6 +61,7 @@ class Family:
       variants: {name ("resnet50"): variant}.
       from_config: builds our model from a Hugging Face config.
       key_maps: the key maps of a model, one per publisher; loading uses the one that fits the names in the file best.
+      layers: the number of layers of a model, each of which has at least one tensor.
       inputs: the abstract arguments of `model.init`, by name.
       adapted: adjusts a model to a file, since publishers differ in `details` and files in image size.  Its arguments
         are the model, the name of its variant ("" if it is none), the publisher, the shapes in the file, and the model
@@ -80,6 +87,7 @@ class Family:
     inputs: Callable[[Any], dict[str, jax.ShapeDtypeStruct]]
     type_key: Literal["model_type", "_class_name"] = "model_type"
     adapted: Callable[[Any, str, str, Shapes, Any], nn.Module] = _as_built
+    layers: Callable[[Any], float] = _depths
     details: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
     head_bias: str | None = None

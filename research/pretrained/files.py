@@ -25,11 +25,17 @@ HUB_FILES = (
 )
 
 
+_HEADER_BYTES = 16 * 2**20
+_MOST_TENSORS = 20_000  # the largest published models of these families have some thousands
+_LONGEST_NAME = 500
+
+
 class Checkpoint(Mapping[str, np.ndarray]):
     """{name: array} over the shards of a checkpoint; tensors are read on access.
 
     Raises:
-      RequestError: a shard is missing or damaged, or two shards hold the same tensor.
+      RequestError: a shard is missing or damaged, two shards hold the same tensor, or a header is too large to be one
+        of weights.
     """
 
     def __init__(self, source: pathlib.Path, shards: tuple[pathlib.Path, ...]):
@@ -40,12 +46,17 @@ class Checkpoint(Mapping[str, np.ndarray]):
         for shard in shards:
             require(shard.is_file(), f"{source}: shard {shard.name} is missing")
             try:
+                _check_header(shard)
                 file = safe_open(shard, framework="numpy")
             except (SafetensorError, OSError) as error:
-                raise RequestError(f"{shard} is damaged or not a safetensors file: {error}") from None
-            twice = [name for name in file.keys() if name in self._files]  # noqa: SIM118 (it is no mapping)
-            require(not twice, f"{source}: two shards hold {', '.join(twice)}")
-            self._files |= dict.fromkeys(file.keys(), file)
+                raise RequestError(f"{shard} is damaged or not a safetensors file: {str(error)[:200]}") from None
+            names = file.keys()
+            twice = [name for name in names if name in self._files]
+            require(not twice, f"{source}: two shards hold {', '.join(twice[:20])}")
+            self._files |= dict.fromkeys(names, file)
+            count, longest = len(self._files), max(map(len, names), default=0)
+            require(count <= _MOST_TENSORS, f"{source}: {count:,} tensors; expected at most {_MOST_TENSORS:,}")
+            require(longest <= _LONGEST_NAME, f"{shard}: a name of {longest:,} characters; expected {_LONGEST_NAME}")
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._files[name].get_tensor(name)
@@ -63,6 +74,13 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def _check_header(shard: pathlib.Path) -> None:
+    """Raises RequestError if a file's header is longer than that of any weights, before it is read."""
+    with shard.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    require(size <= _HEADER_BYTES, f"{shard}: a header of {size:,} bytes; expected at most {_HEADER_BYTES:,}")
 
 
 def open_checkpoint(path: pathlib.Path) -> Checkpoint:

@@ -23,13 +23,13 @@ from flax import linen as nn
 from research.config.types import conform
 from research.data.batches import in_batches
 from research.data.labels import class_name
-from research.errors import RequestError, nearest, require
+from research.errors import RequestError, nearest, prefixed, require
 from research.layers.dtypes import DType
 from research.models.encoder_decoder import EncoderDecoder
 from research.models.model import described
 from research.pretrained import class_names as labels
 from research.pretrained import files, generation_config, mapping, timm_config
-from research.pretrained.catalog import FAMILIES, family_in, family_of, find_variant, from_config
+from research.pretrained.catalog import FAMILIES, check_layers, family_in, family_of, find_variant, from_config
 from research.pretrained.family import Family, Shapes
 from research.pretrained.preprocessing import Preprocessing, from_hf, from_timm
 from research.pretrained.rules import KeyMap
@@ -158,7 +158,7 @@ def load_pretrained(
 
     Raises:
       RequestError: an argument has the wrong type, the name is unknown, the source or a config cannot be read, or the
-        file does not fit the model.  The message then lists every tensor that is missing, unknown, of another shape or
+        file does not fit the model.  The message then lists the tensors that are missing, unknown, of another shape or
         not of a floating-point type, and the family that the file seems to belong to.
     """
     known = get_args(DType)
@@ -195,6 +195,9 @@ def load_pretrained(
         family, built = from_config(config)
 
     tensors = files.open_checkpoint(path)
+    if name is None and not isinstance(model, nn.Module):
+        with prefixed(f"{tensors.source}: {len(tensors)} tensors, but the config describes "):
+            check_layers(family, built, len(tensors))
     errors = []
     for key_map in fitting(family, built, tensors):
         try:

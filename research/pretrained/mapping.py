@@ -203,8 +203,12 @@ def _guess(name: str, missing: list[str]) -> str:
     return f"{name} (is it {close[0]}?)" if close else name
 
 
+_LISTED = 100
+
+
 def _listed(what: str, names: list[str]) -> str:
-    return f"{len(names)} {what}: {', '.join(names)}" if names else ""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{len(names)} {what}: {', '.join(names[:_LISTED])}{more}" if names else ""
 
 
 _FLOATS = {"F16", "BF16", "F32", "F64", "float16", "bfloat16", "float32", "float64"}

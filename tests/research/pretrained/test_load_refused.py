@@ -1,11 +1,14 @@
 """Unsuitable weights are refused with one line that says why."""
 
 import json
+import struct
 import sys
+import time
 import types
 
 import image_parity
 import numpy as np
+import parity
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -16,6 +19,7 @@ from research.models.vit import ViT, vit
 from research.pretrained import (
     load_pretrained,
 )
+from research.pretrained.catalog import from_config
 from research.pretrained.load import read_into
 
 SMALL = ViT(width=16, depth=1, num_heads=1, patch_size=16, image_size=64, classes=5)
@@ -199,3 +203,112 @@ def test_without_the_hubs_client_or_without_a_network(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=offline))
     with pytest.raises(RequestError, match=r"hub could not be read \(no route to host\)"):
         load_pretrained("resnet50")
+
+
+@pytest.fixture(scope="module")
+def gpt(tmp_path_factory):
+    """A folder with GPT-2's weights and config, already read once so that nothing is left to import or compile."""
+    folder = tmp_path_factory.mktemp("gpt")
+    arrays, metadata = parity.load("gpt2")
+    save_file(parity.under(arrays, "param/"), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(metadata["config"]))
+    load_pretrained("auto", folder)
+    return folder, metadata["config"]
+
+
+def refused_at_once(folder) -> str:
+    """The line with which a folder is refused, within a second of CPU time."""
+    start = time.process_time()
+    with pytest.raises(RequestError, match=r"^[^\n]+$") as error:
+        load_pretrained("auto", folder)
+    assert time.process_time() - start < 1
+    assert len(str(error.value)) < 6000
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_layer": 10**6}, "config: 1,000,000 layers: expected at most 2,000"),
+        ({"n_layer": 1000}, "28 tensors, but the config describes 1,000 layers: expected at most 28"),
+        ({"n_layer": 10**400}, "expected at most"),
+        ({"n_layer": 1e30}, "expected a whole number"),
+        ({"n_layer": -(10**6)}, "expected at least 1"),
+        ({"n_embd": 10**30}, "width=1000000000000000000000000000000: expected at most 2147483647"),
+        ({"vocab_size": 2**31 - 1}, "of another shape"),
+        ({"n_embd": 10**9, "n_head": 1}, "of another shape"),
+    ],
+    ids=str,
+)
+def test_a_config_that_describes_no_model_is_refused_at_once(gpt, changes, said, tmp_path):
+    folder, config = gpt
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    assert said in refused_at_once(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("efficientnet", {"depth_coefficient": 1e6}),
+        ("efficientnet", {"depth_coefficient": 1e308}),
+        ("efficientnet", {"num_block_repeats": [10**6] * 7}),
+        ("resnet_basic", {"depths": [10**6, 1, 1, 1]}),
+        ("convnext", {"depths": [1, 10**6, 1, 1]}),
+        ("vit", {"num_hidden_layers": 10**6}),
+        ("llama", {"num_hidden_layers": 10**6}),
+        ("marian", {"decoder_layers": 10**6}),
+        ("whisper", {"encoder_layers": 10**6}),
+    ],
+    ids=str,
+)
+def test_a_million_layers_of_any_family(family, changes):
+    _, metadata = parity.load(family)
+    start = time.process_time()
+    with pytest.raises(RequestError, match="^config: .* layers: expected at most 2,000$|different lengths"):
+        from_config({**metadata["config"], **changes})
+    assert time.process_time() - start < 1
+
+
+def tensor(shape, start, end, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+LIES = {
+    "a header of 2**64 - 1 bytes": (b"{}", 2**64 - 1, "expected at most 16,777,216"),
+    "a header of a gigabyte": (b"{}", 2**30, "expected at most 16,777,216"),
+    "a header beyond the file": (b"{}", 1000, "damaged"),
+    "a header of nothing": (b"", 0, "damaged"),
+    "no JSON": (b"{{{{", None, "damaged"),
+    "no text": (b"\xff" * 64, None, "damaged"),
+    "a deep list": (b"[" * 2**20, None, "damaged"),
+    "a list": (b"[1]", None, "damaged"),
+    "a negative offset": ({"a": tensor([1], -4, 0)}, None, "damaged"),
+    "an end before the start": ({"a": tensor([1], 4, 0)}, None, "damaged"),
+    "an end beyond the file": ({"a": tensor([2**58], 0, 2**60)}, None, "damaged"),
+    "offsets that overflow": ({"a": tensor([1], 2**63, 2**64 - 1)}, None, "damaged"),
+    "a shape that overflows": ({"a": tensor([2**62, 2**62], 0, 4)}, None, "damaged"),
+    "a negative shape": ({"a": tensor([-1], 0, 4)}, None, "damaged"),
+    "a broken shape": ({"a": tensor([1.5], 0, 4)}, None, "damaged"),
+    "an endless shape": ({"a": tensor([10**40], 0, 4)}, None, "damaged"),
+    "another size than the shape's": ({"a": tensor([3], 0, 4)}, None, "damaged"),
+    "tensors that overlap": ({"a": tensor([1], 0, 4), "b": tensor([1], 0, 4)}, None, "damaged"),
+    "a hole": ({"a": tensor([1], 0, 4), "b": tensor([1], 8, 12)}, None, "damaged"),
+    "an unknown type": ({"a": tensor([1], 0, 4, "F31")}, None, "damaged"),
+    "a tensor that is null": ({"a": None}, None, "damaged"),
+    "a huge shape of nothing": ({"wte.weight": tensor([0, 2**60], 0, 0)}, None, "missing"),
+    "a name of a megabyte": ({"a" * 2**20: tensor([1], 0, 4)}, None, "a name of 1,048,576 characters"),
+    "many tensors": ({f"h.{i}.ln_1.weight": tensor([0], 0, 0) for i in range(50_000)}, None, "50,000 tensors"),
+    "some thousand tensors": ({f"h.{i}.ln_1.weight": tensor([0], 0, 0) for i in range(2_000)}, None, "unknown"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_header_that_lies_is_refused_at_once(gpt, lie, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(gpt[1]))
+    header, size, said = LIES[lie]
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    data = b"" if any(word in lie for word in ("nothing", "tensors")) and "overlap" not in lie else bytes(4)
+    length = struct.pack("<Q", len(text) if size is None else size)
+    (tmp_path / "model.safetensors").write_bytes(length + text + data)
+    assert said in refused_at_once(tmp_path)
