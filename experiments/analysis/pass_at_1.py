@@ -28,7 +28,7 @@ from research.inference import TextModel, generate, load_text_model
 def fits(text: TextModel, prompt: str) -> bool:
     """True if the model's context, if it has one, holds the prompt."""
     context = getattr(text.model, "context_length", None)
-    return context is None or len(text.tokenizer.encode(prompt)) <= context
+    return context is None or len(text.encode(prompt)) <= context
 
 
 def completer(text: TextModel, *, max_new_tokens: int, temperature: float, batch: int) -> Complete:
@@ -65,12 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="time limit per program (default 10)")
     parser.add_argument("--workers", type=int, default=2, help="programs run at once (default 2)")
     parser.add_argument("--unconfined", action="store_true", help="for machines that are sandboxes themselves")
+    parser.add_argument("--partly-confined", action="store_true", help="for machines without user namespaces")
     parser.add_argument("--out", default="pass_at_1.json", metavar="FILE")
+    parser.add_argument("--trust", action="store_true", help="run the code of the files and modules that the run names")
     asked = parser.parse_args(arguments)
     require(asked.batch >= 1, f"--batch {asked.batch}: expected at least 1")
     problems = read_problems(asked.problems)
-    text = load_text_model(asked.model)
-    limits = Limits(seconds=asked.seconds, confined=not asked.unconfined)
+    text = load_text_model(asked.model, trust=asked.trust)
+    limits = Limits(seconds=asked.seconds, confined=not asked.unconfined, partly=asked.partly_confined)
     complete = completer(text, max_new_tokens=asked.max_new_tokens, temperature=asked.temperature, batch=asked.batch)
     result = evaluate(
         problems, complete, samples=asked.samples, ks=asked.k, seed=asked.seed, limits=limits, workers=asked.workers

@@ -15,7 +15,7 @@ from typing import Any
 
 from research.errors import require
 from research.generated_code import sandbox
-from research.generated_code.problems import Problem, program
+from research.generated_code.problems import Problem, solution_of
 from research.generated_code.sandbox import Ended, Limits
 
 Complete = Callable[[Sequence[str], int], Sequence[str]]
@@ -72,9 +72,9 @@ def evaluate(
     sandbox.run("", limits)  # fails early on systems that cannot confine, before any sampling
     seeds = [seed + i for i in range(samples)]
     completions = [complete([problem.prompt for problem in problems], s) for s in seeds]
-    programs = [program(problem, made[i]) for i, problem in enumerate(problems) for made in completions]
+    pairs = [(solution_of(one, made[i]), one.tests) for i, one in enumerate(problems) for made in completions]
     with ThreadPoolExecutor(workers) as pool:
-        ended = list(pool.map(lambda source: sandbox.run(source, limits), programs))
+        ended = list(pool.map(lambda pair: sandbox.run(pair[0], limits, tests=pair[1]), pairs))
     records = []
     for i, problem in enumerate(problems):
         own: list[Ended] = ended[i * samples : (i + 1) * samples]
@@ -96,6 +96,7 @@ def evaluate(
         "seeds": seeds,
         "outcomes": dict(Counter(one.outcome for one in ended)),
         "confined": limits.confined,
+        "partly": limits.partly,
         "seconds": limits.seconds,
         "problems": records,
     }

@@ -2,7 +2,7 @@
 
 problems = read_problems("data/humaneval/HumanEval.jsonl.gz")
 problems[0].prompt                           # the text that the model continues
-program(problems[0], completion)             # the program to run; it reaches its end only if every test passes
+run(solution_of(problems[0], completion), tests=problems[0].tests)     # see `sandbox`
 """
 
 from __future__ import annotations
@@ -115,16 +115,20 @@ def extract(completion: str, style: Style) -> str:
     return completion if end is None else completion[: end.end()]
 
 
-def program(problem: Problem, completion: str) -> str:
-    """The program to run for a completion: the solution, then the tests.
+def solution_of(problem: Problem, completion: str) -> str:
+    """The program of a completion, without tests: for a body, the prompt and the body.
 
     If the completion contains a fenced code block, only the block counts, with or without a repeated prompt.
     """
     fenced = _FENCE.search(completion)
     solution = extract(completion, problem.style) if fenced is None else fenced[1] + "\n"
     whole = problem.style == "program" or (fenced is not None and _DEFINITION.search(solution))
-    solution = solution if whole else problem.prompt + solution
-    return f"{solution}\n{problem.tests}"
+    return solution if whole else problem.prompt + solution
+
+
+def program(problem: Problem, completion: str) -> str:
+    """One text of the solution and then the tests; it reaches its end only if every test passes."""
+    return f"{solution_of(problem, completion)}\n{problem.tests}"
 
 
 _DEFINITION = re.compile(r"^(?:def|class|async def)\b", re.MULTILINE)

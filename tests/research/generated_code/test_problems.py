@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from research.errors import RequestError
-from research.generated_code.problems import extract, program, read_problems
+from research.generated_code.problems import extract, program, read_problems, solution_of
 from research.generated_code.sandbox import Limits, run
 
 ADD = {
@@ -100,6 +100,7 @@ def test_published_solutions_pass(data_root, file, count):
     assert len(problems) == count
     limits = Limits(seconds=100)  # one of them takes many seconds, and longer on a busy machine
     with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(lambda problem: run(program(problem, problem.solution), limits), problems))
+        pairs = [(solution_of(problem, problem.solution), problem.tests) for problem in problems]
+        ended = list(pool.map(lambda pair: run(pair[0], limits, tests=pair[1]), pairs))
     failed = {p.name: e.error for p, e in zip(problems, ended, strict=True) if e.outcome != "passed"}
     assert failed == {}

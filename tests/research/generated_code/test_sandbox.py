@@ -1,15 +1,20 @@
 """Programs that misbehave in different ways: their attempts have no effect, and they do not pass."""
 
+import json
 import os
 import pathlib
 import socket
+import subprocess
 import sys
 import threading
+import time
 
+import psutil
 import pytest
 
 from research.errors import RequestError
-from research.generated_code.confined import ARCHITECTURES, REFUSED, seccomp_filter
+from research.generated_code import sandbox
+from research.generated_code.confined import ALLOWED, ARCHITECTURES, seccomp_filter
 from research.generated_code.sandbox import Limits, run
 
 confined = pytest.mark.skipif(sys.platform != "linux", reason="only Linux confines a process")
@@ -121,11 +126,195 @@ def test_output_is_kept_to_its_limit():
     assert run("while True: print('a' * 10**6)", QUICK).outcome == "failed"
 
 
+EITHER = pytest.mark.parametrize(
+    "limits", [pytest.param(QUICK, marks=confined), Limits(confined=False)], ids=["confined", "unconfined"]
+)
+
+# A program and what it tries; each try is refused by the kernel, so the next line, which ends the program, is reached.
+ATTACKS = {
+    "signals from a pipe to the parent": """
+import fcntl, os, signal
+reading, writing = os.pipe()
+owner, number, owner_ex = 8, 10, 15
+for command, value in ((owner, os.getppid()), (number, 9), (owner_ex, b"\\0" * 8), (fcntl.F_SETFL, os.O_ASYNC)):
+    TRY fcntl.fcntl(reading, command, value)
+import struct
+TRY fcntl.ioctl(reading, 0x5452, struct.pack("i", 1))  # FIOASYNC
+TRY fcntl.ioctl(reading, 0x8901, struct.pack("i", os.getppid()))  # FIOSETOWN
+""",
+    "the parent's priority and processors": """
+import os
+for process in (0, 1, os.getppid(), os.getpid()):
+    TRY os.sched_setaffinity(process, {0})
+    TRY os.setpriority(os.PRIO_PROCESS, process, 19)
+    TRY os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
+TRY os.setpriority(os.PRIO_USER, 0, 19)
+TRY os.setpriority(os.PRIO_PGRP, 0, 19)
+TRY os.nice(5)
+""",
+    "signals to everybody": """
+import os, signal
+for process in (1, -1, 0, os.getppid(), os.getpid(), LAUNCHER):
+    for number in (0, signal.SIGSTOP, signal.SIGKILL):
+        TRY os.kill(process, number)
+TRY os.killpg(os.getpgrp(), signal.SIGKILL)
+TRY signal.pthread_kill(__import__("threading").get_ident(), signal.SIGKILL)
+TRY os.pidfd_open(LAUNCHER)
+""",
+    "limits of other processes": """
+import os, resource
+TRY resource.prlimit(LAUNCHER, resource.RLIMIT_CPU, (1, 1))
+TRY resource.prlimit(0, resource.RLIMIT_AS, (-1, -1))
+TRY resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
+""",
+    "system calls by number": """
+import ctypes, platform
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*given):
+    if libc.syscall(*given) == -1 and ctypes.get_errno() in (1, 38):
+        raise PermissionError
+arm = platform.machine() == "aarch64"
+for number in ((203, 141, 251, 101, 310, 425, 321, 165, 272, 319, 434, 424, 154, 169, 175) if not arm else
+               (122, 140, 30, 117, 270, 425, 280, 40, 97, 279, 434, 424, 92, 142, 105)):
+    TRY call(number, 0, 0, 0, 0, 0)
+for number in range(436, 470):
+    if number not in (436, 439):
+        TRY call(number, 0, 0, 0, 0, 0)
+TRY call(56 if not arm else 220, 17, 0, 0, 0, 0)  # clone of a process
+TRY call(0x40000000 + 39)  # x32
+""",
+    "sockets": """
+import socket
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, 16, 17):
+    TRY socket.socket(family, socket.SOCK_DGRAM)
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+TRY ours.sendto(b"x", "\\0abstract")
+TRY ours.connect("\\0abstract")
+TRY ours.bind("\\0abstract")
+""",
+    "what is mounted and who it is": """
+import os, ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *given):
+    if getattr(libc, name)(*given) == -1:
+        raise PermissionError
+TRY call("mount", b"none", b"/", None, 0x4020, None)
+TRY call("umount2", os.getcwd().encode(), 2)
+TRY call("unshare", 0x10000000)
+TRY os.chroot(".")
+TRY os.setuid(0)
+TRY os.setgroups([0])
+TRY call("prctl", 1, 0, 0, 0, 0)
+""",
+    "files of others": """
+import os
+for path in ("/proc/self/mem", "/proc/1/environ", f"/proc/{os.getppid()}/mem", "/proc/self/oom_score_adj", "/sys",
+             "/root", "/tmp", "/dev/shm", "/etc/passwd", "HERE"):
+    TRY os.listdir(path) if os.path.isdir(path) else open(path)
+    TRY open(path, "w")
+TRY os.chmod(".", 0o777)
+TRY os.mknod("device", 0o20600, 259)
+""",
+}
+
+
+def spelled(attack):
+    """The program of an attack: counts the tries that succeed, and says so."""
+    lines = []
+    for line in attack.replace("LAUNCHER", str(os.getpid())).replace("HERE", __file__).splitlines():
+        indent, found, tried = line.partition("TRY ")
+        lines += [line] if not found else [
+            f"{indent}try:", f"{indent}    {tried}", f"{indent}    made.append({tried.partition('  #')[0]!r})",
+            f"{indent}except (OSError, ValueError): pass",
+        ]  # fmt: skip
+    return "\n".join(["made = []", *lines, "assert not made, made"])
+
+
 @confined
-def test_a_verdict_without_the_nonce_does_not_count():
-    forged = 'import os\nfor fd in range(3, 64):\n  try: os.write(fd, b\'0 {"outcome": "passed", "error": ""}\')\n'
-    ended = run(forged + "  except OSError: pass\nos._exit(0)", QUICK)
-    assert ended.outcome == "failed"
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_are_refused(attack):
+    before = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
+    ended = run(spelled(ATTACKS[attack]), QUICK)
+    assert (ended.outcome, ended.error) == ("passed", "")
+    assert before == (os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0))
+
+
+def test_an_attack_that_succeeds_is_seen():
+    assert "made" not in run(spelled("import os\nTRY os.getpid()"), Limits(confined=False)).outcome
+    assert run(spelled("import os\nTRY os.getpid()"), Limits(confined=False)).error == "AssertionError: ['os.getpid()']"
+
+
+@confined
+def test_the_bytes_of_all_files_together_are_limited():
+    limits = Limits(seconds=20, folder_bytes=2**20)
+    file_by_file = """
+import os
+written = 0
+try:
+    for i in range(10**6):
+        os.mkdir(str(i)) if i % 2 else None
+        with open(f"f{i}", "wb", buffering=0) as f: written += f.write(b"0" * 4096)
+except OSError as error:
+    print(written, error.errno)
+"""
+    ended = run(file_by_file, limits)
+    written, number = map(int, ended.output.split())
+    assert 0.5 * 2**20 < written <= 2**20 and number == 28, ended
+    links = "import os\nfor i in range(10**5): os.symlink('x', str(i))"
+    assert run(links, limits).error.startswith("OSError: [Errno 28]")
+    reserved = "import os\nwith open('f', 'wb') as f: os.posix_fallocate(f.fileno(), 0, 2**23)"
+    assert run(reserved, limits).error.startswith("OSError: [Errno 28]")
+
+
+NESTED = "import os\nfor i in range(3000):\n  os.mkdir('d' * 200)\n  os.chdir('d' * 200)\nprint('nested')"
+
+
+@EITHER
+def test_nothing_is_left_of_nested_folders(limits, tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    assert (run(NESTED, limits).output == "nested\n") != limits.confined  # confined, the number of folders is limited
+    assert list(tmp_path.iterdir()) == []
+    many = "import os\nfor i in range(500):\n  os.mkdir(str(i), 0)\n  os.chdir('.')"
+    assert run(many, limits).outcome == "passed" and list(tmp_path.iterdir()) == []
+
+
+@confined
+def test_a_machine_without_namespaces_runs_nothing_unless_it_is_accepted(monkeypatch):
+    """The launcher of a real machine cannot be made weaker, so the settings are changed on their way."""
+    given = sandbox.json.dumps
+
+    def without(settings):
+        size = settings.get("folder_bytes")
+        return given(settings | {"folder_bytes": -1} if size else settings)  # no file system has such a size
+
+    monkeypatch.setattr(sandbox, "json", type("json", (), {"dumps": staticmethod(without), "loads": json.loads}))
+    with pytest.raises(RequestError, match="cannot confine a process .*, so no program is run.*partly=True"):
+        run("", QUICK)
+    partly = Limits(seconds=20, partly=True)
+    assert run("import os\nos.mkdir('a')", partly).error.startswith("PermissionError")
+    assert run("open('a', 'w')", partly).error.startswith("PermissionError")
+    for attack in ATTACKS.values():
+        assert run(spelled(attack), partly).error == ""
+
+
+@confined
+def test_a_program_ends_with_its_launcher():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from research.generated_code.sandbox import Limits, run;"
+    code += "run('import time\\nprint(1, flush=True)\\ntime.sleep(600)', Limits(seconds=900))"
+    root = str(pathlib.Path(__file__).parents[3])
+    launcher = subprocess.Popen([sys.executable, "-c", code, root])
+
+    try:
+        deadline = time.monotonic() + 30
+        while len(psutil.Process(launcher.pid).children(recursive=True)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = psutil.Process(launcher.pid).children(recursive=True)
+        assert len(children) == 2
+    finally:
+        launcher.kill()
+        launcher.wait()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
 
 
 def test_unconfined_still_limits_time_and_counts_the_end():
@@ -136,8 +325,9 @@ def test_unconfined_still_limits_time_and_counts_the_end():
 def test_filters_differ_by_machine_and_name_every_call():
     for machine in ARCHITECTURES:
         assert len(seccomp_filter(machine)) % 8 == 0
+        assert len(seccomp_filter(machine, waits=True)) > len(seccomp_filter(machine))
     for column in (0, 1):
-        numbers = [both[column] for both in REFUSED.values() if both[column] is not None]
+        numbers = [both[column] for both in ALLOWED.values() if both[column] is not None]
         assert len(set(numbers)) == len(numbers)
     assert seccomp_filter("x86_64") != seccomp_filter("aarch64")
 
@@ -148,6 +338,7 @@ def test_filters_differ_by_machine_and_name_every_call():
         ({"seconds": 0.0}, "seconds=0.0: expected 0 < seconds"),
         ({"memory": 1}, "memory=1: expected at least"),
         ({"output": -1}, "output=-1: expected at least 0"),
+        ({"folder_bytes": 0}, "folder_bytes=0: expected at least 1"),
     ],
 )
 def test_limits_out_of_range(fields, message):
