@@ -73,7 +73,8 @@ class RunFolder:
         # Hashes of different layouts cannot be compared; `check_configs` compares the experiments instead.
         alike = _comparable if held.get("layout") == LAYOUT else _without_hashes
         if alike(held) != alike(asked):
-            raise RequestError(f"{self.path}: the experiment has changed since ({_difference(self, request)})")
+            difference = _difference(self, request)
+            raise RequestError(f"{self.path}: the experiment has changed since ({difference}); choose another --out")
 
     def write_request(self, request: Request, stack: str, prune: str | None) -> None:
         """Writes sweep.json, unless it exists because the run is being continued."""
@@ -186,15 +187,30 @@ def _first_difference(held: Any, now: Any, path: str) -> str:
 
 
 def _difference(folder: RunFolder, request: Request) -> str:
+    """Describes the first difference between the trials of sweep.json, with their config.json, and those requested."""
     held = {trial["name"]: trial for trial in (read_json(folder.sweep_file) or {}).get("trials", [])}
     asked = {trial["name"]: trial for trial in request.record()["trials"]}
     for name in asked.keys() ^ held.keys():
         return f"trial {name} is {'new' if name in asked else 'gone'}"
     for name, trial in asked.items():
         for key, value in trial.items():
-            if held[name].get(key) != json.loads(json.dumps(value)):
+            if key != "hash" and held[name].get(key) != json.loads(json.dumps(value)):
                 return f"trial {name}: {key} {held[name].get(key)!r} became {value!r}"
+    for trial in request.trials:
+        config, now = read_json(folder.trial(trial.name) / "config.json"), to_json(trial.experiment)
+        before = _of_today(config.get("experiment")) if isinstance(config, dict) else None
+        if isinstance(before, dict) and _unfitted(before, now) != now:
+            return f"trial {trial.name}: {_first_difference(_unfitted(before, now), now, '')}"
     return "its defaults have changed"
+
+
+def _unfitted(held: Any, now: Any) -> Any:
+    """Returns the record of a resolved experiment with null wherever that of the unresolved one has it."""
+    if isinstance(held, dict) and isinstance(now, dict):
+        return {key: _unfitted(value, now.get(key)) for key, value in held.items()}
+    if isinstance(held, list) and isinstance(now, list) and len(held) == len(now):
+        return [_unfitted(a, b) for a, b in zip(held, now, strict=True)]
+    return None if now is None else held
 
 
 def command() -> str:

@@ -93,8 +93,8 @@ def read_request(
         alike, chosen = sweeping.shared(chosen, texts)
         _check_settings_matter(texts, chosen, sweep)
         base = override(base, alike)
-    base = override(conformed(base), texts, parse=True)
-    with in_one_line():
+    with in_one_line():  # a part may compute something when it is made
+        base = conformed(override(conformed(base), texts, parse=True))
         specs = sweeping.trials(base, chosen, seeds=seeds)
     baseline = chosen.baseline if chosen is not None else None
     return Request(module, sweep, texts, seeds, base, baseline, tuple(specs))

@@ -22,7 +22,7 @@ from research.config.once import Once
 from research.config.serialization import canonical
 from research.console import counted, say
 from research.data.feeds import Feeds, KnownFeeds, make_feeds
-from research.errors import RequestError, in_one_line, one_line
+from research.errors import RequestError, in_one_line, one_line, placed
 from research.experiment import FITTED, Experiment
 from research.training.check import check_trainable
 from research.training.loop import Interrupted
@@ -213,7 +213,7 @@ def _failing(folder: RunFolder, names: Iterable[str], permit: Callable[[], None]
     except Exception as error:
         permit()
         for name in names:
-            say(f"{name}: failed: {one_line(error)}", sys.stderr)
+            say(f"{name}: failed: {placed(error)}", sys.stderr)
             with contextlib.suppress(OSError):  # with a full disk, the missing result shows the failure
                 record_failure(folder.trial(name), error)
 

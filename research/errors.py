@@ -16,8 +16,32 @@ from research.console import say, write_what_it_can
 
 P = ParamSpec("P")
 
+_MEANT = {
+    "swish": ("silu",),
+    "linear": ("identity",),
+    "gelu_new": ("gelu_tanh",),
+    "avg": ("average", "mean"),
+    "mean": ("average",),
+    "average": ("mean",),
+    "cls": ("token",),
+    "rope": ("rotary",),
+    "rnn": ("elman",),
+    "vanilla": ("elman",),
+    "bahdanau": ("additive",),
+    "luong": ("multiplicative",),
+    "l1": ("mae",),
+    "l2": ("mse",),
+    "bf16": ("bfloat16",),
+    "fp32": ("float32",),
+    "fp64": ("float64",),
+    "classification": ("class",),
+    "regression": ("number",),
+}
+"""{another word of the field: what options may call it}.  Their spellings differ, or are closer to another option's."""
+
 _LISTED = 32  # options; a longer list is not readable
 _FACES = os.path.join(os.path.dirname(__file__), "faces.py")  # for a wrong name, errors point to the caller
+_PACKAGES = tuple(os.path.join(os.path.dirname(os.path.dirname(__file__)), name, "") for name in ("research", "launch"))
 _ANNOTATIONS = re.compile(r" \[[\w ]+='")  # TensorStore appends: [os_error_code='28'] [tensorstore_spec='{…
 
 
@@ -45,16 +69,28 @@ def nearest(name: str, options: Iterable[str]) -> str:
     options = sorted({str(option) for option in options})
     if not options:
         return "there is none to choose from"
-    spelled = {option.lower(): option for option in options}
-
-    def closest(n: int, cutoff: float) -> list[str]:
-        return [spelled[match] for match in difflib.get_close_matches(str(name).lower(), spelled, n, cutoff)]
-
-    likely = [f"did you mean {option!r}?" for option in closest(1, 0.5)]
+    meant = likely(name, options)
     if len(options) <= _LISTED:
         listed = f"one of: {', '.join(options)}"
-        return f"{likely[0]} ({listed})" if likely else listed
-    return likely[0] if likely else f"one of {len(options)}: {', '.join(closest(_LISTED // 4, 0.0))}, …"
+        return f"did you mean {meant!r}? ({listed})" if meant else listed
+    some = ", ".join(_closest(name, options, _LISTED // 4, 0.0))
+    return f"did you mean {meant!r}?" if meant else f"one of {len(options)}: {some}, …"
+
+
+def likely(name: str, options: Iterable[str]) -> str | None:
+    """Returns the option that `name` probably stands for, by its meaning or its spelling; None if none is close.
+
+    >>> likely("swish", ["relu", "hard_swish", "silu"]), likely("Relu", ["relu"]), likely("tokens", ["relu"])
+    ('silu', 'relu', None)
+    """
+    options = list(options)
+    meant = [word for word in _MEANT.get(str(name).lower(), ()) if word in options]
+    return next(iter(meant or _closest(name, options, 1, 0.5)), None)
+
+
+def _closest(name: str, options: Iterable[str], n: int, cutoff: float) -> list[str]:
+    spelled = {option.lower(): option for option in options}
+    return [spelled[match] for match in difflib.get_close_matches(str(name).lower(), spelled, n, cutoff)]
 
 
 def require(condition: bool, message: str) -> None:
@@ -80,11 +116,17 @@ def one_line(error: BaseException) -> str:
 
 
 def located(error: BaseException) -> str:
-    """Formats an error as one line, starting with the innermost file and line that are not in a library."""
+    """Formats an error as one line that starts with its place: the innermost line of the user's own code, or else of
+    this project.
+    """
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: SyntaxError: {error.msg}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_library(frame.filename)]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}: {one_line(error)}" if frames else one_line(error)
+    return f"{_place(error, _is_library)}{one_line(error)}"
+
+
+def placed(error: BaseException) -> str:
+    """Formats an error as one line that starts with the innermost line of the user's own code, if there is one."""
+    return one_line(error) if isinstance(error, RequestError) else f"{_place(error, _is_ours)}{one_line(error)}"
 
 
 @contextlib.contextmanager
@@ -120,6 +162,17 @@ def command(main: Callable[P, int | None]) -> Callable[P, int | None]:
             return 2
 
     return told
+
+
+def _place(error: BaseException, leaves_out: Callable[[str], bool]) -> str:
+    """Returns "FILE, line 3: " of the innermost frame, if possible one outside this project; "" if all are left out."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not leaves_out(frame.filename)]
+    users = [frame for frame in frames if not _is_ours(frame.filename)]
+    return "".join(f"{frame.filename}, line {frame.lineno}: " for frame in (users or frames)[-1:])
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_PACKAGES) or _is_library(file)
 
 
 def _is_library(file: str) -> bool:

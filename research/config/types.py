@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import types
 import typing
@@ -11,7 +10,7 @@ from typing import Any, Literal, Union
 import numpy as np
 
 from research.config.serialization import value_fields
-from research.errors import RequestError
+from research.errors import RequestError, likely
 
 
 @functools.cache
@@ -94,7 +93,7 @@ def conform_arm(value: Any, arm: Any, path: str) -> Any:
 
 
 def spelling(value: Any, hint: Any) -> str:
-    """Ends an error message with the type's literal that is closest in spelling."""
+    """Ends an error message with the type's literal that the value probably stands for."""
     options = [str(x) for arm in arms(hint) if typing.get_origin(arm) is Literal for x in typing.get_args(arm)]
-    close = difflib.get_close_matches(value.lower(), options, 1, 0.5) if isinstance(value, str) else []
-    return f"; did you mean {close[0]!r}?" if close else ""
+    meant = likely(value, options) if isinstance(value, str) else None
+    return f"; did you mean {meant!r}?" if meant else ""

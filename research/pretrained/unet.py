@@ -182,5 +182,6 @@ FAMILY = Family(
     to_config=to_config,
     key_maps=key_maps,
     inputs=inputs,
+    layers=lambda model: len(model.widths) * (model.depth + 1),
     input_kernel="params/stem/kernel",
 )

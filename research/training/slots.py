@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from research.errors import RequestError, nearest, one_line
+from research.errors import RequestError, nearest, one_line, placed
 from research.evaluation.evaluations import selecting
 from research.evaluation.exhibit_files import write_exhibits
 from research.parallel.placement import Placement
@@ -179,7 +179,7 @@ class Slot:
         self.permit()
         with contextlib.suppress(OSError):
             record_failure(self.trial.folder, error)
-        self.end("failed", error=one_line(error))
+        self.end("failed", error=placed(error))
 
     def end(self, status: str, **facts: Any) -> None:
         """Closes the trial's files and writes result.json; the file is missing if it cannot be written."""

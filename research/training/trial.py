@@ -7,7 +7,7 @@ import traceback
 
 from etils import epath
 
-from research.errors import one_line
+from research.errors import placed
 from research.experiment import Experiment
 from research.training.checkpoints import Store
 from research.training.records import read_json, write_json
@@ -38,7 +38,7 @@ def standing(trial: Trial, until: int) -> str | None:
 
 def record_failure(folder: epath.Path, error: Exception) -> None:
     """Writes the error of a failed trial, as one line to result.json and with its traceback to error.txt."""
-    write_json(folder / "result.json", {"status": "failed", "metrics": {}, "error": one_line(error)})
+    write_json(folder / "result.json", {"status": "failed", "metrics": {}, "error": placed(error)})
     told = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
     (folder / "error.txt").write_bytes(told)
 

@@ -9,7 +9,9 @@ from experiments.digits_mlp import experiment
 from launch.folder import RunFolder
 from launch.request import read_request
 from research.config.migration import LAYOUT, MOVED_MODULES
+from research.config.override import override
 from research.config.serialization import from_json
+from research.data.transforms import Standardize
 from research.errors import RequestError
 from research.tasks import Classification
 from research.training.checkpoints import Checkpoints
@@ -107,6 +109,32 @@ def test_a_config_that_was_edited_is_told(tmp_path, loads):
     else:
         with pytest.raises(RequestError, match="base-s0 has changed since .steps 601 became 600"):
             folder.check_configs({"base-s0": asked})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 64}, "trial relu-s0: batch_size 128 became 64"),
+        ({"ema_decay": 0.5}, "trial relu-s0: ema_decay None became 0.5"),
+        ({"optimizer.learning_rate": 0.5}, "trial relu-s0: optimizer.learning_rate 0.003 became 0.5"),
+    ],
+)
+def test_a_change_of_the_experiment_is_told_before_the_data_are_read(tmp_path, changes, said):
+    """Even though the record of the trial also has what is computed from the data."""
+    asked = read_request("digits_mlp", sweep="activation")
+    folder = RunFolder(tmp_path)
+    folder.write_request(asked, "auto", None)
+    for trial in asked.trials:
+        fitted = override(trial.experiment, {"preprocess": (Standardize("image", mean=1.0, std=2.0),)})
+        folder.write_config(trial.name, fitted)
+    same = [override(trial.experiment, {"preprocess": (Standardize("image"),)}) for trial in asked.trials]
+    other = [
+        dataclasses.replace(trial, experiment=override(experiment, changes))
+        for trial, experiment in zip(asked.trials, same, strict=True)
+    ]
+    with pytest.raises(RequestError) as error:
+        folder.check_same(dataclasses.replace(asked, trials=tuple(other)), None)
+    assert str(error.value) == f"{tmp_path}: the experiment has changed since ({said}); choose another --out"
 
 
 def test_hashes_count_within_a_layout(before):

@@ -69,6 +69,53 @@ def sweeps():
         def experiment():
             return toys.experiment(model=Model())
         """,
+    "our_function": """
+        import toys
+        from research.models.resnet import resnet
+
+
+        def experiment():
+            return toys.experiment(
+                model=resnet(18, clases=3),
+            )
+        """,
+    "divides": """
+        import toys
+        from flax import linen as nn
+
+
+        def experiment():
+            return toys.experiment(model=Model())
+
+
+        class Model(nn.Module):
+            groups: int = 0
+
+            @nn.compact
+            def __call__(self, x, *, train=False):
+                return nn.Dense(3)(x.reshape(len(x), -1, self.width(x)))
+
+            def width(self, x):
+                return x.shape[-1] // self.groups
+        """,
+    "divides_when_set": """
+        import dataclasses
+
+        import toys
+        from research.tasks.classification import Classification
+
+
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Shared(Classification):
+            shares: int = 2
+
+            def __post_init__(self):
+                self.classes // self.shares
+
+
+        def experiment():
+            return toys.experiment(task=Shared(classes=3))
+        """,
     "only_when_scored": """
         import toys
         from research.tasks.classification import Classification

@@ -94,6 +94,7 @@ COMMANDS = {
     "negative width": ("run $W/fine.py --set model.widths=8,-8", "model.widths=(8, -8): expected at least 1"),
     "heads that do not divide": ("run $W/heads.py", "num_heads=3"),
     "unknown activation": ("run $W/fine.py --set model.activation=rleu", "did you mean 'relu'?"),
+    "an activation's other name": ("run $W/fine.py --set model.activation=swish", "did you mean 'silu'?"),
     "unknown optimizer": ("run $W/fine.py --set optimizer=AdanW", "did you mean 'AdamW'?"),
     "a class that is none": (
         'run $W/fine.py --set \'optimizer={"_type": "os:system"}\'',
@@ -149,6 +150,12 @@ COMMANDS = {
     "no task in a file": ("run $W/no_task.py", "task=None: expected Task"),
     "function for data in a file": ("run $W/function.py", "expected Data"),
     "model with a mistake": ("run $W/attribute.py", "attribute.py, line 8: AttributeError: "),
+    "a function of ours with a mistake": ("run $W/our_function.py", "our_function.py, line 7: TypeError: "),
+    "model that divides by zero": ("run $W/divides.py", "divides.py, line 17: ZeroDivisionError: "),
+    "a setting that divides by zero": (
+        "run $W/divides_when_set.py --set task.shares=0",
+        "divides_when_set.py, line 12: ZeroDivisionError: ",
+    ),
     "task that cannot be scored": ("run $W/only_when_scored.py", "only_when_scored.py, line 7: KeyError: 'labels'"),
     "data that raise": ("run $W/data_raises.py", "data_raises.py, line 6: KeyError: 'train'"),
     # model, task and data that do not fit together
