@@ -129,6 +129,7 @@ def _result(result: Any) -> dict[str, Any]:
         "seconds": _number(result.get("seconds")),
         "steps_per_second": _number(result.get("steps_per_second")),
         "starved_seconds": _number(result.get("starved_seconds")),
+        "storage": str(result.get("storage") or ""),
         "stacked": len(stacked) if isinstance(stacked, list) else _integer(stacked),
         "parameters": _integer(result.get("parameters")),
         "pruned_at_step": _integer(pruned_at),

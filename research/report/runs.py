@@ -37,6 +37,7 @@ class TrialResult:
       stopped_at_step: the step at which early stopping ended the trial.
       curves: by `(split, metric)`.
       starved_seconds: the part of `seconds` in which the device waited for a batch.
+      storage: the phrase of `Feed.reason`, which says where the training data were kept.
       cut_lines: the number of incomplete lines of metrics.jsonl, which are skipped.
     """
 
@@ -51,6 +52,7 @@ class TrialResult:
     seconds: float | None = None
     steps_per_second: float | None = None
     starved_seconds: float | None = None
+    storage: str = ""
     stacked: int | None = None
     parameters: int | None = None
     pruned_at_step: int | None = None

@@ -123,11 +123,29 @@ def differing_data(runs: Iterable[Run]) -> str:
     return ""
 
 
+def varied_data(run: Run) -> str:
+    """Describes how the data of the variants of a run differ, `data.name: digits, wine`; empty if they do not."""
+    for path in run.varied:
+        if path.partition(".")[0] == "data" and path.rpartition(".")[2] not in _SAME_EXAMPLES:
+            values = dict.fromkeys(numbers.value(run.value(variant, path)) for variant in run.variants)
+            return f"{path}: {', '.join(values)}"
+    return ""
+
+
 def _examples(run: Run) -> str:
-    """Canonical JSON that identifies the evaluated examples of a run: one line for each data spec of its trials."""
-    data = (lookup(trial.config, "data") for trial in run.trials)
-    lines = {json.dumps(_evaluated(x), sort_keys=True) for x in data if isinstance(x, Mapping)}
+    """Canonical JSON that identifies the evaluated examples of a run: one line for each data spec of its trials, with
+    the evaluations that replace validation and test.
+    """
+    specs = ((lookup(trial.config, "data"), _replaced(trial.config)) for trial in run.trials)
+    lines = {json.dumps([_evaluated(x), *more], sort_keys=True) for x, more in specs if isinstance(x, Mapping)}
     return "\n".join(sorted(lines))
+
+
+def _replaced(config: Mapping[str, Any]) -> list[list[Any]]:
+    """The [name, split, number of examples] of the evaluations called validation and test that a config lists."""
+    listed = lookup(config, "evaluations") or []
+    own = [x for x in listed if isinstance(x, Mapping) and x.get("name") in ("validation", "test")]
+    return [[x["name"], x.get("split"), x.get("examples")] for x in own]
 
 
 def _evaluated(data: Any) -> Any:

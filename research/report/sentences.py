@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from research.console import counted
 from research.report import numbers, selection
 from research.report.runs import STATUSES, Run
 from research.report.statistics import CONFIDENCE
@@ -38,6 +39,7 @@ def summary(table: Table) -> str:
         choice = [row for row in rows if not row.run.compares]
         said += [_choice(choice)] if choice else []
         said += [_comparison([row for row in rows if row.run is run]) for run in group if run.compares]
+    said += _varied_data(table)
     shown = said[:SENTENCES]
     return " ".join(shown) + (" …" if len(said) > len(shown) else "")
 
@@ -47,6 +49,16 @@ def _side_by_side(table: Table) -> str:
     if differing:
         return f"Runs with different data ({differing}) are not ranked against each other."
     return "Runs with different metrics or data are not ranked against each other."
+
+
+def _varied_data(table: Table) -> list[str]:
+    """Says of each run whose variants have different data what comparing them means."""
+    said = []
+    for run in table.runs:
+        if differing := selection.varied_data(run):
+            variants = f"Variants of {run.label}" if run.label else "Variants"
+            said.append(f"{variants} differ in their data ({differing}): their scores may be of different examples.")
+    return said
 
 
 def _choice(rows: Sequence[Row]) -> str:
@@ -146,16 +158,19 @@ def notes(table: Table) -> list[str]:
         lines.append(f"[{numbers.NONE}]: no interval, because of a single pair or identical differences.")
     if len(table.groups) > 1:
         lines.append(_side_by_side(table))
+    lines += _varied_data(table)
     if table.score.startswith("validation/"):
         lines.append("No test split was scored; these are validation scores.")
     if any(trial.status == "pruned" for trial in trials):
         lines.append("Pruned trials did not train to the end and are not averaged.")
     if early := [trial.stopped_at_step for trial in trials if trial.stopped_at_step is not None]:
         steps = f"{min(early):,}" if min(early) == max(early) else f"{min(early):,} to {max(early):,}"
-        lines.append(f"Early stopping ended {len(early)} of {len(trials)} trials, at step {steps}.")
+        lines.append(f"Early stopping ended {len(early)} of {counted(len(trials), 'trial')}, at step {steps}.")
     if any((trial.stacked or 1) > 1 for trial in trials) and any(trial.seconds is not None for trial in trials):
         lines.append("Trials that trained together in one program share the seconds of that program.")
-    shares = {t.name: t.starved_seconds / t.seconds for t in trials if t.starved_seconds and t.seconds}
+    # With the data on the device, no batch travels: a device that is idle then waits for the loop on the host.
+    fed = [trial for trial in trials if ": on the device" not in trial.storage]
+    shares = {t.name: t.starved_seconds / t.seconds for t in fed if t.starved_seconds and t.seconds}
     hungriest = max(shares, key=shares.__getitem__, default=None)
     if hungriest is not None and shares[hungriest] >= STARVING:
         lines.append(

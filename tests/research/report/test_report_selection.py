@@ -265,3 +265,29 @@ def test_a_split_of_their_own_keeps_runs_apart(make_run):
     table = side_by_side(make_run, DIGITS | {"split_seed": 0}, DIGITS | {"split_seed": 1})
     assert "data.split_seed: 0, 1" in sentences.summary(table)
     assert chosen(table) == []
+
+
+def test_evaluations_of_their_own_keep_runs_apart(make_run):
+    """A score of the first hundred examples is not compared with one of all."""
+    few = {"name": "test", "split": None, "examples": 100}
+    groups = []
+    for listed in ([few, {"name": "fit", "split": "train", "examples": 5}], [few], []):
+        folder = make_run("few", variants={"a": {}}, scores=lambda v, s: {"test/accuracy": 0.5}, data=DIGITS)
+        for path in folder.glob("trials/*/config.json"):
+            config = json.loads(path.read_text())
+            config["experiment"]["evaluations"] = listed
+            path.write_text(json.dumps(config))
+        groups.append(read_run(folder))
+    assert [len(group) for group in selection.comparable(groups)] == [2, 1]
+
+
+def test_variants_with_data_of_their_own_are_told(build):
+    sets = {name: {"data.name": name, "data.storage": "host"} for name in ("digits", "wine")}
+    scores = {"digits": 0.9, "wine": 0.8}
+    for baseline in (None, "digits"):
+        table = build(variants=sets, scores=lambda v, s: {"test/accuracy": scores[v]}, baseline=baseline)
+        said = "Variants differ in their data (data.name: digits, wine): their scores may be of different examples."
+        assert sentences.summary(table).endswith(said) and said in sentences.notes(table)
+    same = {name: {"data.train_examples": n} for n, name in enumerate(("few", "many"), 1)}
+    table = build(variants=same, scores=lambda v, s: {"test/accuracy": 0.5}, splits=(0, 1))
+    assert "different examples" not in " ".join([sentences.summary(table), *sentences.notes(table)])

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.console import printable
+from research.data.feed import make_feed
+from research.data.source import Columns
 from research.report import sentences
 from research.report import table as tables
 from research.report.latex import escape_latex, to_latex
@@ -152,12 +154,15 @@ def test_one_seed_has_no_spread(build):
 
 
 def test_a_report_says_that_the_input_starves(build):
-    def said(seconds):
-        ends = {"gelu-s1": {"seconds": 20.0, "starved_seconds": seconds}, "gelu-s2": {"starved_seconds": None}}
+    def said(seconds, source=None, storage="auto"):
+        facts = {} if source is None else {"storage": make_feed(source, storage).reason}
+        ends = {"gelu-s1": {"seconds": 20.0, "starved_seconds": seconds, **facts}, "gelu-s2": {"starved_seconds": None}}
         return [note for note in sentences.notes(build(ends=ends)) if "waits for its input" in note]
 
-    assert said(1.0) == said(None) == []
-    assert "gelu-s1 waited for batches in 95% of its seconds" in said(19.0)[0]
+    source = Columns({"x": np.zeros(3)})
+    assert said(1.0) == said(None) == said(19.0, source) == said(19.0, source, "device") == []
+    for fed in (said(19.0), said(19.0, source, "host")):
+        assert "gelu-s1 waited for batches in 95% of its seconds" in fed[0]
 
 
 def test_runs_side_by_side_keep_their_own_baseline(make_run):
