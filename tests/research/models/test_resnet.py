@@ -103,6 +103,15 @@ def test_blocks_that_start_as_the_identity_leave_the_map_alone(preactivation, bl
         np.testing.assert_array_equal(maps["stem"], maps["stage1"])
 
 
+@pytest.mark.parametrize(("block", "norms"), [("basic", [1, 0]), ("bottleneck", [1, 1, 0])])
+def test_zero_init_is_of_the_last_norm_alone(block, norms):
+    """With zeros in an earlier norm, a block would start as the identity, too, but learn nothing before that norm."""
+    model = ResNet(**TINY, block=block, zero_init=True)
+    params = jax.jit(model.init)(jax.random.key(1), jnp.ones((1, 16, 16, 3)))["params"]
+    scales = [params["stage1_block0"][f"norm{i}"]["scale"] for i in range(len(norms))]
+    assert [float(scale.min()) for scale in scales] == [float(scale.max()) for scale in scales] == norms
+
+
 def test_shortcuts():
     x = jnp.ones((1, 16, 16, 3))
 

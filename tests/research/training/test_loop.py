@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import re
 import shutil
 import struct
 import types
@@ -197,6 +198,26 @@ def test_seconds_are_those_of_every_process_that_trained(tmp_path, a_second_a_ba
         # Each trial's batch takes a second; the first call of each process is not counted.
         assert result["starved_seconds"] == result["seconds"] == len(trials) * (32 - 4 - 4)
         assert result["steps_per_second"] == round(32 / result["seconds"], 3)
+
+
+def test_the_state_is_saved_when_its_time_has_come(tmp_path, monkeypatch):
+    """Between evaluations, too, and not at a multiple of any number of steps."""
+    seconds, trained = 0.0, Programs.train
+
+    def train_for_a_second(programs, state, steps):
+        nonlocal seconds
+        seconds += 1
+        return trained(programs, state, steps)
+
+    monkeypatch.setattr(Programs, "train", train_for_a_second)
+    monkeypatch.setattr("research.training.events.time", types.SimpleNamespace(monotonic=lambda: seconds))
+    monkeypatch.setattr("research.training.loop.SECONDS_PER_CALL", 1e9)  # calls of four steps, however fast they are
+    like = dataclasses.replace(experiments()[0], seed=0)
+    saving = dataclasses.replace(like, eval_every=None, checkpoints=Checkpoints(every_seconds=2.0, keep=9))
+    programs = programs_of(like, None)
+    trial = Trial("0", saving, tmp_path / "0")
+    train([trial], feeds_of(like.data), stacked=False, progress=Notes(), programs=programs)
+    assert saved_steps(tmp_path / "0") == [8, 16, 24]
 
 
 def test_a_checkpoint_that_does_not_say_what_it_took_counts_what_comes_after(tmp_path, a_second_a_batch):
@@ -482,8 +503,9 @@ def test_a_trial_that_cannot_be_scored_fails_alone(tmp_path, stacked):
         jax.tree.map(np.testing.assert_array_equal, state(one), state(other))
         assert lines(one) == lines(other)
     result = read(tmp_path / "with" / "1" / "result.json")
-    assert result["status"] == "failed" and result["error"] == "ZeroDivisionError: no positives in the split"
-    assert notes.notes == ["1: failed: ZeroDivisionError: no positives in the split"]
+    said = rf"{re.escape(__file__)}, line \d+: ZeroDivisionError: no positives in the split"
+    assert result["status"] == "failed" and re.fullmatch(said, result["error"])
+    assert notes.notes == [f"1: failed: {result['error']}"]
     assert "in finalize" in (tmp_path / "with" / "1" / "error.txt").read_text()
 
 
@@ -499,7 +521,8 @@ def test_a_failed_trial_is_tried_again_alone(uninterrupted, tmp_path, monkeypatc
 
     monkeypatch.setattr(Store, "save", full)
     notes = go(tmp_path / "parts", trials, stacked=stacked)
-    assert notes.notes == ["1: failed: OSError: [Errno 28] No space left on device"]
+    (note,) = notes.notes
+    assert note.startswith("1: failed: ") and note.endswith(": OSError: [Errno 28] No space left on device")
     results = [read(tmp_path / "parts" / name / "result.json")["status"] for name in "012"]
     assert results == ["finished", "failed", "finished"]
     assert saved_steps(tmp_path / "parts" / "1")[-1] == 12
@@ -523,8 +546,8 @@ def test_a_program_that_raises_fails_its_trials_and_no_others(tmp_path, monkeypa
 
     monkeypatch.setattr(Programs, "train", out_of_memory)
     notes = go(tmp_path, trials, stacked=False)
-    said = "failed: RuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."
-    assert notes.notes == [f"0: {said}", f"1: {said}"]
+    assert [note.partition(": ")[0] for note in notes.notes] == ["0", "1"]
+    assert all(n.endswith(": RuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.") for n in notes.notes)
     assert [read(tmp_path / n / "result.json")["status"] for n in "012"] == ["failed", "failed", "finished"]
 
 

@@ -12,6 +12,7 @@ import toys
 from flax import linen as nn
 
 from research.config.hparams import hparams
+from research.data.augment.augmentation import Augmentation
 from research.data.feed import make_feed, take
 from research.errors import RequestError
 from research.models.mlp import MLP
@@ -120,6 +121,39 @@ def test_clipping_bounds_the_update():
     moved = optax.tree.norm(jax.tree.map(jnp.subtract, after.params, state.params))
     assert float(metrics["gradient_norm"]) > 0.1
     np.testing.assert_allclose(moved, 1e-2, rtol=1e-3)
+
+
+def test_a_gradient_below_the_bound_is_not_clipped():
+    plain, clipped = (toys.experiment(optimizer=SGD(learning_rate=1.0), clip_norm=bound) for bound in (None, 1e3))
+    state, batches = start(plain)
+    after, metrics = jax.jit(make_train_step(plain))(state, batches[0])
+    assert float(metrics["gradient_norm"]) < 1e3
+    state, batches = start(clipped)
+    unclipped = jax.jit(make_train_step(clipped))(state, batches[0])[0]
+    chex.assert_trees_all_close(unclipped.params, after.params, rtol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noise(Augmentation):
+    """Adds noise that depends on the example's place in the batch."""
+
+    def apply(self, key, x):
+        return x + jax.random.normal(key, x.shape)
+
+
+class LateNoise(Noise):
+    after_preprocess = True
+
+
+@pytest.mark.parametrize("noise", [Noise(), LateNoise()], ids=["raw", "after preprocess"])
+def test_the_examples_of_a_shard_have_the_places_of_the_whole_batch(noise):
+    experiment = toys.experiment(augment=(noise,))
+    state, batches = start(experiment)
+    whole = jax.jit(make_train_step(experiment))(state, batches[0])[1]["loss"]
+    shards = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batches[0])
+    of_shard = make_train_step(experiment, axis_name="data")
+    sharded = jax.jit(jax.vmap(of_shard, (None, 0), axis_name="data"))(state, shards)[1]["loss"]
+    np.testing.assert_allclose(sharded, [whole, whole], rtol=1e-5)
 
 
 def test_the_rate_that_is_logged_is_the_rate_that_moved_the_parameters():

@@ -1,0 +1,54 @@
+"""Successive halving keeps the best third of the trials, rounded up, at each rung."""
+
+import json
+import math
+
+import pytest
+
+from launch.folder import RunFolder
+from launch.halving import Halving
+
+RUNG = 6
+
+
+def pruned(folder, scores, direction="min"):
+    """Prunes trials with these validation losses at the rung; returns {name: result.json} of those that it ended."""
+    run = RunFolder(folder)
+    for name, score in scores.items():
+        run.trial(name).mkdir(parents=True)
+        records = [
+            {"step": 3, "split": "validation", "loss": -9.0},
+            {"step": RUNG, "split": "train", "loss": -9.0},
+            {"step": RUNG, "split": "validation", "loss": score},
+        ]
+        lines = [json.dumps(record) + "\n" for record in records if score != "not there"]
+        (run.trial(name) / "metrics.jsonl").write_text("".join(lines))
+    Halving("validation/loss", direction, (RUNG,)).prune(run, RUNG, list(scores))
+    results = {name: run.trial(name) / "result.json" for name in scores}
+    return {name: json.loads(path.read_text()) for name, path in results.items() if path.exists()}
+
+
+@pytest.mark.parametrize("trials", [3, 4, 6, 7, 10])
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_the_best_third_goes_on(tmp_path, trials, direction):
+    scores = {f"t{i}": float((i * 3) % trials if trials % 3 else (i * 5) % trials) for i in range(trials)}
+    ended = pruned(tmp_path, scores, direction)
+    ranked = sorted(scores, key=scores.get, reverse=direction == "max")
+    assert set(ended) == set(ranked[math.ceil(trials / 3) :])
+    last = ended[ranked[-1]]
+    assert last["error"] == f"pruned at step {RUNG}: place {trials} of {trials} by validation/loss"
+    assert last["steps"] == last["pruned_at_step"] == RUNG
+    assert last["metrics"] == {"validation/loss": scores[ranked[-1]]}
+
+
+def test_scores_that_are_not_finite_come_last_and_trials_without_one_are_left_alone(tmp_path):
+    assert set(pruned(tmp_path, {"a": None, "b": 2.0, "c": "not there", "d": 1.0})) == {"a", "b"}
+
+
+def test_an_ended_trial_counts_but_keeps_its_result(tmp_path):
+    run = RunFolder(tmp_path)
+    assert set(pruned(tmp_path, {"a": 1.0, "b": 2.0, "c": 3.0})) == {"b", "c"}
+    before = (run.trial("c") / "result.json").read_bytes()
+    Halving("validation/loss", "max", (RUNG,)).prune(run, RUNG, ["a", "b", "c"])
+    assert (run.trial("c") / "result.json").read_bytes() == before
+    assert json.loads((run.trial("a") / "result.json").read_text())["error"].endswith("place 3 of 3 by validation/loss")
