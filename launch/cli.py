@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("list", help="every experiment and its sweeps; scripts that analyse finished runs; timings")
 
-    show = commands.add_parser("show", help="the resolved configuration, the parameters, FLOPs per step")
+    show = commands.add_parser("show", help="the resolved configuration, parameters, columns of tables, FLOPs per step")
     _experiment(show)
 
     plan = commands.add_parser("plan", help="trials, programs, memory, estimated time, without training")

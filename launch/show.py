@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ from research.training.step import make_train_step
 
 
 def show(request: Request) -> int:
-    """Prints the resolved configuration, the parameters by path, and the FLOPs of one step."""
+    """Prints the resolved configuration, the parameters by path, the columns of the data, and the FLOPs of one step."""
     prepared = prepare(request)
     name = next(iter(prepared.experiments))
     experiment, feeds = prepared.experiments[name], prepared.feeds[name]
@@ -41,9 +42,20 @@ def show(request: Request) -> int:
     table.add_section()
     table.add_row("all", "", f"{sum(math.prod(x.shape) for x in leaves.values()):,}")
     Console(width=120).print(table)
+    _print_columns(experiment.data.inferred(feeds.train.source))
     say(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
     say(f"data: {feeds.train.reason}")
     return 0
+
+
+def _print_columns(columns: Sequence[Mapping[str, str]]) -> None:
+    """Prints how the columns of the data are read, a line each."""
+    if not columns:
+        return
+    table = Table(*columns[0], title=None)
+    for column in columns:
+        table.add_row(*(Text(printable(text)) for text in column.values()))
+    Console(width=120).print(table)
 
 
 def _shortened(value: Any) -> Any:

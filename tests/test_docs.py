@@ -32,12 +32,14 @@ def test_your_own_page_runs_from_top_to_bottom(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
     results = {
-        path.parent.name: json.loads(path.read_text())["metrics"]
+        f"{path.parts[-5]}/{path.parent.name}": json.loads(path.read_text())["metrics"]
         for path in tmp_path.glob("runs/*/*/trials/*/result.json")
     }
-    assert results["one-hidden-layer-s0"]["test/accuracy"] > results["linear-s0"]["test/accuracy"] + 0.1
-    assert results["base-s0"]["test/accuracy"] > 0.9  # Fourier features
-    explained = [results[f"width={width}-s0"]["test/explained"] for width in (1, 2, 4, 8)]
+    linear = results["circle/linear-s0"]["test/accuracy"]
+    assert results["circle/one-hidden-layer-s0"]["test/accuracy"] > linear + 0.1
+    assert results["messages/base-s0"]["test/accuracy"] > 0.9
+    assert results["fourier/base-s0"]["test/accuracy"] > 0.9
+    explained = [results[f"autoencoder/width={width}-s0"]["test/explained"] for width in (1, 2, 4, 8)]
     assert explained == sorted(explained) and explained[-1] > 0.85
     assert (tmp_path / "both" / "report.html").exists()
 

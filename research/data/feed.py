@@ -261,7 +261,7 @@ def make_feed(
     if common:
         shared_size = sum(x.nbytes for x in common.values())
         what, size = f"{what}, shared columns of {_mebibytes(shared_size)}", size + shared_size
-    where = {"device": "on the device", "host": "in host memory", "workers": f"read by {workers} workers"}
+    where = {"device": "on the device", "host": "in host memory", "workers": f"read by {counted(workers, 'worker')}"}
     chosen = storage
     if storage == "auto":
         chosen = "device"
@@ -278,7 +278,7 @@ def make_feed(
         names = source.arrays() if hasattr(source, "arrays") else first_example(source)
         require(SHARED not in names, f"column {SHARED!r}: a batch has the shared columns under this name")
     kept = source if chosen == "workers" else _decoded(source)
-    reason = f"{what}: {where[chosen]}" + ("" if storage == "auto" else ", as asked") + _padding(source)
+    reason = f"{what}: {where[chosen]}" + ("" if storage == "auto" else ", as asked") + _remarks(source)
     return Feed(kept, chosen, reason, workers if chosen == "workers" else 0, common)
 
 
@@ -291,13 +291,13 @@ def _is_padded(source: Source) -> bool:
     return isinstance(source, Padded)
 
 
-def _padding(source: Source) -> str:
+def _remarks(source: Source) -> str:
     """Describes the shapes and the share of padding of the batches, with the source's note."""
-    if not _is_padded(source):
-        return ""
-    used = len(np.unique(assign(source.lengths, source.shapes)))
-    shapes = f"{used} shape{'s' * (used > 1)} of a batch, {padding(source.lengths, source.shapes):.1%} padding"
-    return "; ".join(["", shapes, *([source.note] if source.note else [])])
+    said = [getattr(source, "note", "")]
+    if _is_padded(source):
+        used = len(np.unique(assign(source.lengths, source.shapes)))
+        said.insert(0, f"{counted(used, 'shape')} of a batch, {padding(source.lengths, source.shapes):.1%} padding")
+    return "".join(f"; {remark}" for remark in said if remark)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -27,6 +27,9 @@ class Source(Protocol):
     `column(name) -> array or None` reads one column without decoding the others (labels, to split by);
     `where(i) -> str` names example i in errors (its file);
     `shared() -> {name: array}` returns shared columns: arrays without an example axis (one big graph, class anchors).
+
+    Its attribute `note`, if it has one, is a phrase about the examples that the launcher prints, such as how many files
+    were left out.
     """
 
     def __len__(self) -> int: ...

@@ -116,6 +116,13 @@ class Data(abc.ABC):
         """A copy with fields that are None computed from the training split, as returned by `load`."""
         return self
 
+    def inferred(self, train: Source) -> list[dict[str, str]]:
+        """Describes how each column of the files is read, {heading: text} by column, for a person to check.
+
+        Called on a fitted data set with its training split; empty if nothing is inferred.
+        """
+        return []
+
     def example(self) -> dict[str, np.ndarray] | None:
         """Zeros with the shapes and dtypes of one example if they are known without reading files, otherwise None.
 

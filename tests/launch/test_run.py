@@ -238,6 +238,33 @@ def test_show_prints_what_would_be_trained_and_writes_nothing(module, tmp_path, 
     assert re.search(r"^FLOPs per step: [\d,]+ ", outcome.out, re.MULTILINE)
 
 
+def test_show_prints_what_has_become_of_the_columns_of_a_table(tmp_path):
+    rows = [f"{i},{i % 5}.5,{'' if i == 3 else 'rg'[i % 2]},note {i},{'ab'[i % 2]}\n" for i in range(40)]
+    (tmp_path / "houses.csv").write_text("number,size,\x1b[31mcolour,note,kind\n" + "".join(rows))
+    table = """
+        import toys
+        from research.data import Table
+        from research.tasks import Classification
+
+
+        def experiment():
+            data = Table("FOLDER/houses.csv", "kind", ignore=("note",), test=0, validation=0)
+            task = Classification(classes=2, input="features")
+            return toys.experiment(data=data, task=task, model=toys.MLP(widths=(4,), classes=2))
+        """
+    outcome = launch("show", write_module(tmp_path / "houses.py", table.replace("FOLDER", str(tmp_path))))
+    assert outcome.status == 0, outcome
+    shown = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in outcome.out.splitlines() if "│" in line]
+    assert shown[-5:] == [
+        ["number", "number", "40", "0", "0 to 39"],
+        ["size", "number", "5", "0", "0.5 to 4.5"],
+        ["�[31mcolour", "category, 2 features", "2", "1", "g, r"],
+        ["kind", "target, 2 classes", "2", "0", "a (20), b (20)"],
+        ["note", "left out: in ignore", "", "", ""],
+    ]
+    assert "; number numbers the rows, and is an input unless data.ignore lists it" in outcome.out.splitlines()[-1]
+
+
 @pytest.mark.parametrize("stack", ["on", "off"])
 def test_plan_prints_the_groups_and_writes_nothing(module, tmp_path, monkeypatch, stack, quick):
     monkeypatch.chdir(tmp_path)

@@ -1,14 +1,19 @@
-"""Labelled texts in JSON lines, as token sequences."""
+"""Labelled texts in tables or JSON lines, as token sequences."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
+from etils import epath
 
 from research.data.source import Columns, Source
+from research.data.sources.table_columns import as_text, distinct, inferred_column
+from research.data.sources.table_files import check_columns, check_delimiter, is_table, read_table
 from research.data.sources.text import document_files, read_json_lines, text_of
 from research.data.spec import Data, Splits, check_amount
 from research.data.text.characters import check_characters
@@ -18,21 +23,28 @@ from research.errors import RequestError, nearest, require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabeledText(Data):
-    """Texts with labels, from a file of JSON lines (.jsonl or .jsonl.gz) or a folder of such files.
+    """Texts with labels, from a table (.csv or .tsv, also .gz; .parquet) or JSON lines (.jsonl, also .gz).
 
-    >>> data = LabeledText(path="reviews.jsonl", text="review", label="stars", length=256)
+    >>> data = LabeledText(path="reviews.csv", text="review", label="stars", length=256)
 
     Examples have `tokens` int32 [length], padded at the end, `length` int32 [] (the number of tokens before the
-    padding) and `label` int32 [].
+    padding) and `label` int32 [].  Together with a model for sequences:
+
+        model=models.RNNClassifier(classes=5, vocab_size=256, width=128, bidirectional=True)
+        task=tasks.Classification(classes=5, input="tokens", length="length")
 
     Attributes:
-      path: the file or folder.
-      text, label: keys in each line; a label is a string or an integer.
+      path: the file, or a folder of such files.
+      text, label: the columns of a table, or the keys of each line; a label is a string, an integer or a boolean.
+        Whitespace around the labels of a table is removed.
       length: tokens per example; longer texts are truncated.
       tokenizer: fitted to the training texts if it has no vocabulary yet.
-      class_names: the labels in order, as strings; None for those of the training split, sorted.
-      test: the fraction or number of lines to hold out.
-      pattern: the files to read in a folder.
+      class_names: the labels in order, as strings; None for those of the training split, sorted, by size if all are
+        numbers.
+      test: the fraction or number of texts to hold out.
+      test_path: a file or folder of test texts, instead of `test`.
+      pattern: the files to read in a folder, such as "*.csv".
+      column_names, delimiter: how a CSV is written, as in `Table`.
     """
 
     path: str
@@ -43,23 +55,15 @@ class LabeledText(Data):
     class_names: tuple[str, ...] | None = None
     test: float | int = 0.2
     pattern: str = "*.jsonl"
+    test_path: str | None = None
+    column_names: tuple[str, ...] | None = None
+    delimiter: str = ","
 
     def read(self) -> Splits:
-        lines = []
-        for file in document_files(self.path, self.pattern):
-            for line, name in read_json_lines(file):
-                text = text_of(line, self.text, name)
-                require(bool(text), f"{name}: {self.text!r} is empty, expected at least one character")
-                if self.label not in line:
-                    raise RequestError(f"{name}: no {self.label!r}; {nearest(self.label, line)}")
-                label = line[self.label]
-                require(
-                    isinstance(label, str | int), f"{name}: {self.label!r} is {label!r}, expected a string or integer"
-                )
-                check_characters(str(label), f"{name}: {self.label!r}")
-                lines.append(_Line(text, str(label), name))
-        require(bool(lines), f"path={self.path!r}: holds no text")
-        train, test = self.hold_out(_Lines(lines), "test")
+        lines = self._lines(self.path)
+        if self.test_path is not None:
+            return Splits(train=lines, test=self._lines(self.test_path))
+        train, test = self.hold_out(lines, "test")
         return Splits(train=train, test=test)
 
     def load(self) -> Splits:
@@ -89,13 +93,73 @@ class LabeledText(Data):
         super().check()
         require(self.length >= 1, f"length={self.length}: expected at least 1 token")
         check_amount("test", self.test)
+        check_delimiter(self.delimiter)
+
+    def inferred(self, train: Source) -> list[dict[str, str]]:
+        """Says how the two columns of the training split are read."""
+        counts = Counter(line.label for line in train.lines)
+        labels = [f"{name} ({counts[name]:,})" for name in self.class_names]
+        texts = {line.text for line in train.lines}
+        return [
+            inferred_column(self.text, f"text, up to {self.length} tokens", len(texts)),
+            inferred_column(self.label, f"label, {len(labels)} classes", len(counts), values=labels),
+        ]
+
+    def _lines(self, path: str) -> _Lines:
+        """Reads the texts of a file or folder.
+
+        Raises:
+          RequestError: there is none, or a line has no text or no label; names the line.
+        """
+        lines = []
+        for file in document_files(path, self.pattern):
+            read = self._table_lines if is_table(file) else self._json_lines
+            lines += read(file)
+        require(bool(lines), f"path={path!r}: holds no text")
+        for line in lines:
+            require(bool(line.text), f"{line.name}: {self.text!r} is empty, expected at least one character")
+            require(bool(line.label), f"{line.name}: {self.label!r} is empty, expected a label")
+        return _Lines(lines)
+
+    def _table_lines(self, file: epath.Path) -> Iterator[_Line]:
+        table = read_table(str(file), column_names=self.column_names, delimiter=self.delimiter)
+        for field, name in (("text", self.text), ("label", self.label)):
+            check_columns(table, str(file), field, [name])
+            kind = table.schema.field(name).type
+            good = pa.types.is_string(kind) or (
+                field == "label" and (pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+            )
+            more = ", integers or booleans" if field == "label" else ""
+            require(good, f"{file}: column {name!r} holds {kind}, expected text{more}")
+        columns = table[self.text].to_pylist(), as_text(table[self.label]).to_pylist()
+        for i, (text, label) in enumerate(zip(*columns, strict=True), 1):
+            yield _Line(text or "", (label or "").strip(), f"{file}, row {i}")
+
+    def _json_lines(self, file: epath.Path) -> Iterator[_Line]:
+        for line, name in _objects(file):
+            text = text_of(line, self.text, name)
+            if self.label not in line:
+                raise RequestError(f"{name}: no {self.label!r}; {nearest(self.label, line)}")
+            label = line[self.label]
+            require(isinstance(label, str | int), f"{name}: {self.label!r} is {label!r}, expected a string or integer")
+            check_characters(str(label), f"{name}: {self.label!r}")
+            yield _Line(text, str(label), name)
 
     def _fitted(self, lines: Sequence[_Line]) -> Self:
         names = self.class_names
         if names is None:
-            names = tuple(sorted({line.label for line in lines}))
+            names = distinct(pa.array([line.label for line in lines]))
             require(len(names) > 1, f"label={self.label!r}: the training split has fewer than two classes")
         return dataclasses.replace(self, class_names=names, tokenizer=self.tokenizer.fit(line.text for line in lines))
+
+
+def _objects(file: epath.Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Reads JSON lines; the error of a file that may be a table says how such a file is named."""
+    try:
+        yield from read_json_lines(file)
+    except RequestError as error:
+        hint = "" if ".json" in file.name else "; if it is a table, let its name end with .csv, .tsv or .parquet"
+        raise RequestError(f"{error}{hint}") from None
 
 
 class _Line(NamedTuple):

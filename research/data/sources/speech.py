@@ -38,6 +38,12 @@ from research.errors import RequestError, nearest, require
 from research.layers.log_mel import LogMel
 from research.listing import is_hidden, visible_files
 
+_NOT_READ = frozenset(
+    (".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wma", ".aif", ".aiff", ".aifc", ".au", ".snd")
+    + (".sph", ".amr", ".caf", ".webm", ".3gp", ".w64")
+)
+"""Suffixes of recordings that `Speech` does not decode, and counts."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speech(Data):
@@ -172,9 +178,11 @@ class Speech(Data):
         check_special("tokenizer", self.tokenizer)
 
     def _recordings(self) -> Recordings:
-        files = dict(_wav_files(self.path))
-        require(len(files) > 0, f"path={self.path!r}: holds no .wav file")
-        named = self._named_by_pattern(files) if self.transcripts is None else self._named_by_transcripts(files)
+        files, not_read = _recordings(self.path)
+        others = f"; convert {not_read} to .wav" if not_read else ""
+        require(len(files) > 0, f"path={self.path!r}: holds no .wav file{others}")
+        by_pattern = self.transcripts is None
+        named = self._named_by_pattern(files) if by_pattern else self._named_by_transcripts(files, others)
         waveforms, texts, names, facts = [], [], [], []
         words = dict(self.words)
         for name, fact in named:
@@ -185,8 +193,9 @@ class Speech(Data):
             names.append(name)
             facts.append(fact)
         left_out = len(files) - len(names)
-        note = f"{counted(left_out, 'recording')} without a transcript left out" if left_out else ""
-        return Recordings(waveforms, texts, names, facts, note)
+        notes = [f"{counted(left_out, 'recording')} without a transcript left out"] if left_out else []
+        notes += [f"{not_read} left out, since only .wav is read"] if not_read and by_pattern else []
+        return Recordings(waveforms, texts, names, facts, "; ".join(notes))
 
     def _named_by_pattern(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, str]]]:
         parts = re.split(r"{(\w+)}", self.pattern)
@@ -196,7 +205,7 @@ class Speech(Data):
             require(match is not None, f"{name}: its name does not match pattern={self.pattern!r}")
             yield name, match.groupdict()
 
-    def _named_by_transcripts(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, str]]]:
+    def _named_by_transcripts(self, files: Mapping[str, bytes], others: str) -> Iterator[tuple[str, dict[str, str]]]:
         places = collections.defaultdict(list)
         for file in files:
             for bare in {_bare(file), _bare(_base(file))}:
@@ -208,12 +217,15 @@ class Speech(Data):
         named: dict[str, str] = {}
         for number, cells in enumerate(lines, 2):
             where = f"{self.transcripts}, line {number}"
-            require(len(cells) == len(header), f"{where}: {len(cells)} columns, expected {len(header)} as in line 1")
+            require(
+                len(cells) == len(header),
+                f"{where}: {counted(len(cells), 'column')}, expected {len(header)} as in line 1",
+            )
             fact = dict(zip(header, cells, strict=True))
             name, text = (fact[column] for column in self.columns)
             found = places.get(_bare(name), [])
             found = [file for file in found if _bare(file) == _bare(name)] or found
-            require(len(found) > 0, f"{where}: no file {name!r} in {self.path}")
+            require(len(found) > 0, f"{where}: no file {name!r} in {self.path}{others}")
             require(len(found) == 1, f"{where}: {name!r} matches {' and '.join(found)}; include its folders")
             (file,) = found
             require(file not in named, f"{where}: {file!r} is listed twice, first on {named.get(file)}")
@@ -316,18 +328,20 @@ class LogMelFeatures(Transform):
         require(own == given, f"log_mel.sample_rate={own}: data.sample_rate={given}; make them equal")
 
 
-def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
-    """Yields (name, bytes) of every wav file in a folder or archive, sorted by name."""
+def _recordings(path: str) -> tuple[dict[str, bytes], str]:
+    """Returns {name: bytes} of the wav files in a folder or archive, sorted by name, and the number of other recordings
+    there: "3 .flac, 1 .mp3".
+    """
     place = epath.Path(path)
     require(place.exists(), f"path={path!r} does not exist; expected a folder, or a .tar.gz")
+    left_out: collections.Counter[str] = collections.Counter()
     if place.is_dir():
-        for file in visible_files(place):
-            if _is_wav(file.name):
-                yield str(file.relative_to(place)), file.read_bytes()
-        return
+        files = {str(file.relative_to(place)): file for file in visible_files(place)}
+        read = {name: file.read_bytes() for name, file in files.items() if _is_wav(name, left_out)}
+        return read, _counts(left_out)
     try:
         with place.open("rb") as f, tarfile.open(fileobj=f) as archive:
-            members = (member for member in archive if member.isfile() and _is_visible_wav(member.name))
+            members = (m for m in archive if m.isfile() and _is_visible(m.name) and _is_wav(m.name, left_out))
             read = {member.name: archive.extractfile(member).read() for member in members}
             while archive.fileobj.read(2**20):  # read up to the checksum, which reveals damage and truncation
                 pass
@@ -335,17 +349,24 @@ def _wav_files(path: str) -> Iterator[tuple[str, bytes]]:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         expected = "a folder of wav files, or a .tar, .tar.gz or .tgz of them"
         raise RequestError(f"path={path!r}: expected {expected} ({reason})") from None
-    yield from sorted(read.items())
+    return dict(sorted(read.items())), _counts(left_out)
 
 
-def _is_visible_wav(member: str) -> bool:
+def _is_visible(member: str) -> bool:
     """Returns True for a member of an archive that neither is hidden nor lies in a hidden folder."""
-    parts = [part for part in member.split("/") if part not in (".", "..")]
-    return _is_wav(member) and not any(map(is_hidden, parts))
+    return not any(map(is_hidden, (part for part in member.split("/") if part not in (".", ".."))))
 
 
-def _is_wav(name: str) -> bool:
-    return name.lower().endswith(".wav")
+def _counts(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(left_out.items()))
+
+
+def _is_wav(name: str, left_out: collections.Counter[str] | None = None) -> bool:
+    """Returns True for a wav file; counts the suffix of another recording in `left_out`."""
+    suffix = os.path.splitext(name)[1].lower()
+    if left_out is not None and suffix in _NOT_READ:
+        left_out[suffix] += 1
+    return suffix == ".wav"
 
 
 def _bare(name: str) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from research.console import counted
 from research.data.sources.number_text import number_advice, remedy
 from research.errors import RequestError, require
 
 Where = Callable[[int], str]  # the name of row i in an error
 
+_SHOWN = 4  # values of a column that `inferred_column` names
+_LONGEST = 24  # characters of such a value
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
@@ -52,9 +55,19 @@ class Number:
         """Returns float64 [row], NaN if missing."""
         return as_numbers(values, self.name, where)
 
+    def described(self, values: pa.Array, where: Where) -> dict[str, str]:
+        """Describes the column for `Data.inferred`."""
+        x = self.parse(values, where)
+        known = np.unique(x[~np.isnan(x)])
+        kind = type(self).__name__.lower()
+        return inferred_column(self.name, kind, known.size, int(np.isnan(x).sum()), self._shown(values, known))
+
     @property
     def features(self) -> tuple[str, ...]:
         return (self.name, f"{self.name} missing") if self.indicator else (self.name,)
+
+    def _shown(self, values: pa.Array, known: np.ndarray) -> Sequence[str]:
+        return [f"{known[0]:g} to {known[-1]:g}"] if known.size else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +87,9 @@ class Boolean(Number):
         for i, word in enumerate(words):
             require(word in known, f"{where(i)}, column {self.name!r}: {word!r} is neither true nor false")
         return np.array([known[word] for word in words], np.float64)
+
+    def _shown(self, values: pa.Array, known: np.ndarray) -> Sequence[str]:
+        return distinct(values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +116,12 @@ class Category:
         """Returns float64 [row, feature]."""
         codes = coded(values, self.values)
         return (codes[:, None] == np.arange(len(self.values))).astype(np.float64)
+
+    def described(self, values: pa.Array, where: Where) -> dict[str, str]:
+        """Describes the column for `Data.inferred`."""
+        kind = f"category, {counted(len(self.values), 'feature')}"
+        words = distinct(values)
+        return inferred_column(self.name, kind, len(words), values.null_count, words)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -135,6 +157,20 @@ def inferred(name: str, values: pa.Array) -> Column:
             f"add it to ignore, or name the columns you want (Category({name!r}) for this one)"
         )
     return Category(name)
+
+
+def inferred_column(
+    name: str, kind: str, distinct: int | None = None, missing: int = 0, values: Sequence[str] = ()
+) -> dict[str, str]:
+    """Describes a column for `Data.inferred`; a column that is left out has no numbers."""
+    shown = [*values[:_SHOWN], f"and {len(values) - _SHOWN:,} more"] if len(values) > _SHOWN + 1 else values
+    return {
+        "column": name or "(no name)",
+        "read as": kind,
+        "distinct": "" if distinct is None else f"{distinct:,}",
+        "missing": "" if distinct is None else f"{missing:,}",
+        "values": ", ".join(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…" for value in shown),
+    }
 
 
 def is_numeric(values: pa.Array) -> bool:

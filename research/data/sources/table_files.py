@@ -1,4 +1,4 @@
-"""Reads CSV and Parquet files as Arrow tables under one set of rules, for `Table`.
+"""Reads CSV, TSV and Parquet files as Arrow tables under one set of rules, for `Table` and `LabeledText`.
 
 Names of columns are unique and hold blanks instead of line breaks.  Text is `string`, whatever text type a Parquet file
 has.  The row index that pandas writes beside the data is told from the data.
@@ -17,8 +17,9 @@ from etils import epath
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from research.console import counted
 from research.data.spec import check_file
-from research.errors import RequestError, require
+from research.errors import RequestError, nearest, require
 
 _NAMELESS = re.compile(r"(Unnamed: \d+.*)?")  # an empty cell of a header, also as pandas calls it once it has read it
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0(\.\d+)*")
@@ -26,20 +27,32 @@ _LONGEST_ROW = 1 << 24  # bytes
 _DELIMITERS = (";", "\t", "|", " ", ",")
 
 
+def is_table(file: epath.Path) -> bool:
+    """Returns True if the name of a file is that of a table, not of JSON lines or plain text.
+
+    >>> [is_table(epath.Path(name)) for name in ("a.csv", "a.TSV.gz", "a.parquet", "a.jsonl")]
+    [True, True, True, False]
+    """
+    return _suffix(file) in (".csv", ".tsv", ".parquet")
+
+
 def read_table(
     path: str, *, column_names: Sequence[str] | None = None, delimiter: str = ",", comment: str | None = None
 ) -> pa.Table:
-    """Reads a .parquet file, or any other file as a CSV; columns of a CSV are text.
+    """Reads a .parquet file, or any other file (also .gz) as a CSV; columns of a CSV are text.
 
     Args:
-      column_names, delimiter, comment: how a CSV is written; as in `Table`.
+      column_names, comment: how a CSV is written; as in `Table`.
+      delimiter: the delimiter of a CSV.  A comma stands for a tab in a .tsv file whose header has tabs.
 
     Raises:
       RequestError: the file cannot be read, has no rows, or has two columns of one name; names the file.
     """
     file = epath.Path(path)
     check_file(file)
-    table = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file, column_names, delimiter, comment)
+    table = (
+        _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file, column_names, delimiter, comment)
+    )
     require(table.num_rows > 0, f"{path} has no rows")
     return table
 
@@ -57,6 +70,20 @@ def row_indices(table: pa.Table) -> set[str]:
     return found | (_pandas_index(table) & set(names))
 
 
+def check_delimiter(delimiter: str) -> None:
+    """Raises RequestError unless the delimiter is one character."""
+    require(len(delimiter) == 1, f"delimiter={delimiter!r}: expected one character")
+
+
+def check_columns(table: pa.Table, path: str, field: str, names: Sequence[str]) -> None:
+    """Raises RequestError unless the table has all columns that `field` names."""
+    there = table.column_names
+    for name in names:
+        if name not in there:
+            hint = f"{nearest(name, there)}{other_delimiter(there)}{headless(there)}"
+            raise RequestError(f"{field}: {path} has no column {name!r}; {hint}")
+
+
 def headless(names: list[str]) -> str:
     """Returns the end of an error about a header that looks like a row of data; "" for other headers."""
     return "; if the file has no header, list the names in column_names" if any(map(_is_number, names)) else ""
@@ -66,6 +93,11 @@ def other_delimiter(names: list[str]) -> str:
     """Returns the end of an error about a header of one cell that another delimiter would divide; otherwise ""."""
     found = [delimiter for delimiter in _DELIMITERS if len(names) == 1 and delimiter in names[0]]
     return f"; the header is one cell, {names[0]!r}: is it delimiter={found[0]!r}?" if found else ""
+
+
+def _suffix(file: epath.Path) -> str:
+    """The suffix in lower case, that before .gz if there is one."""
+    return epath.Path(file.name.lower().removesuffix(".gz")).suffix
 
 
 def _pandas_index(table: pa.Table) -> set[str]:
@@ -114,6 +146,12 @@ def _read_csv(file: epath.Path, column_names: Sequence[str] | None, delimiter: s
     """Reads every cell as text, the header like any other row."""
     text = _lines(file, comment)
     require(bool(text.strip()), f"{file} is empty; expected a header and rows")
+    if (
+        delimiter == ","
+        and file.name.lower().removesuffix(".gz").endswith(".tsv")
+        and "\t" in text.lstrip().split("\n")[0]
+    ):
+        delimiter = "\t"
     _check_quotes(file, text, delimiter)
     if delimiter == " ":
         text = _single_blanks(text)
@@ -122,13 +160,14 @@ def _read_csv(file: epath.Path, column_names: Sequence[str] | None, delimiter: s
     names = _names(file, column_names or first)
     for row in bad[:1]:
         raise RequestError(
-            f"{file}: Expected {len(first)} columns, as in its first row, got {row.actual_columns} in "
+            f"{file}: Expected {counted(len(first), 'column')}, as in its first row, got {row.actual_columns} in "
             f"{row.text[:60]!r}{other_delimiter(names)}"
         )
     if column_names is None:
         return table.slice(1).rename_columns(names)
     if len(names) != len(first):
-        raise RequestError(f"{file}: column_names lists {len(names)} names, but its first row has {len(first)} values")
+        listed, there = counted(len(names), "name"), counted(len(first), "value")
+        raise RequestError(f"{file}: column_names lists {listed}, but its first row has {there}")
     if [name.lower() for name in names] == [cell.strip().lower() for cell in first]:
         raise RequestError(f"{file}: its first row repeats column_names; leave column_names out, the file has a header")
     return table.rename_columns(names)
@@ -138,7 +177,7 @@ def _lines(file: epath.Path, comment: str | None) -> str:
     """Returns the text of a file whose lines all end in a line feed, with empty lines in place of comments."""
     try:
         content = file.read_bytes()
-        text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
+        text = (gzip.decompress(content) if file.suffix.lower() == ".gz" else content).decode("utf-8-sig")
     except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise RequestError(f"{file}: expected a CSV in UTF-8 ({error})") from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")

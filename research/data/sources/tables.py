@@ -1,4 +1,4 @@
-"""Tables in CSV or Parquet files: typed columns become a vector of features and a target."""
+"""Tables in CSV, TSV or Parquet files: typed columns become a vector of features and a target."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from research.data.sources.number_text import number_advice, plain_numbers
 from research.data.sources.table_columns import (
     Category,
     Column,
+    Number,
     as_numbers,
     as_text,
     coded,
     distinct,
     inferred,
+    inferred_column,
     is_numeric,
 )
-from research.data.sources.table_files import headless, other_delimiter, read_table, row_indices
+from research.data.sources.table_files import check_columns, check_delimiter, read_table, row_indices
 from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
 
@@ -31,7 +33,7 @@ TargetType = Literal["auto", "class", "number"]
 
 @dataclasses.dataclass(frozen=True)
 class Table(Data):
-    """Rows of a CSV (.csv, also .gz) or .parquet file: features float32 [d], and label int32 or target float32.
+    """Rows of a .csv or .tsv (also .gz) or .parquet file: features float32 [d], and label int32 or target float32.
 
     >>> data = Table(path="houses.csv", target="price", ignore=("id",), test=0.2)
 
@@ -49,7 +51,7 @@ class Table(Data):
       test: the fraction or number of rows of `path` to hold out as the test split.
       test_path: a file with test rows, instead of `test`.
       column_names: the names of the columns of a CSV without a header.
-      delimiter: the delimiter of a CSV; " " stands for any number of blanks and tabs.
+      delimiter: the delimiter of a CSV, a tab in .tsv files; " " stands for any number of blanks and tabs.
       decimal: the decimal point of numbers in text: "." or ",".
       thousands: the separator of thousands in them, such as "," in 1,000; "" for none.
       missing: words of a CSV that represent a missing value.
@@ -83,7 +85,10 @@ class Table(Data):
     def load(self) -> Splits:
         raw = super().load()
         fitted = self.fit(raw.train)
-        return Splits(*(rows and _Encoded(fitted._encode(rows), rows) for rows in raw))
+        train, *others = (rows and _Encoded(fitted._encode(rows), rows) for rows in raw)
+        if self.columns is None:
+            train.note = fitted._looks_odd(raw.train)
+        return Splits(train, *others)
 
     def fit(self, train: Source) -> Self:
         """Fills in `columns` with their categories and means, `target_type` and `class_names`."""
@@ -132,10 +137,17 @@ class Table(Data):
         require(self._is_fitted(), "this Table is not fitted to a training split, so its features have no names yet")
         return tuple(name for column in self.columns for name in column.features)
 
+    def inferred(self, train: Source) -> list[dict[str, str]]:
+        """Says what each column of the file has become, with its values in the training split."""
+        rows = train.rows
+        said = [column.described(rows.values(column.name), rows.where) for column in self.columns]
+        left_out = [inferred_column(name, why) for name, why in rows.left_out.items()]
+        return [*said, self._target_described(rows), *left_out]
+
     def check(self) -> None:
         super().check()
         check_amount("test", self.test)
-        require(len(self.delimiter) == 1, f"delimiter={self.delimiter!r}: expected one character")
+        check_delimiter(self.delimiter)
         require(self.decimal != self.thousands, f"thousands={self.thousands!r} is the decimal point, too")
         names = [column.name for column in self.columns or ()]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -145,15 +157,14 @@ class Table(Data):
     def _rows(self, path: str) -> _Rows:
         table = read_table(path, column_names=self.column_names, delimiter=self.delimiter, comment=self.comment)
         inputs = [column.name for column in self.columns or ()]
-        there = table.column_names
         for field, names in (("target", [self.target]), ("columns", inputs), ("ignore", self.ignore)):
-            for name in names:
-                if name not in there:
-                    hint = f"{nearest(name, there)}{other_delimiter(there)}{headless(there)}"
-                    raise RequestError(f"{field}: {path} has no column {name!r}; {hint}")
-        unused = {*self.ignore, *row_indices(table)} - {self.target}
-        used = [*inputs, self.target] if inputs else [name for name in there if name not in unused]
-        return _Rows(table.select(used), path, self)
+            check_columns(table, path, field, names)
+        unused = dict.fromkeys(row_indices(table), "left out: the index of the rows")
+        unused |= dict.fromkeys(self.ignore, "left out: in ignore")
+        used = inputs or [name for name in table.column_names if name not in unused and name != self.target]
+        others = {name: "left out: not in columns" for name in table.column_names} | unused
+        left_out = {name: why for name, why in others.items() if name not in used and name != self.target}
+        return _Rows(table.select([*used, self.target]), path, self, left_out)
 
     def _inferred(self, rows: _Rows) -> tuple[Column, ...]:
         names = [name for name in rows.names if name != self.target]
@@ -187,6 +198,21 @@ class Table(Data):
             raise RequestError(f"{rows.where(i)}: the target {self.target!r} is missing")
         return values
 
+    def _looks_odd(self, rows: _Rows) -> str:
+        """Names the inputs that only number the rows of the file, from 0 or from 1."""
+        numbers = [column for column in self.columns if type(column) is Number and column.mean is not None]
+        parsed = {column.name: column.parse(rows.values(column.name), rows.where) for column in numbers}
+        found = [name for name, x in parsed.items() if any((x == rows.numbers - first).all() for first in (0, 1))]
+        return f"{', '.join(found)} numbers the rows, and is an input unless data.ignore lists it" if found else ""
+
+    def _target_described(self, rows: _Rows) -> dict[str, str]:
+        values = self._target(rows)
+        if self.target_type == "number":
+            return Number(self.target).described(values, rows.where) | {"read as": "target, a number"}
+        counts = {count["values"]: count["counts"] for count in as_text(values).value_counts().to_pylist()}
+        shown = [f"{name} ({counts.get(name, 0):,})" for name in self.class_names]
+        return inferred_column(self.target, f"target, {len(shown)} classes", len(counts), values=shown)
+
     def _features(self, rows: _Rows) -> np.ndarray:
         parts = [column.encode(rows.values(column.name), rows.where) for column in self.columns]
         return np.concatenate(parts, axis=1).astype(np.float32)
@@ -200,9 +226,16 @@ class Table(Data):
 class _Rows:
     """Rows as in the file, before the training split determines types and categories."""
 
-    def __init__(self, table: pa.Table, path: str, spec: Table, numbers: np.ndarray | None = None):
-        self.table, self.path, self._spec = table, path, spec
-        self._numbers = np.arange(1, len(table) + 1) if numbers is None else numbers
+    def __init__(
+        self,
+        table: pa.Table,
+        path: str,
+        spec: Table,
+        left_out: Mapping[str, str] | None = None,
+        numbers: np.ndarray | None = None,
+    ):
+        self.table, self.path, self._spec, self.left_out = table, path, spec, left_out or {}
+        self.numbers = np.arange(1, len(table) + 1) if numbers is None else numbers
 
     def __len__(self) -> int:
         return len(self.table)
@@ -219,10 +252,10 @@ class _Rows:
         return self.table.column_names
 
     def take(self, indices: np.ndarray) -> _Rows:
-        return _Rows(self.table.take(indices), self.path, self._spec, self._numbers[indices])
+        return _Rows(self.table.take(indices), self.path, self._spec, self.left_out, self.numbers[indices])
 
     def where(self, i: int) -> str:
-        return f"{self.path}, row {self._numbers[i]}"
+        return f"{self.path}, row {self.numbers[i]}"
 
     def column(self, name: str) -> np.ndarray | None:
         """The class numbers, for stratified splits; None for other columns."""
@@ -265,6 +298,8 @@ class _Rows:
 
 class _Encoded(Columns):
     """Encoded columns that keep their rows, for `Table.fit`."""
+
+    note = ""
 
     def __init__(self, columns: Mapping[str, np.ndarray], rows: _Rows):
         super().__init__(columns)

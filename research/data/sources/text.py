@@ -18,6 +18,7 @@ import dataclasses
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any, Literal, NamedTuple, Self
@@ -146,7 +147,10 @@ class Corpus(Data):
             # The training part is rounded down, as is usual for this split: 1,003,854 of 1,115,394 characters for 0.1.
             rest = len(text) - count(amount, len(text), field)
             rest = int(len(text) * (1 - amount)) if isinstance(amount, float) else rest
-            require(rest > 0, f"{field}={amount}: leaves none of the {len(text):,} characters of {name} to train on")
+            require(
+                rest > 0,
+                f"{field}={amount}: leaves none of the {len(text):,} characters of {name} to train on",
+            )
             return (Document(text[:rest], name),), (Document(text[rest:], name),)
         texts = list(dict.fromkeys(document.text for document in documents))
         require(len(texts) > 1, f"{self._name()}: {len(documents)} documents with the same text, none to hold out")
@@ -299,8 +303,12 @@ def document_files(path: str, pattern: str) -> list[epath.Path]:
     if not root.is_dir():
         check_file(root)
         return [root]
-    found = sorted(file for file in visible_files(root) if fnmatch(file.name.removesuffix(".gz"), pattern))
-    require(bool(found), f"path={path!r}: no {pattern} in this folder or the folders in it")
+    files = list(visible_files(root))
+    found = sorted(file for file in files if fnmatch(file.name.removesuffix(".gz"), pattern))
+    kinds = Counter(epath.Path(file.name.removesuffix(".gz")).suffix or file.name for file in files)
+    others = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(3))
+    said = f"path={path!r}: no {pattern} in this folder or the folders in it"
+    require(bool(found), f"{said}; there are {others}: set pattern" if others else said)
     return found
 
 

@@ -10,8 +10,8 @@ from research.errors import RequestError
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 
-def save(tmp_path, **arrays):
-    path = tmp_path / "data.npz"
+def save(tmp_path, name="data", **arrays):
+    path = tmp_path / f"{name}.npz"
     np.savez(path, **arrays)
     return str(path)
 
@@ -31,6 +31,60 @@ def test_given_splits_are_kept(tmp_path):
     splits = Arrays(path).load()
     assert [len(split) for split in splits] == [20, 4, 20]
     assert Arrays(save(tmp_path, train_x=X), validation=0).load()[1:] == (None, None)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_x", "train_label", "validation_x", "validation_label", "test_x", "test_label"),
+        ("x_train", "label_train", "x_val", "label_val", "x_test", "label_test"),
+        ("Train_x", "Train_label", "valid_x", "valid_label", "testing_x", "testing_label"),
+    ],
+)
+def test_a_split_is_the_first_or_the_last_word_of_a_key(tmp_path, names):
+    arrays = {name: [X, Y][i % 2][: (20, 4, 6)[i // 2]] for i, name in enumerate(names)}
+    splits = Arrays(save(tmp_path, **arrays)).load()
+    assert [len(split) for split in splits] == [20, 4, 6]
+    assert all(split.arrays().keys() == {"x", "label"} for split in splits)
+
+
+def test_the_last_word_is_a_split_only_beside_a_training_split(tmp_path):
+    data = Arrays(save(tmp_path, x=X, label=Y, is_test=Y == 1), test=0.25, validation=5)
+    assert [len(split) for split in data.load()] == [10, 5, 5]
+    assert data.load().train.arrays().keys() == {"x", "label", "is_test"}
+
+
+@pytest.mark.parametrize("ends", [("", ""), ("_train", "_test"), ("", "_test")])
+def test_a_file_of_its_own_for_the_test_split(tmp_path, ends):
+    train = {f"x{ends[0]}": X, f"label{ends[0]}": Y}
+    test = save(tmp_path, "test", **{f"x{ends[1]}": X[:6] + 1, f"label{ends[1]}": Y[:6]})
+    splits = Arrays(save(tmp_path, **train), test_path=test, validation=4).load()
+    assert [len(split) for split in splits] == [16, 4, 6]
+    np.testing.assert_array_equal(splits.test.arrays()["x"], X[:6] + 1)
+
+
+def test_keys_are_mapped_to_columns(tmp_path):
+    path = save(tmp_path, X_train=X, y_train=Y, X_test=X[:5], y_test=Y[:5])
+    splits = Arrays(path, keys=(("X", "image"), ("y", "label"))).load()
+    assert all(split.arrays().keys() == {"image", "label"} for split in (splits.train, splits.test))
+    path = save(tmp_path, pictures=X, held=X[:5])
+    splits = Arrays(path, keys=(("pictures", "train_image"), ("held", "test_image")), validation=0).load()
+    assert [split and len(split) for split in splits] == [20, None, 5]
+    path = save(tmp_path, a=X, b=Y)
+    train = Arrays(path, keys=(("a", "b"), ("b", "a")), test=0, validation=0).load().train
+    assert train.arrays()["b"].ndim == 2 and train.arrays()["a"].ndim == 1
+
+
+def test_a_test_file_that_is_none_is_refused(tmp_path):
+    path, whole = save(tmp_path, x=X), save(tmp_path, "whole", train_x=X, test_x=X)
+    with pytest.raises(RequestError, match="^test_path=.*whole.npz' holds a test split, too"):
+        Arrays(whole, test_path=path).load()
+    with pytest.raises(RequestError, match="^test_path=.*holds the train split, expected test"):
+        Arrays(path, test_path=whole).load()
+    with pytest.raises(RequestError, match="^.*: x, y is in only one of train and test"):
+        Arrays(path, test_path=save(tmp_path, "other", y=X)).load()
+    with pytest.raises(RequestError, match="no-file.npz' does not exist"):
+        Arrays(path, test_path=str(tmp_path / "no-file.npz")).load()
 
 
 def test_a_target_is_no_class(tmp_path):
@@ -54,6 +108,18 @@ def test_a_target_is_no_class(tmp_path):
 def test_arrays_that_make_no_data_set(tmp_path, arrays, message):
     with pytest.raises(RequestError, match=f"^{message}"):
         Arrays(save(tmp_path, **arrays)).load()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ((("z", "image"),), "keys: no array has the name 'z'; one of: label, x"),
+        ((("x", "label"),), "path=.*: two arrays are called 'label'"),
+    ],
+)
+def test_keys_that_fit_nothing(tmp_path, keys, message):
+    with pytest.raises(RequestError, match=f"^{message}"):
+        Arrays(save(tmp_path, x=X, label=Y), keys=keys).load()
 
 
 def test_labels_beyond_the_classes_given(tmp_path):

@@ -246,7 +246,7 @@ def test_a_label_outside_the_classes_names_the_file(folder, storage):
     data = ImageFolder(str(folder), size=(4, 4), test=0, validation=0, storage=storage)
     experiment = toys.experiment(data=data, task=Classification(classes=2), batch_size=4)
     splits = data.load()
-    says = r"^train split, \S*fox/1.png: label 2 is outside 0 to 1 \(task.classes=2\), as are 1 of 21 examples$"
+    says = r"^train split, \S*fox/1.png: label 2 is outside 0 to 1 \(task.classes=2\), as is 1 of 21 examples$"
     with pytest.raises(RequestError, match=says):
         experiment.fit(splits, make_feeds(splits, data).decoded)
 

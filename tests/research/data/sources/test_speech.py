@@ -63,6 +63,25 @@ def test_transcripts_in_a_table(folder):
     assert "21 recordings without a transcript left out" in make_feed(splits.train).reason
 
 
+def test_recordings_of_other_kinds_are_counted(folder, tmp_path):
+    others = ("0_ann_8.flac", "1_ann_8.FLAC", "1_ann_9.mp3", "notes.txt", ".hidden.flac")
+    for name in others:
+        (folder / name).write_bytes(b"fLaC")
+    files = sorted(folder.iterdir())
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+    for path in (folder, tmp_path / "all.tar"):
+        assert make_feed(spec(path).load().train).reason.endswith("; 2 .flac, 1 .mp3 left out, since only .wav is read")
+    with tarfile.open(tmp_path / "others.tar", "w") as tar:
+        tar.add(folder / "0_ann_8.flac", "a.flac")
+    with pytest.raises(RequestError, match="others.tar': holds no .wav file; convert 1 .flac to .wav$"):
+        spec(tmp_path / "others.tar").load()
+    (folder / "said.tsv").write_text("path\ttext\n0_ann_8.flac\teins\n")
+    with pytest.raises(RequestError, match="line 2: no file '0_ann_8.flac' in .*; convert 2 .flac, 1 .mp3 to .wav$"):
+        spec(folder, transcripts=str(folder / "said.tsv")).load()
+
+
 def test_characters_unknown_to_train_are_named_with_the_recording(folder):
     with pytest.raises(RequestError, match=r"2_ann_0.wav: text: character 't'"):
         spec(folder, test_if=(("text", ("2",)),)).load()

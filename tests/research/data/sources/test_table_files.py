@@ -1,5 +1,6 @@
 """Table files as other programs write them: pandas's index, line ends, quotes, delimiters, headers, Arrow's types."""
 
+import gzip
 import json
 
 import numpy as np
@@ -125,6 +126,19 @@ def test_another_delimiter_is_suggested(tmp_path, header, row, delimiter):
     header = f"x{delimiter}y"
     assert refused(path).endswith(f"the header is one cell, {header!r}: is it delimiter={delimiter!r}?")
     assert features(path, delimiter=delimiter) == (("x",), 30)
+
+
+@pytest.mark.parametrize("name", ["data.tsv", "data.TSV.gz"])
+def test_tabs_divide_a_file_that_is_named_after_them(tmp_path, name):
+    path = write(tmp_path, "x\tname\ty", "{i}.5\tn, {c}\t{c}", name)
+    if name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    assert features(path) == (("x", "name=n, a", "name=n, b"), 30)
+
+
+@pytest.mark.parametrize(("header", "row", "delimiter"), [("x,y", "{i}.5,{c}", ","), ("x;y", "{i}.5;{c}", ";")])
+def test_other_delimiters_in_a_file_named_after_tabs(tmp_path, header, row, delimiter):
+    assert features(write(tmp_path, header, row, "data.tsv"), delimiter=delimiter) == (("x",), 30)
 
 
 def test_columns_aligned_by_blanks(tmp_path):

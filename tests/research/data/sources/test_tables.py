@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from research.data.feed import make_feed
 from research.data.sources.table_columns import Boolean, Category, Number
 from research.data.sources.tables import Table
 from research.errors import RequestError
@@ -75,6 +76,42 @@ def test_fit_fills_in_what_training_decides(path):
     assert fitted.feature_names[:3] == ("age", "age missing", "city=Aachen")
     assert len(fitted.feature_names) == whole(data)["features"].shape[1]
     assert hash(fitted) != hash(data)
+
+
+def described(data):
+    train = data.load().train
+    return {column.pop("column"): tuple(column.values()) for column in data.fit(train).inferred(train)}
+
+
+def test_what_is_inferred_of_every_column_is_described(tmp_path, path):
+    assert described(Table(path, "species", test=0, validation=0, ignore=("score",))) == {
+        "age": ("number", "5", "1", "10 to 50"),
+        "city": ("category, 3 features", "3", "1", "Aachen, Bonn, Köln"),
+        "smokes": ("boolean", "2", "0", "no, yes"),
+        "species": ("target, 2 classes", "2", "0", "cat (3), dog (3)"),
+        "score": ("left out: in ignore", "", "", ""),
+    }
+    rows = [f"{i},c{i % 8},{i / 2}" for i in range(40)]
+    indexed = write(tmp_path, rows, ",name,y\n", "indexed.csv")
+    assert described(Table(indexed, "y", test=0, validation=0)) == {
+        "name": ("category, 8 features", "8", "0", "c0, c1, c2, c3, and 4 more"),
+        "y": ("target, a number", "40", "0", "0 to 19.5"),
+        "(no name)": ("left out: the index of the rows", "", "", ""),
+    }
+    chosen = described(Table(path, "species", columns=(Number("age"),), test=0))
+    assert chosen["city"] == ("left out: not in columns", "", "", "")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_numbers_the_rows_is_told(tmp_path, first):
+    """Such as the index that pandas wrote under a name; it may still be a time, and so an input."""
+    path = write(tmp_path, [f"{i + first},{i % 7},{'ab'[i % 2]}" for i in range(40)], "patient,x,y\n")
+    reason = make_feed(Table(path, "y").load().train).reason
+    assert reason.endswith("; patient numbers the rows, and is an input unless data.ignore lists it")
+    for fields in ({"ignore": ("patient",)}, {"columns": (Number("patient"), Number("x"))}):
+        assert "numbers" not in make_feed(Table(path, "y", **fields).load().train).reason
+    other = write(tmp_path, [f"{i + 2},{'ab'[i % 2]}" for i in range(40)], "x,y\n", "other.csv")
+    assert "numbers" not in make_feed(Table(other, "y").load().train).reason
 
 
 def test_only_the_training_split_decides(tmp_path):
