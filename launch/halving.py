@@ -7,6 +7,7 @@ import math
 
 from launch.folder import RunFolder
 from launch.request import Request
+from research.console import counted
 from research.errors import RequestError
 from research.evaluation.evaluations import selecting
 from research.metrics.directions import Direction
@@ -53,8 +54,9 @@ class Halving:
             count += 1
         rungs = tuple(total // eta**k for k in range(count, 0, -1) if total // eta**k >= 1)
         if not rungs:
-            asked = f"{len(request.trials)} trials of {total} steps"
-            raise RequestError(f"--prune {text}: {asked} leave nothing to prune; expected at least {eta + 1} trials")
+            asked = f"{counted(len(request.trials), 'trial')} of {counted(total, 'step')}"
+            leave = "leaves" if len(request.trials) == 1 else "leave"
+            raise RequestError(f"--prune {text}: {asked} {leave} nothing to prune; expected at least {eta + 1} trials")
         return Halving(metric, declared, rungs, eta)
 
     def prune(self, folder: RunFolder, rung: int, names: list[str]) -> None:

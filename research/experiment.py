@@ -10,6 +10,7 @@ from flax import linen as nn
 from research.config.checks import check_part
 from research.config.hparams import hparam
 from research.config.once import Once
+from research.console import counted
 from research.data.augment.augmentation import BatchAugmentation
 from research.data.source import Decoded, Source, chunks
 from research.data.spec import Data, Splits
@@ -153,7 +154,10 @@ class Experiment:
             outside the classes.
         """
         if self.batch_size > len(splits.train):
-            raise RequestError(f"batch_size={self.batch_size}: there are {len(splits.train)} training examples")
+            are = "is" if len(splits.train) == 1 else "are"
+            raise RequestError(
+                f"batch_size={self.batch_size}: there {are} {counted(len(splits.train), 'training example')}"
+            )
         decoded = splits if decoded is None else decoded
         for name, source, original in zip(Splits._fields, decoded, splits, strict=True):
             if source is not None:

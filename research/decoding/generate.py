@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from research.console import counted
 from research.decoding.beams import beam_search
 from research.decoding.cached import Cached, Uncached
 from research.decoding.constraints import among
@@ -106,14 +107,14 @@ def _check_prompt(prompt: Any, mask: Any, how: Generation, vocab_size: int | Non
             check_tokens(np.asarray(tokens, np.int64), vocab_size, name)
     if context is None:
         return
-    require(longest <= context, f"prompt: {longest} tokens, expected at most context_length={context}")
+    require(longest <= context, f"prompt: {counted(longest, 'token')}, expected at most context_length={context}")
     if how.slide:
         require(context > 1, f"slide=True: context_length={context} leaves no room to go on from")
     else:
-        most = context - longest
+        most, tokens = context - longest, counted(longest, "token")
         require(
             how.max_new_tokens <= most,
-            f"max_new_tokens={how.max_new_tokens}: expected at most {most} after a prompt of {longest} tokens "
+            f"max_new_tokens={how.max_new_tokens}: expected at most {most} after a prompt of {tokens} "
             f"in context_length={context}, or slide=True",
         )
 

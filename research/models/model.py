@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from research.config.brief import brief
 from research.config.checks import check_types
+from research.console import counted
 from research.errors import RequestError, nearest
 
 
@@ -39,7 +40,7 @@ class Model(nn.Module):
 def described(model: nn.Module, variables: Mapping[str, Any]) -> str:
     """The model in one line, with its number of parameters: "MLP(widths=(128,), classes=10), 9,610 parameters"."""
     count = sum(x.size for x in jax.tree.leaves(variables.get("params", {})))
-    return f"{brief(model)}, {count:,} parameters"
+    return f"{brief(model)}, {counted(count, 'parameter')}"
 
 
 def arguments(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,8 +89,9 @@ def draw(lines: Sequence[Line], split: str, metric: str, way: Direction | None =
     axes.set_xlim(left, max(float(last), left + 1))
     style.label_lines(axes, ends)
     if hidden := [line for line in lines if line.grey and logged[line.name]]:
+        others = f"{len(hidden)} other{'s' * (len(hidden) > 1)} in grey"
         axes.annotate(
-            f"{len(hidden)} others in grey", (1, 0), (0, -21), "axes fraction", "offset points", ha="right", va="top",
+            others, (1, 0), (0, -21), "axes fraction", "offset points", ha="right", va="top",
             color=style.MUTED, fontsize=7,
         )  # fmt: skip
     return figure
@@ -199,5 +200,6 @@ def caption(lines: Sequence[Line], split: str, metric: str) -> str:
     if longest > POINTS:
         said.append(f"Averaged over {-(-longest // POINTS)} neighbouring log steps")
     if grey := [line for line in lines if line.grey]:
-        said.append(f"{len(grey)} of {len(lines)} variants are grey; those with the best validation scores are named")
+        grey_ones = f"{len(grey)} of {len(lines)} variants {'is' if len(grey) == 1 else 'are'} grey"
+        said.append(f"{grey_ones}; those with the best validation scores are named")
     return ". ".join(said) + "."

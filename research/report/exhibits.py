@@ -136,9 +136,8 @@ def _texts(exhibits: dict[int, Exhibit], title: str) -> str:
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     body = "\n".join(lines)
-    caption = (
-        f"{title}: {len(lines)} of {len(newest.written):,} texts; words that differ from the reference are marked."
-    )
+    texts = counted(len(newest.written), "text")
+    caption = f"{title}: {len(lines)} of {texts}; words that differ from the reference are marked."
     table = f'<table class="texts"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
     return f'<figure class="texts">{table}<figcaption>{escape(caption)}</figcaption></figure>'
 

@@ -186,8 +186,8 @@ def _saliency(images: np.ndarray, heat: np.ndarray, names: Sequence[str], split:
         axes.set_title(style.text(name, 14), fontsize=7.5, fontweight="normal", loc="center", pad=3)
         _heat(_cell(figure, 1, i, 2, len(images), top=top), own, "magma", 0, np.quantile(own, 0.995) or 1)
     caption = (
-        f"saliency of {len(images)} {split} images: the effect of each pixel on the logit of the predicted class "
-        f"(SmoothGrad over {SMOOTH} noisy copies), whose name stands above; lighter means more."
+        f"saliency of {counted(len(images), f'{split} image')}: the effect of each pixel on the logit of the predicted "
+        f"class (SmoothGrad over {SMOOTH} noisy copies), whose name stands above; lighter means more."
     )
     return "inside-saliency", caption, figure
 
@@ -222,8 +222,8 @@ def _attention(images: np.ndarray, weights: Any, patch_size: int, split: str) ->
                 axes.set_title(title, fontsize=7.5, fontweight="normal", loc="center", pad=3)
     who = "the class token" if prefix else "the mean token"
     caption = (
-        f"attention of {who} in {len(images)} {split} images: rolled out over all layers (Abnar & Zuidema, 2020), and "
-        f"for {heads} heads of the last layer; lighter means more."
+        f"attention of {who} in {counted(len(images), f'{split} image')}: rolled out over all layers (Abnar & Zuidema, "
+        f"2020), and for {counted(heads, 'head')} of the last layer; lighter means more."
     )
     return "inside-attention", caption, figure
 

@@ -107,10 +107,10 @@ class Classification(Task):
             )
         outside = np.flatnonzero((labels < 0) | (labels >= self.classes))
         if outside.size:
-            i = int(outside[0])
+            i, are = int(outside[0]), "is" if outside.size == 1 else "are"
             raise RequestError(
                 f"{split} split, {where(source, i)}: {self.label} {labels[i]} is outside 0 to {self.classes - 1} "
-                f"(task.classes={self.classes}), as are {outside.size} of {len(labels)} examples"
+                f"(task.classes={self.classes}), as {are} {outside.size} of {counted(len(labels), 'example')}"
             )
 
     def _check_probabilities(self, labels: np.ndarray, source: Source, split: str) -> None:
@@ -124,7 +124,7 @@ class Classification(Task):
             i = int(bad[0])
             raise RequestError(
                 f"{split} split, {where(source, i)}: {self.label} is no distribution (least {labels[i].min():g}, sum "
-                f"{labels[i].sum():g}), as in {bad.size} of {len(labels)} examples"
+                f"{labels[i].sum():g}), as in {bad.size} of {counted(len(labels), 'example')}"
             )
 
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from research.console import counted
 from research.data.feed import MASK, SHARED, columns_of, take
 from research.data.feeds import Feeds
 from research.data.source import Source
@@ -74,7 +75,7 @@ def _check_vocabulary(experiment: Experiment) -> None:
     known = getattr(experiment.model, field, None)
     tokens = _tokens_of(experiment.data)
     if isinstance(known, int) and known < tokens:
-        raise RequestError(f"model.{field}={known}: expected at least the {tokens} tokens of the data")
+        raise RequestError(f"model.{field}={known}: expected at least the {counted(tokens, 'token')} of the data")
 
 
 def _tokens_of(data: Data) -> int:

@@ -17,11 +17,11 @@ PLAIN_LINE_EVERY = 5.0
 def duration(seconds: float) -> str:
     """A duration in seconds, minutes or hours, whichever suits its size.
 
-    >>> duration(9.04), duration(600), duration(9000)
-    ('9.0 s', '10.0 min', '2.5 h')
+    >>> duration(0.04), duration(9.04), duration(600), duration(9000)
+    ('0.04 s', '9.0 s', '10.0 min', '2.5 h')
     """
     if seconds < 120:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
