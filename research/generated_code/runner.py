@@ -58,11 +58,11 @@ def decode(record: Any, find: Callable[[Mapping[str, Any]], Any]) -> Any:
     return find(record)
 
 
-class Ended(Exception):
+class _Gone(Exception):
     """The other process has ended."""
 
 
-class Line:
+class _Line:
     """Sends and receives JSON, a line each, over a socket."""
 
     def __init__(self, connection: socket.socket):
@@ -76,12 +76,12 @@ class Line:
         """The next message.
 
         Raises:
-          Ended: the other process has ended.
+          _Gone: the other process has ended.
           ValueError: it sent something else.
         """
         line = self._read.readline(_LONGEST)
         if not line:
-            raise Ended
+            raise _Gone
         return json.loads(line)
 
 
@@ -98,10 +98,10 @@ _OPERATIONS = {
 }
 
 
-class Program:
+class _Program:
     """Runs a program as `__main__` and serves its objects."""
 
-    def __init__(self, line: Line):
+    def __init__(self, line: _Line):
         self._line, self._held = line, []
 
     def serve(self, source: str) -> None:
@@ -165,10 +165,10 @@ def described(error: BaseException, *, bare: bool = False) -> str:
 # -- the judge's process ---------------------------------------------------------------------------------------------
 
 
-class Remote:
+class _Remote:
     """An object of the program's process: calls, attributes, items and iteration are passed on to it."""
 
-    def __init__(self, judge: Judge, number: int):
+    def __init__(self, judge: _Judge, number: int):
         self.__dict__.update(_judge=judge, _number=number)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
@@ -193,17 +193,17 @@ class Remote:
         return self._judge.ask("text", self)
 
 
-class Judge:
+class _Judge:
     """Runs tests; the names of the program stand for its objects."""
 
-    def __init__(self, line: Line):
+    def __init__(self, line: _Line):
         self._line, self._remotes = line, {}
 
     def outcome(self, source: str, tests: str) -> dict[str, str]:
         """Sends the program to its process and runs the tests: {"outcome", "error"}.
 
         Raises:
-          Ended: the program's process has ended.
+          _Gone: the program's process has ended.
         """
         self._line.send(source)
         said = self._line.receive()
@@ -213,7 +213,7 @@ class Judge:
         try:
             names = self._names(said["ready"], tests)
             exec(compile(tests, "<tests>", "exec"), {**names, "__name__": "__main__", "__builtins__": __builtins__})
-        except Ended:
+        except _Gone:
             raise
         except BaseException as error:
             return {"outcome": "failed", "error": described(error)}
@@ -231,7 +231,7 @@ class Judge:
         modules = {name: importlib.import_module(name) for name in names if name in sys.stdlib_module_names}
         return {**modules, **plain} if plain else names
 
-    def ask(self, do: str, on: Remote, given: tuple[Any, ...] = (), named: Mapping[str, Any] | None = None) -> Any:
+    def ask(self, do: str, on: _Remote, given: tuple[Any, ...] = (), named: Mapping[str, Any] | None = None) -> Any:
         """Does something with an object of the program's process, and changes arguments in place as it did."""
         asked = {"do": do, "on": on._number, "given": self._out(given), "named": self._out(dict(named or {}))}
         self._line.send(asked)
@@ -250,7 +250,7 @@ class Judge:
         return encode(value, self._hold)
 
     def _hold(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, Remote):
+        if not isinstance(value, _Remote):
             raise TypeError(f"the tests give a {type(value).__name__}, which cannot cross to the program's process")
         return {"held": value._number}
 
@@ -258,7 +258,7 @@ class Judge:
         if "module" in record:
             name = str(record["module"])
             return importlib.import_module(name) if name in sys.stdlib_module_names else None
-        return self._remotes.setdefault(int(record["held"]), Remote(self, int(record["held"])))
+        return self._remotes.setdefault(int(record["held"]), _Remote(self, int(record["held"])))
 
 
 def _of_python(name: str) -> bool:
@@ -279,22 +279,22 @@ def _exception(name: str, text: str) -> Exception:
 # -- both ------------------------------------------------------------------------------------------------------------
 
 
-def _start(settings: dict[str, Any], restrict: Callable[..., None]) -> tuple[int, Line]:
+def _start(settings: dict[str, Any], restrict: Callable[..., None]) -> tuple[int, _Line]:
     """Starts the program's process: (its number, the line to it)."""
     ours, theirs = socket.socketpair()
     process = os.fork()
     if process:
         theirs.close()
-        return process, Line(ours)
+        return process, _Line(ours)
     try:
         ours.close()
         os.close(settings["verdict"])
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)  # nor what the judge reads
         os.close(null)
-        line = Line(theirs)
+        line = _Line(theirs)
         restrict(waits=False)
-        Program(line).serve(line.receive())
+        _Program(line).serve(line.receive())
     finally:
         os._exit(0)
 
@@ -337,8 +337,8 @@ def main() -> None:
     else:
         asked = json.loads(sys.stdin.buffer.read())
         try:
-            ended = Judge(line).outcome(asked["program"], asked["tests"])
-        except (Ended, ConnectionError):
+            ended = _Judge(line).outcome(asked["program"], asked["tests"])
+        except (_Gone, ConnectionError):
             ended = _how_it_ended(process)
         except Exception as error:  # the program's process sent something else
             ended = {"outcome": "failed", "error": described(error)}

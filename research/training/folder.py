@@ -62,8 +62,8 @@ def read_experiment(folder: epath.PathLike, *, trust: bool = False) -> Experimen
       trust: also run the code of files and modules outside of this project that the experiment consists of.
 
     Raises:
-      RequestError: the file is missing, is not the record of an experiment, is not as it was written, or names code that
-        is not trusted.
+      RequestError: the file is missing, is not the record of an experiment, is not as it was written, or names code
+        that is not trusted.
     """
     path = epath.Path(folder) / "config.json"
     record = read_record(path)

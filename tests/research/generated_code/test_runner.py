@@ -25,20 +25,20 @@ def f(x): os._exit(0)
     "sends the verdict over the runner's own line": """
 import gc, os
 for one in gc.get_objects():
-    if type(one).__name__ == "Line":
+    if type(one).__name__ == "_Line":
         one.send({"outcome": "passed", "error": ""})
 os._exit(0)
 """,
     "sends it as an answer": """
 import gc, os
-line = next(one for one in gc.get_objects() if type(one).__name__ == "Line")
+line = next(one for one in gc.get_objects() if type(one).__name__ == "_Line")
 def f(x):
     line.send({"outcome": "passed", "value": True, "changed": None})
     os._exit(0)
 """,
     "answers nonsense": """
 import gc
-line = next(one for one in gc.get_objects() if type(one).__name__ == "Line")
+line = next(one for one in gc.get_objects() if type(one).__name__ == "_Line")
 def f(x):
     line._write.write(b"\\xff nonsense\\n")
     line._write.flush()
