@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.config.hparams import hparams, is_hparam, structure
+from research.config.hparams import hparams, marked_fields, structure
 from research.config.once import Once
 from research.data.feed import columns_of
 from research.data.feeds import Feeds
@@ -68,14 +68,10 @@ def signature(experiment: Experiment, once: Once | None = None, *, data: bool = 
     """
     once = Once() if once is None else once
     left_out = {"seed"} if data else {"seed", "data"}
-    parts = ((getattr(experiment, name), marked) for name, marked in _fields(type(experiment)) if name not in left_out)
+    parts = (
+        (getattr(experiment, name), marked) for name, marked in marked_fields(type(experiment)) if name not in left_out
+    )
     return tuple(part is None if marked else once(structure, part) for part, marked in parts)
-
-
-@functools.cache
-def _fields(cls: type) -> tuple[tuple[str, bool], ...]:
-    """The names of a dataclass's fields, and whether each is an hparam."""
-    return tuple((field.name, is_hparam(field)) for field in dataclasses.fields(cls))
 
 
 def group(experiments: dict[str, Experiment], until: int, once: Once | None = None) -> list[Group]:

@@ -14,6 +14,7 @@ of features, is one array.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Hashable
 from typing import Any
 
@@ -67,14 +68,20 @@ def structure(value: Any) -> Hashable:
     >>> structure(one) == structure(other), structure(one) == structure(optimizers.Adam(learning_rate=0.1))
     (True, False)
     """
+    if value is None or isinstance(value, bool | int | str):
+        return type(value), value
     if isinstance(value, tuple):
         return tuple(structure(child) for child in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type) or hasattr(value, "describe"):
         return canonical(value)
-    return type(value), *(
-        _shape(getattr(value, field.name)) if is_hparam(field) else structure(getattr(value, field.name))
-        for field in value_fields(type(value))
-    )
+    parts = ((getattr(value, name), marked) for name, marked in marked_fields(type(value)))
+    return type(value), *(_shape(part) if marked else structure(part) for part, marked in parts)
+
+
+@functools.cache
+def marked_fields(cls: type) -> tuple[tuple[str, bool], ...]:
+    """The names of the fields that make up a value, and whether each is marked."""
+    return tuple((field.name, is_hparam(field)) for field in value_fields(cls))
 
 
 def _shape(x: Any) -> int | None:
