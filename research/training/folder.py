@@ -69,7 +69,7 @@ def read_experiment(folder: epath.PathLike, *, trust: bool = False) -> Experimen
     record = read_record(path)
     experiment = from_json(record.get("experiment"), trust=trust)
     if not isinstance(experiment, Experiment):
-        raise RequestError(f"{path}: not a readable record of an experiment")
+        raise RequestError(f"{path}: not readable as the record of an experiment")
     if not is_as_written(record):
         raise RequestError(f"{path}: changed since it was written, as its hash shows; restore it, or train again")
     return experiment
