@@ -156,7 +156,7 @@ TABLE = {"transcripts": "t.tsv"}
         ({"1_a_0.wav": GOOD}, {"tokenizer": CharTokenizer()}, "tokenizer.special_tokens"),
         ({"1_a_0.wav": GOOD, "t.tsv": b"path\ttext\nb.wav\tx\n"}, TABLE, "line 2: no file 'b.wav'"),
         ({"1_a_0.wav": GOOD, "t.tsv": b"path\ttext\n1_a_0\t \n"}, TABLE, "transcript of .* is empty"),
-        ({"1_a_0.wav": GOOD, "t.tsv": b"path\ttext\n1_a_0\n"}, TABLE, "line 2: 1 columns, expected 2"),
+        ({"1_a_0.wav": GOOD, "t.tsv": b"path\ttext\n1_a_0\n"}, TABLE, "line 2: 1 column, expected 2"),
         ({"1_a_0.wav": GOOD, "t.tsv": b"file\ttext\n1_a_0\tx\n"}, TABLE, "line 1: no column 'path'"),
         ({"1_a_0.wav": GOOD, "t.tsv": b"path\ttext\n"}, TABLE, "t.tsv: only a header, expected one line per recording"),
         ({"x.wav": GOOD, "y.wav": GOOD, "t.tsv": b"path\ttext\nx\tx\ny\ty\nx.wav\tz\n"}, TABLE,
