@@ -80,7 +80,8 @@ def _check_header(shard: pathlib.Path) -> None:
     """Raises RequestError if a file's header is longer than that of any weights, before it is read."""
     with shard.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-    require(size <= _HEADER_BYTES, f"{shard}: a header of {size:,} bytes; expected at most {_HEADER_BYTES:,}")
+    most = f"a header of {size:,} bytes; expected at most {_HEADER_BYTES:,}"
+    require(size <= _HEADER_BYTES, f"{shard} is damaged or not a safetensors file: {most}")
 
 
 def open_checkpoint(path: pathlib.Path) -> Checkpoint:

@@ -155,7 +155,7 @@ def to_ours(
 
     problems = (
         _listed("missing", missing),
-        _listed("unknown", [_guess(in_file[name], missing) for name in unknown]),
+        _listed("unknown", [_guess(in_file[name], missing if i < _LISTED else []) for i, name in enumerate(unknown)]),
         _listed("of another shape", misshapen),
         _listed("given twice", twice),
         _listed("tied but not equal", differ),

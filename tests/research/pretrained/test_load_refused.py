@@ -230,7 +230,7 @@ def refused_at_once(folder) -> str:
     ("changes", "said"),
     [
         ({"n_layer": 10**6}, "config: 1,000,000 layers: expected at most 2,000"),
-        ({"n_layer": 1000}, "28 tensors, but the config describes 1,000 layers: expected at most 28"),
+        ({"n_layer": 1000}, "28 tensors, but the config describes 1,000 layers: expected at most 50"),
         ({"n_layer": 10**400}, "expected at most"),
         ({"n_layer": 1e30}, "expected a whole number"),
         ({"n_layer": -(10**6)}, "expected at least 1"),
