@@ -30,3 +30,15 @@ def data_root() -> pathlib.Path:
     if not path or not pathlib.Path(path).is_dir():
         pytest.skip("needs real data: set ESPALIER_DATA to the folder that holds it")
     return pathlib.Path(path)
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> None:
+    """Skips tests that run programs on a machine that cannot confine them."""
+    from research.errors import RequestError
+    from research.generated_code import run
+
+    try:
+        run("")
+    except RequestError as error:
+        pytest.skip(str(error))

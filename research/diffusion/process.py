@@ -47,7 +47,7 @@ class Level(NamedTuple):
 class Process:
     """Base class of processes; all methods are pure.
 
-    A subclass defines `level`, `draw_time` and `times`.
+    A subclass defines `end`, `level`, `draw_time`, `times` and `fixed_times`.
     """
 
     prediction: Prediction = "noise"
@@ -58,6 +58,11 @@ class Process:
         """Raises RequestError for a value out of range."""
         check_types(self)
         check_factors(self, "snr_limit")
+
+    @property
+    def end(self) -> float:
+        """The end of the times from which `draw_time` draws; the first is 0."""
+        raise NotImplementedError
 
     def level(self, time: jax.Array) -> Level:
         """The level at times of any shape; from 0 to 1000, or below 0 for the image itself."""
@@ -72,7 +77,11 @@ class Process:
         raise NotImplementedError
 
     def fixed_times(self, count: int) -> np.ndarray:
-        """Times at the middle of `count` equal parts of the whole, [count], for evaluation."""
+        """Times at the middle of `count` equal parts of the whole, [count], for evaluation.
+
+        Raises:
+          RequestError: there are fewer times.
+        """
         raise NotImplementedError
 
     def noised(self, image: jax.Array, noise: jax.Array, time: jax.Array) -> jax.Array:
@@ -143,6 +152,10 @@ class Diffusion(Process):
         in_order = 0 < self.first <= self.last < 1
         require(in_order, f"first={self.first}, last={self.last}: expected 0 < first <= last < 1")
 
+    @property
+    def end(self) -> float:
+        return float(self.train_steps)
+
     def level(self, time: jax.Array) -> Level:
         time = jnp.asarray(time, jnp.int32)
         image = time < 0
@@ -168,6 +181,7 @@ class Diffusion(Process):
         return np.append(times, -1).astype(np.int32)
 
     def fixed_times(self, count: int) -> np.ndarray:
+        require(count <= self.train_steps, f"times={count}: expected at most process.train_steps={self.train_steps}")
         return np.int32((np.arange(count) + 0.5) / count * self.train_steps)
 
 
@@ -206,6 +220,10 @@ class RectifiedFlow(Process):
         super().check()
         known = self.prediction in ("velocity", "image")
         require(known, f"prediction={self.prediction!r}: expected 'velocity' or 'image'")
+
+    @property
+    def end(self) -> float:
+        return LAST
 
     def level(self, time: jax.Array) -> Level:
         sigma = jnp.maximum(jnp.asarray(time, jnp.float32), 0) / LAST

@@ -12,7 +12,7 @@ import numpy as np
 
 from research.config.checks import check_counts, check_part, check_shares
 from research.data.source import Source, first_example
-from research.diffusion.process import LAST, Diffusion, Process
+from research.diffusion.process import Diffusion, Process
 from research.errors import RequestError, require
 from research.evaluation.exhibits import Curves
 from research.tasks.randomness import per_example
@@ -63,9 +63,7 @@ class Denoising(Task):
         check_part("process", self.process)
         check_counts(self, "classes", "times", "shape")
         check_shares(self, "drop_label")
-        if isinstance(self.process, Diffusion):
-            most = self.process.train_steps
-            require(self.times <= most, f"times={self.times}: expected at most process.train_steps={most}")
+        self.process.fixed_times(self.times)
 
     def check_model(self, model: Any) -> None:
         known = getattr(model, "classes", self.classes)
@@ -132,8 +130,11 @@ class Denoising(Task):
             dropped = per_example(batch["key"], DROP, jax.random.bernoulli, p=self.drop_label)
             label = jnp.where(dropped, self.classes, batch[self.label])
         error, weight = self.errors(apply, batch, time, label, train=True), batch["weight"]
-        band = jnp.minimum(time * (BANDS / self._end), BANDS - 1).astype(jnp.int32)
-        bands = {f"error/from_{self._end * i / BANDS:.0f}": weighted(error, weight * (band == i)) for i in range(BANDS)}
+        band = jnp.minimum(time * (BANDS / self.process.end), BANDS - 1).astype(jnp.int32)
+        bands = {
+            f"error/from_{self.process.end * i / BANDS:.0f}": weighted(error, weight * (band == i))
+            for i in range(BANDS)
+        }
         return {"loss": weighted(error * self.process.weight(time), weight), **bands}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
@@ -165,8 +166,3 @@ class Denoising(Task):
     @property
     def _fixed_times(self) -> np.ndarray:
         return self.process.fixed_times(self.times)
-
-    @property
-    def _end(self) -> float:
-        """The number of times, or the last time of a flow."""
-        return self.process.train_steps if isinstance(self.process, Diffusion) else LAST

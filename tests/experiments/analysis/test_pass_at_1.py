@@ -8,6 +8,8 @@ import pytest
 from experiments.analysis import pass_at_1
 from research.data.text.tokenizers import ByteTokenizer
 
+pytestmark = pytest.mark.usefixtures("sandbox")
+
 PROBLEM = {
     "task_id": "HumanEval/0",
     "prompt": "def one():\n",

@@ -6,6 +6,8 @@ import pytest
 from research.errors import RequestError
 from research.generated_code.functions import Copies, Judged, body_lines, judge, parses, whole_function
 
+pytestmark = pytest.mark.usefixtures("sandbox")
+
 HEAD = "def f(x):\n"
 
 

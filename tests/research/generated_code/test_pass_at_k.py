@@ -10,6 +10,8 @@ from research.errors import RequestError
 from research.generated_code.pass_at_k import evaluate, pass_at_k
 from research.generated_code.problems import Problem
 
+pytestmark = pytest.mark.usefixtures("sandbox")
+
 ADD = Problem("add", "def add(a, b):\n", "assert add(1, 2) == 3\n", "    return a + b\n", "body")
 NEGATE = Problem("negate", "def negate(a):\n", "assert negate(1) == -1\n", "    return -a\n", "body")
 

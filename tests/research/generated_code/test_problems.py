@@ -10,6 +10,8 @@ from research.errors import RequestError
 from research.generated_code.problems import extract, program, read_problems, solution_of
 from research.generated_code.sandbox import Limits, run
 
+pytestmark = pytest.mark.usefixtures("sandbox")
+
 ADD = {
     "task_id": "HumanEval/0",
     "prompt": 'def add(a, b):\n    """Adds."""\n',

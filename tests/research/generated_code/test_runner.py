@@ -6,6 +6,8 @@ import pytest
 
 from research.generated_code.sandbox import Limits, run
 
+pytestmark = pytest.mark.usefixtures("sandbox")
+
 confined = pytest.mark.skipif(sys.platform != "linux", reason="only Linux confines a process")
 QUICK = Limits(seconds=20)
 EITHER = pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from research.generated_code import sandbox
 from research.generated_code.confined import ALLOWED, ARCHITECTURES, seccomp_filter
 from research.generated_code.sandbox import Limits, run
 
+pytestmark = pytest.mark.usefixtures("sandbox")
+
 confined = pytest.mark.skipif(sys.platform != "linux", reason="only Linux confines a process")
 QUICK = Limits(seconds=20)
 
