@@ -222,7 +222,9 @@ def test_published_settings_choose_the_tokens_unless_told_otherwise(tmp_path):
     assert text.how.strategy == Sample(0.5, 7, 0.9) and text.how.suppress == (0, 5)
     own = generate(text, "hello", max_new_tokens=8, seed=1)
     assert own == generate(text, "hello", max_new_tokens=8, seed=1, temperature=0.5, top_k=7, top_p=0.9)
-    assert own != generate(text, "hello", max_new_tokens=8, seed=1, top_k=1)
+    assert own != generate(text, "hello", max_new_tokens=8, seed=1, temperature=9.0, top_k=200, top_p=1.0)
+    one = {"max_new_tokens": 8, "seed": 1, "temperature": 9.0}  # the other settings stay
+    assert generate(text, "hello", **one) == generate(text, "hello", **one, top_k=7, top_p=0.9)
     assert len(generate(text, "hello", max_new_tokens=8, samples=3)) == 3
     (tmp_path / "generation_config.json").write_text(json.dumps({"repetition_penalty": 1.3}))
     with pytest.raises(RequestError, match=r"^generation_config.json: repetition_penalty=1.3 is not supported$"):
