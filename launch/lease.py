@@ -213,9 +213,14 @@ class _InFiles:
 
     def give_back(self) -> None:
         try:
-            with contextlib.suppress(BlockingIOError), _locked(self._file):
-                if self.is_ours():
-                    self.path.unlink()
+            for _ in range(100):  # another launcher locks the file while it looks at it
+                try:
+                    with _locked(self._file):
+                        if self.is_ours():
+                            self.path.unlink()
+                    return
+                except BlockingIOError:
+                    time.sleep(0.01)
         finally:
             os.close(self._file)
 

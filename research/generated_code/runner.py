@@ -90,7 +90,9 @@ class _Line:
 _OPERATIONS = {
     "call": lambda function, *given, **named: function(*given, **named),
     "attribute": getattr,
+    "set attribute": setattr,
     "item": operator.getitem,
+    "set item": operator.setitem,
     "length": len,
     "list": list,
     "text": str,
@@ -177,8 +179,14 @@ class _Remote:
     def __getattr__(self, name: str) -> Any:
         return self._judge.ask("attribute", self, (name,))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._judge.ask("set attribute", self, (name, value))
+
     def __getitem__(self, place: Any) -> Any:
         return self._judge.ask("item", self, (place,))
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self._judge.ask("set item", self, (place, value))
 
     def __len__(self) -> int:
         return self._judge.ask("length", self)

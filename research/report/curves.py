@@ -11,7 +11,7 @@ import numpy as np
 from research.metrics.directions import Direction
 from research.report import style
 from research.report.runs import Curve, TrialResult
-from research.report.statistics import counted
+from research.report.statistics import that_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +130,7 @@ def _scale(axes: Axes, curves: Sequence[Curve], way: Direction | None) -> None:
 
 def _draw_line(axes: Axes, line: Line, curves: Mapping[str, Curve]) -> tuple[float, float] | None:
     """Draws a variant; returns the position for its name."""
-    finished = [curves[trial.name] for trial in counted(line.trials) if trial.name in curves]
+    finished = [curves[trial.name] for trial in that_count(line.trials) if trial.name in curves]
     strong = {"color": line.color, "linewidth": 0.7 if line.grey else 1.4, "zorder": 2 if line.grey else 4}
     thin = {"color": line.color, "linewidth": 0.5 if line.grey else 0.8, "zorder": 2 if line.grey else 3}
     end = None
@@ -185,7 +185,7 @@ def caption(lines: Sequence[Line], split: str, metric: str) -> str:
     """The caption of the figure that `draw` makes, including what it omits."""
     key = (split, metric)
     trials = [trial for line in lines for trial in line.trials if key in trial.curves]
-    counts = sorted({len([t for t in counted(line.trials) if key in t.curves]) for line in lines} - {0})
+    counts = sorted({len([t for t in that_count(line.trials) if key in t.curves]) for line in lines} - {0})
     if not counts:
         said = [f"{split} {metric}: one line per trial, since none has finished"]
     else:

@@ -11,13 +11,14 @@ from html import escape
 import numpy as np
 from etils import epath
 
+from research.console import counted
 from research.errors import RequestError
 from research.evaluation.exhibit_files import Saved, read_exhibits
 from research.evaluation.exhibits import Exhibit, TextPairs
 from research.report import exhibit_figures, style
 from research.report.figures import Picture, file_name
 from research.report.runs import TrialResult
-from research.report.statistics import counted
+from research.report.statistics import that_count
 from research.report.table import Row, Table, ranked
 
 VARIANTS = 4  # per run
@@ -100,7 +101,7 @@ def _section(row: Row) -> Section | None:
 def _first_with_exhibits(row: Row) -> tuple[TrialResult | None, list[Saved]]:
     """The first trial of a variant that has exhibits; finished trials come first."""
     trials = row.run.of(row.variant)
-    for trial in dict.fromkeys([*(t.name for t in counted(trials)), *(t.name for t in trials)]):
+    for trial in dict.fromkeys([*(t.name for t in that_count(trials)), *(t.name for t in trials)]):
         saved = read_exhibits(epath.Path(row.run.folder) / "trials" / trial)
         if saved:
             return next(t for t in trials if t.name == trial), saved

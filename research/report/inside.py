@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from research.console import counted
 from research.errors import RequestError, require
 from research.report import style
 from research.report.runs import Run, TrialResult
-from research.report.statistics import counted
+from research.report.statistics import that_count
 from research.report.table import Table, ranked
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ def draw(table: Table, *, trust: bool = False) -> tuple[list[Drawn], list[str]]:
 
 def _chosen(run: Run, table: Table) -> TrialResult:
     """The first finished trial of the variant with the best validation score, or else of the first finished variant."""
-    rows = [row for row in ranked(table.of([run]).rows) if counted(run.of(row.variant))]
+    rows = [row for row in ranked(table.of([run]).rows) if that_count(run.of(row.variant))]
     require(bool(rows), "no trial has finished")
-    return counted(run.of(rows[0].variant))[0]
+    return that_count(run.of(rows[0].variant))[0]
 
 
 def _of_trial(run: Run, trial: TrialResult, trust: bool) -> list[Drawn]:

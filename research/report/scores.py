@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from research.report import style
 from research.report.curves import Line
-from research.report.statistics import CONFIDENCE, counted
+from research.report.statistics import CONFIDENCE, that_count
 from research.report.table import Row, Table, ranked
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _metrics(table: Table, rows: Sequence[Row]) -> list[str]:
 
 def _draw_values(axes, rows: Sequence[Row], metric: str, lines: Mapping[str, Line]) -> None:
     for y, row in enumerate(rows):
-        values = [trial.metrics[metric] for trial in counted(row.run.of(row.variant)) if metric in trial.metrics]
+        values = [trial.metrics[metric] for trial in that_count(row.run.of(row.variant)) if metric in trial.metrics]
         if not values:
             continue
         color = lines[row.name].color

@@ -14,7 +14,7 @@ from typing import Any
 from research.metrics.directions import Direction
 from research.report import numbers
 from research.report.runs import Run, lookup
-from research.report.statistics import counted
+from research.report.statistics import that_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def columns(run: Run, several: bool) -> tuple[str, ...]:
 
 
 def _names(run: Run) -> list[str]:
-    return list(dict.fromkeys(name for trial in counted(run.trials) or run.trials for name in trial.metrics))
+    return list(dict.fromkeys(name for trial in that_count(run.trials) or run.trials for name in trial.metrics))
 
 
 def _stated(run: Run) -> list[str]:
@@ -78,7 +78,7 @@ def _evaluation(metric: str) -> str:
 
 def _main(run: Run, names: Sequence[str]) -> str:
     """The first score among `names`, or else the first error, or else the loss, if every scored variant has it."""
-    variants = [[trial.metrics for trial in counted(run.of(variant))] for variant in run.variants]
+    variants = [[trial.metrics for trial in that_count(run.of(variant))] for variant in run.variants]
     shared = [name for name in names if all(any(name in found for found in own) for own in variants if any(own))]
 
     def rank(name: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from research.metrics.directions import Direction
 from research.report import numbers, style
 from research.report.runs import Run
-from research.report.statistics import Summary, counted, summarize
+from research.report.statistics import Summary, summarize, that_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ def points_of(run: Run, axes: Sequence[Axis], metric: str) -> tuple[Point, ...]:
     points = []
     for variant in run.variants:
         trials = run.of(variant)
-        values = tuple(trial.metrics[metric] for trial in counted(trials) if metric in trial.metrics)
+        values = tuple(trial.metrics[metric] for trial in that_count(trials) if metric in trial.metrics)
         status = next(
             (s for s in ("diverged", "pruned", "failed", "unreadable") if any(t.status == s for t in trials)), "missing"
         )

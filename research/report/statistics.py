@@ -95,10 +95,12 @@ def pairing_key(trial: TrialResult, crossed: Sequence[str]) -> Hashable:
 
 def by_pair(trials: Iterable[TrialResult], metric: str, crossed: Sequence[str]) -> dict[Hashable, float]:
     """The metric of the counted trials, by pairing key."""
-    return {pairing_key(trial, crossed): trial.metrics[metric] for trial in counted(trials) if metric in trial.metrics}
+    return {
+        pairing_key(trial, crossed): trial.metrics[metric] for trial in that_count(trials) if metric in trial.metrics
+    }
 
 
-def counted(trials: Iterable[TrialResult]) -> tuple[TrialResult, ...]:
+def that_count(trials: Iterable[TrialResult]) -> tuple[TrialResult, ...]:
     """The trials to average, which are the finished ones.
 
     A diverged, failed, pruned, missing or unreadable trial has no final score; the table counts it separately.

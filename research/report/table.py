@@ -13,7 +13,7 @@ from research.metrics.directions import Direction
 from research.report import numbers, selection
 from research.report.runs import STATUSES, Run, Status
 from research.report.selection import Criterion
-from research.report.statistics import Difference, Summary, by_pair, counted, paired_difference, summarize
+from research.report.statistics import Difference, Summary, by_pair, paired_difference, summarize, that_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,10 +137,10 @@ def _row(run: Run, variant: str, metrics: Sequence[str], criterion: Criterion) -
         pairs = None
         if against is not None and (name != criterion.chooser or name == criterion.score):
             pairs = paired_difference(by_pair(trials, name, run.crossed), by_pair(against, name, run.crossed))
-        values = [trial.metrics[name] for trial in counted(trials) if name in trial.metrics]
+        values = [trial.metrics[name] for trial in that_count(trials) if name in trial.metrics]
         cells[name] = Cell(summarize(values), pairs)
     parameters = {trial.parameters for trial in trials} - {None}
-    seconds = summarize(trial.seconds for trial in counted(trials) if trial.seconds is not None)
+    seconds = summarize(trial.seconds for trial in that_count(trials) if trial.seconds is not None)
     return Row(
         run=run,
         variant=variant,

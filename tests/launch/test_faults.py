@@ -96,15 +96,20 @@ def checkpoint_names(run):
     return found
 
 
-def kill_once(generator, arguments, run):
-    """Starts the run and kills it at a random moment; returns True if it was writing a checkpoint."""
+def kill_once(generator, moment, arguments, run):
+    """Starts the run and kills it at a random time of a moment: (its outcome, True if it was writing a checkpoint)."""
     before = checkpoint_names(run)
-    moment = generator.choices(["starting", "writing", "training"], [1, 2, 2])[0]
     process = Process(*arguments, run)
     if moment == "starting":
         outcome = process.signal_when(lambda: True, signal.SIGKILL, after=generator.uniform(0, 6))
     else:
-        written = lambda: any(("tmp" in name) == (moment == "writing") for name in checkpoint_names(run) - before)  # noqa: E731
+
+        def written():
+            new = checkpoint_names(run) - before
+            unfinished = sum("tmp" in name for name in new)
+            # Stacked trials continue from a checkpoint that all of them have.
+            return unfinished > 0 if moment == "writing" else len(new) - unfinished >= 2
+
         wait = generator.uniform(0, 0.01 if moment == "writing" else 0.15)
         outcome = process.signal_when(written, signal.SIGKILL, after=wait)
     return outcome, any("tmp" in name for name in checkpoint_names(run))
@@ -119,7 +124,8 @@ def test_killed_at_random_moments_it_ends_the_same(uninterrupted, tmp_path):
     for attempt in range(5):
         run = tmp_path / f"run{attempt}"
         while kills < 5:
-            outcome, was_writing = kill_once(generator, arguments, run)
+            moment = ("training", "writing", "starting")[kills % 3]
+            outcome, was_writing = kill_once(generator, moment, arguments, run)
             continued += "continues at step" in outcome.err
             assert "Traceback" not in outcome.err
             if outcome.status == 0:

@@ -70,7 +70,7 @@ def test_every_cell_is_what_eval_says(run, capsys):
         (["--beams", "0"], "task.beams=0: expected at least 1"),
         (["--metric", "blue"], "--metric blue: did you mean 'bleu'?"),
         (["--split", "test"], "its data has no test split; one of: train, validation"),
-        (["--trial", "other"], "holds 1 trials; trial='other': one of: base-s0"),
+        (["--trial", "other"], "holds 1 trial; trial='other': one of: base-s0"),
     ],
 )
 def test_what_cannot_be_is_one_line(run, arguments, line, capsys):

@@ -54,7 +54,7 @@ def test_the_command(data, tmp_path, monkeypatch, capsys):
     run = types.SimpleNamespace(experiment=types.SimpleNamespace(data=data))
     monkeypatch.setattr(folder, "trial_folder", lambda path: tmp_path)
     monkeypatch.setattr(inference, "generate", generate)
-    monkeypatch.setattr(inference, "load", lambda path: run)
+    monkeypatch.setattr(inference, "load", lambda path, trust: run)
     (tmp_path / "result.json").write_text(json.dumps({"metrics": {"test/bits_per_byte": 1.5}}))
     out = tmp_path / "out.json"
     command = ["a run", "--samples", "2", "--least-lines", "2", "--max-new-tokens", "30", "--order", "3"]

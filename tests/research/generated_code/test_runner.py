@@ -101,6 +101,7 @@ from collections import Counter, namedtuple
 class Pair:
     def __init__(self, a, b): self.a, self.b = a, b
     def total(self): return self.a + self.b
+    def __setitem__(self, place, value): self.a = value
 def values(): return [1, 2.5, "x", None, True, (1, {2}), {"a": [b"z"]}, frozenset({3}), 1j, float("inf"), 10**50]
 def same(x): return x
 def double(x): x.extend(x)
@@ -123,6 +124,9 @@ fill(d, s)
 assert d == {"a": 0, "k": [1]} and s == {3, 4}
 pair = Pair(1, b=2)
 assert pair.a == 1 and pair.total() == 3 and sums([pair, Pair(3, 4)]) == 10 and same(pair) == pair
+pair.b, pair.other = 5, Pair(6, 7)
+pair[0] = 4
+assert pair.total() == 9 and sums([pair.other]) == 13
 assert list(squares(3)) == [0, 1, 4] and count("aab") == {"a": 2, "b": 1}
 assert math.isclose(same(1.0), 1.0) and re.match("a", same("a"))
 try:

@@ -70,7 +70,10 @@ def test_hugging_faces_sides():
             EFFICIENTNET | {"strides": [1, 2]},
             "lists in the config of different lengths: kernel_sizes 7, out_channels 7,",
         ),
-        (EFFICIENTNET | {"pooling_type": "avg"}, "pooling_type='avg' in the config: one of: max, mean"),
+        (
+            EFFICIENTNET | {"pooling_type": "avg"},
+            "pooling_type='avg' in the config: did you mean 'mean'? (one of: max, mean)",
+        ),
         (EFFICIENTNET | {"batch_norm_momentum": "0.9"}, "batch_norm_momentum='0.9' in the config: expected a number"),
         ({"model_type": "vit", "num_hidden_layers": "3"}, "config: depth='3': expected a whole number"),
         ({"model_type": "vit", "hidden_act": ["gelu"]}, "activation ['gelu'] in the config: "),
