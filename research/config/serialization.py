@@ -128,9 +128,10 @@ def _find_class(name: str, sha256: str | None, trust: bool) -> type:
         raise RequestError(f"_type={name!r}: expected 'module:Class'")
     module_name, class_name = current_name(module_name, class_name)
     module = _module(module_name, class_name, sha256, trust)
-    cls = vars(module).get(class_name)
+    cls = getattr(module, class_name, None)  # a package's face imports its classes when they are asked for
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        known = [key for key, x in vars(module).items() if isinstance(x, type) and dataclasses.is_dataclass(x)]
+        named = {key: getattr(module, key) for key in dir(module)}
+        known = [key for key, x in named.items() if isinstance(x, type) and dataclasses.is_dataclass(x)]
         raise RequestError(f"{module_name} has no dataclass {class_name!r}; {nearest(class_name, known)}")
     return cls
 

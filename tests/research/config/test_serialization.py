@@ -151,3 +151,13 @@ def test_a_file_that_cannot_be_imported_is_one_line(tmp_path):
     path.write_text("x = (\n")
     with pytest.raises(RequestError, match="broken.py, line 1: SyntaxError"):
         load_module(f"file:{path}")
+
+
+def test_a_class_is_found_by_the_face_of_its_package():
+    """In a new process, where nothing has imported it yet."""
+    code = """if True:
+        from research.config.serialization import from_json
+        print(type(from_json({"_type": "research.optimizers:SGD", "learning_rate": 0.1})).__name__)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "SGD\n"
