@@ -1,6 +1,6 @@
 """CIFAR-10 from noise by class: a Diffusion Transformer as a rectified flow, in bfloat16.
 
-The block of Peebles & Xie (2023) on pixels, with patches of 2: DiT-S/2, 32.6 million parameters.  The flow is that of
+The block of Peebles & Xie (2023) on pixels, with patches of 2: DiT-S/2, 32.5 million parameters.  The flow is that of
 Liu et al. (2023), with times drawn as in Esser et al. (2024), and the optimiser that of DiT: AdamW at 1e-4 without
 decay, an average of decay 0.9999, and a tenth of the examples without their class.
 

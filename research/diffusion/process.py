@@ -7,6 +7,7 @@ has all.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 from typing import Literal, NamedTuple
@@ -44,11 +45,8 @@ class Level(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Process:
-    """Base class of processes; all methods are pure.
-
-    A subclass defines `end`, `level`, `draw_time`, `times` and `fixed_times`.
-    """
+class Process(abc.ABC):
+    """Base class of processes; all methods are pure."""
 
     prediction: Prediction = "noise"
     weighting: Literal["simple", "min_snr"] = "simple"
@@ -60,29 +58,29 @@ class Process:
         check_factors(self, "snr_limit")
 
     @property
+    @abc.abstractmethod
     def end(self) -> float:
         """The end of the times from which `draw_time` draws; the first is 0."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def level(self, time: jax.Array) -> Level:
         """The level at times of any shape; from 0 to 1000, or below 0 for the image itself."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def draw_time(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draws times for training."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def times(self, steps: int) -> np.ndarray:
         """The times of a sampler from noise to image, [steps + 1]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def fixed_times(self, count: int) -> np.ndarray:
         """Times at the middle of `count` equal parts of the whole, [count], for evaluation.
 
         Raises:
           RequestError: there are fewer times.
         """
-        raise NotImplementedError
 
     def noised(self, image: jax.Array, noise: jax.Array, time: jax.Array) -> jax.Array:
         """Mixes images [batch, ...] with noise at times [batch]."""

@@ -5,6 +5,7 @@ A step reads the image and the noise that the model predicts, so that every samp
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -40,7 +41,7 @@ class Step(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampler:
+class Sampler(abc.ABC):
     """Base class of samplers.
 
     Attributes:
@@ -63,9 +64,9 @@ class Sampler:
         """The memory before the first step."""
         return ()
 
+    @abc.abstractmethod
     def step(self, given: Step) -> tuple[jax.Array, Any]:
         """Returns x at the next level, and the memory for the next step."""
-        raise NotImplementedError
 
     def predicted(self, given: Step) -> tuple[jax.Array, jax.Array]:
         """The image, clipped, and the noise that is then in `given.x`."""

@@ -128,7 +128,7 @@ def test_data_sets_are_values():
 
 @pytest.mark.parametrize("label", ["digit", "label"])
 def test_splits_are_stratified_by_the_label_of_the_task(tmp_path, label):
-    """Whatever the column is called: in the validation split, in the test split and in a smaller training split."""
+    """Each split has equally many examples of each class, also if the label is not called "label"."""
     digits = np.random.default_rng(0).permutation(np.arange(500) % 10)
     np.savez(tmp_path / "digits.npz", x=np.zeros((500, 2), np.float32), **{label: digits})
     data = Arrays(str(tmp_path / "digits.npz"), test=0.2, validation=0.25, train_examples=200)
