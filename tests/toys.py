@@ -1,17 +1,23 @@
 """Small experiments on generated data, for tests of the machinery instead of learning."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
+from research.data.feeds import Feeds
 from research.data.source import Columns
 from research.data.spec import Data, Splits
 from research.experiment import Experiment
 from research.models.mlp import MLP
 from research.optimizers import AdamW
+from research.parallel.programs import Programs
 from research.parallel.spec import Parallel
 from research.schedules import Cosine
 from research.tasks.classification import Classification
+from research.training.abstract import hparam_arrays
+from research.training.programs import make_programs
+from research.training.state import TrainState
 
 ONE_DEVICE = Parallel(mesh=(("data", 1),))
 
@@ -52,3 +58,27 @@ def experiment(**changes) -> Experiment:
         log_every=1,
     )
     return dataclasses.replace(base, **changes)
+
+
+class Trained(NamedTuple):
+    """What the first steps give: losses [step] or [step, trial], and the programs and the state to go on with."""
+
+    losses: np.ndarray
+    programs: Programs
+    state: TrainState
+
+
+def first_steps(experiment: Experiment, feeds: Feeds, steps: int, trials: int | None = None) -> Trained:
+    """Runs the first steps of a resolved experiment, without the loop; `trials` of other seeds are stacked."""
+    programs = make_programs(experiment, feeds.train.resident, trials=trials)
+    batches = feeds.train.batches(0, experiment.batch_size)
+    sent = [batches.sent(step) for step in range(steps)]
+    seeds = list(range(trials or 1))
+    state = programs.init(seeds, [hparam_arrays(experiment)] * len(seeds), sent[0])
+    if trials:
+        sent = [{name: np.stack([x] * trials) for name, x in one.items()} for one in sent]
+    losses = []
+    for one in sent:
+        state, metrics = programs.train(state, [one])
+        losses.append(np.asarray(metrics["loss"])[0])
+    return Trained(np.array(losses), programs, state)

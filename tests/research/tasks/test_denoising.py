@@ -26,7 +26,6 @@ from research.parallel.spec import Parallel
 from research.tasks.denoising import Denoising
 from research.tasks.randomness import per_example
 from research.tasks.samples import GuidedSamples, SamplePaths, Samples
-from research.training.abstract import hparam_arrays
 from research.training.evaluate import evaluate, feed_of, outputs_of
 from research.training.loop import Interrupted, train
 from research.training.programs import make_programs
@@ -64,20 +63,9 @@ def feeds(splits):
 
 
 def trained(splits, feeds, trials=None, **changes):
-    """The losses of the first steps, [step] or [step, trial], the programs and the state."""
+    """The losses of the first steps, the programs, the state, and the experiment."""
     experiment = own(**changes).fit(splits)
-    programs = make_programs(experiment, feeds.train.resident, trials=trials)
-    batches = feeds.train.batches(0, experiment.batch_size)
-    sent = [batches.sent(step) for step in range(STEPS)]
-    seeds = list(range(trials or 1))
-    state = programs.init(seeds, [hparam_arrays(experiment)] * len(seeds), sent[0])
-    if trials:
-        sent = [{name: np.stack([x] * trials) for name, x in one.items()} for one in sent]
-    losses = []
-    for one in sent:
-        state, metrics = programs.train(state, [one])
-        losses.append(np.asarray(metrics["loss"])[0])
-    return np.array(losses), programs, state, experiment
+    return *toys.first_steps(experiment, feeds, STEPS, trials), experiment
 
 
 def drawn(programs, state, experiment):

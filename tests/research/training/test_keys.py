@@ -15,9 +15,7 @@ from research.optimizers import SGD
 from research.parallel.spec import Parallel
 from research.tasks.randomness import per_example
 from research.tasks.task import Task, direction, weighted
-from research.training.abstract import hparam_arrays
 from research.training.evaluate import evaluate
-from research.training.programs import make_programs
 
 STEPS = 6
 
@@ -59,20 +57,7 @@ def feeds():
 
 
 def losses(feeds, trials=None, **changes):
-    """Runs the first steps; returns their losses, [step] or [step, trial], and the final state."""
-    experiment = own(**changes)
-    programs = make_programs(experiment, feeds.train.resident, trials=trials)
-    batches = feeds.train.batches(0, experiment.batch_size)
-    sent = [batches.sent(step) for step in range(STEPS)]
-    seeds = list(range(trials or 1))
-    state = programs.init(seeds, [hparam_arrays(experiment)] * len(seeds), sent[0])
-    if trials:
-        sent = [{name: np.stack([x] * trials) for name, x in one.items()} for one in sent]
-    found = []
-    for one in sent:
-        state, metrics = programs.train(state, [one])
-        found.append(np.asarray(metrics["loss"])[0])
-    return np.array(found), programs, state
+    return toys.first_steps(own(**changes), feeds, STEPS, trials)
 
 
 @pytest.fixture(scope="module")
