@@ -18,8 +18,8 @@ from research.data.spec import Data
 from research.errors import RequestError, in_one_line, nearest
 from research.evaluation.evaluations import Evaluation
 from research.experiment import Experiment
+from research.locations import location
 from research.parallel.programs import Programs
-from research.places import place
 from research.report.statistics import summarize
 from research.training.evaluate import evaluate, feed_of
 from research.training.folder import read_experiment, read_variables, trial_folders
@@ -42,7 +42,7 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
       RequestError: the folder is not a run, or no trial can be scored: no checkpoint, no such split, or unsuitable
         settings.
     """
-    folder = place(path)
+    folder = location(path)
     folders = trial_folders(folder) if (folder / "trials").is_dir() else [folder]
     if not folders or not (folders[0] / "config.json").exists():
         raise RequestError(f"{folder}: no run there (expected trials/ or config.json)")

@@ -23,7 +23,7 @@ from research.errors import RequestError
 from research.evaluation.evaluations import directions_of
 from research.experiment import Experiment
 from research.listing import visible
-from research.places import place
+from research.locations import location
 from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
 
@@ -32,7 +32,7 @@ class RunFolder:
     """The folder of one run."""
 
     def __init__(self, path: epath.PathLike):
-        self.path = place(path, "--out ")
+        self.path = location(path, "--out ")
 
     @property
     def sweep_file(self) -> epath.Path:

@@ -16,7 +16,7 @@ LEFT_BEHIND = (
     "system volume information",
     "thumbs.db",
 )
-"""Names, in lower case, of what systems leave in folders without hiding it by a dot."""
+"""Names, in lower case, of entries that operating systems leave in folders and that do not begin with a dot."""
 
 
 def is_hidden(name: str) -> bool:

@@ -18,7 +18,7 @@ LAYERS = (
     ("research.errors",),
     ("research.faces",),
     ("research.config", "research.paths"),
-    ("research.places",),
+    ("research.locations",),
     # parts of models, and data
     ("research.schedules", "research.layers", "research.losses", "research.metrics"),
     ("research.optimizers", "research.data", "research.decoding"),

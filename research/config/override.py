@@ -124,7 +124,7 @@ def _changed(node: Any, hint: Any, changes: _Changes, parse: bool, root: Any) ->
 
 
 def _accepted(new: Any, path: str) -> Any:
-    """Returns a new value of a field after checking what types do not say: it is finite, and so are its own fields."""
+    """Returns a new value of a field after checking that all its numbers are finite."""
     if isinstance(new, float) and not math.isfinite(new):
         raise RequestError(f"{path}={new}: expected a finite number")
     if not _children(new):

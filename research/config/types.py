@@ -93,7 +93,7 @@ def conform_arm(value: Any, arm: Any, path: str) -> Any:
 
 
 def spelling(value: Any, hint: Any) -> str:
-    """Ends an error message with the type's literal that the value probably stands for."""
+    """Returns the end of an error message: the literal of the type that the value resembles most."""
     options = [str(x) for arm in arms(hint) if typing.get_origin(arm) is Literal for x in typing.get_args(arm)]
     meant = likely(value, options) if isinstance(value, str) else None
     return f"; did you mean {meant!r}?" if meant else ""

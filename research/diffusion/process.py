@@ -1,4 +1,4 @@
-"""Processes that turn an image into noise, and what a model may predict of them.
+"""Processes that add noise to images, and the quantities that a model can predict.
 
 Every process mixes an image x₀ with noise ε: x = α x₀ + σ ε.  The time of a model runs from 0, the image, to 1000, the
 noise; a process says which levels (α, σ) a time has.  Diffusion has as many times as training steps; a rectified flow
@@ -92,7 +92,7 @@ class Process(abc.ABC):
         return target(self.prediction, image, noise, self.level(time).like(image))
 
     def parts(self, predicted: jax.Array, x: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The image and the noise that a prediction for x [batch, ...] at times [batch] stands for."""
+        """Converts a prediction for x [batch, ...] at times [batch] to (the image, the noise)."""
         return parts(self.prediction, predicted, x, self.level(time).like(x))
 
     def weight(self, time: jax.Array) -> jax.Array:
@@ -241,14 +241,14 @@ class RectifiedFlow(Process):
 
 
 def target(kind: Prediction, image: jax.Array, noise: jax.Array, level: Level) -> jax.Array:
-    """The prediction of a `kind` that stands for an image and its noise."""
+    """Converts an image and its noise to the prediction of a `kind`."""
     if kind == "v":
         return level.alpha * noise - level.sigma * image
     return {"noise": noise, "image": image, "velocity": noise - image}[kind]
 
 
 def parts(kind: Prediction, predicted: jax.Array, x: jax.Array, level: Level) -> tuple[jax.Array, jax.Array]:
-    """The image and the noise, such that x = α image + σ noise, that a prediction of a `kind` stands for.
+    """Converts a prediction of a `kind` to the image and the noise, such that x = α image + σ noise.
 
     "v" needs α² + σ² = 1, "velocity" α + σ = 1, "noise" α > 0 and "image" σ > 0.
     """

@@ -1,4 +1,4 @@
-"""Confines a Linux process permanently: what it may ask of the kernel, which files it sees, how much it may use.
+"""Confines a Linux process permanently: its system calls, files, memory and CPU time.
 
 `runner.py` imports this file on its own in a new interpreter, so it imports only the standard library.  The kernel
 enforces the confinement (on x86-64 and 64-bit Arm), it needs no privileges, and the process cannot undo it:

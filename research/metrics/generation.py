@@ -1,4 +1,4 @@
-"""Compares two sets of images by their features: how near, how faithful, how varied, and whether they are copies."""
+"""Compares two sets of images by their features: Fréchet distance, precision, recall and nearest neighbours."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ import numpy as np
 from research.config.migration import current_name
 from research.console import printable
 from research.errors import RequestError
+from research.locations import location
 from research.metrics.directions import Direction
-from research.places import place
 from research.report.runs import Curve, Run, TrialResult, lookup
 
 
@@ -45,7 +45,7 @@ def read_run(folder: Any) -> Run:
     Raises:
       RequestError: the folder is not a run.
     """
-    folder = place(folder)
+    folder = location(folder)
     sweep = _read_sweep(folder)
     trials = tuple(_read_trial(folder, trial) for trial in sweep["trials"])
     run = Run(

@@ -52,7 +52,7 @@ def _side_by_side(table: Table) -> str:
 
 
 def _varied_data(table: Table) -> list[str]:
-    """Says of each run whose variants have different data what comparing them means."""
+    """Warns about each run whose variants have different data."""
     said = []
     for run in table.runs:
         if differing := selection.varied_data(run):

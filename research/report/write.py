@@ -13,7 +13,7 @@ from rich.text import Text
 
 from research.console import printable, write_what_it_can
 from research.errors import RequestError
-from research.places import place
+from research.locations import location
 from research.report import exhibits, figures, html, latex, markdown, sentences, table, terminal
 from research.report.read import read_runs
 from research.report.table import Table
@@ -61,7 +61,7 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, t
     runs = rows.runs
     if out is None and len(runs) > 1:
         raise RequestError(f"{len(runs)} runs side by side: expected --out DIR, the folder to write their report into")
-    out = epath.Path(runs[0].folder) / "report" if out is None else place(out, "--out ")
+    out = epath.Path(runs[0].folder) / "report" if out is None else location(out, "--out ")
     pictures, shown = figures.pictures(rows), exhibits.draw(rows)
     within, remarks = figures.inside_pictures(rows, trust=trust) if inside else ([], [])
 

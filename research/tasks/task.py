@@ -109,7 +109,7 @@ class Task:
         return {}
 
     def beside(self, task: Task) -> Task:
-        """Returns this task, of an evaluation, completed with what it shares with the experiment's `task`."""
+        """Returns this task of an evaluation, with the fields that it takes from the experiment's `task`."""
         return self
 
     def check_model(self, model: Any) -> None:

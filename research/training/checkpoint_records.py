@@ -80,7 +80,7 @@ class CheckpointRecords:
         return f"it was saved as {trial}step {about['step']}"
 
     def verifies(self, step: int, found: Mapping[str, int], state_step: int) -> bool:
-        """True if the state of a checkpoint is what was written.
+        """True if the state of a checkpoint is unchanged since it was written.
 
         Args:
           found: the CRC-32 of every array that was read, by path.

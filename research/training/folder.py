@@ -12,7 +12,7 @@ from research.console import counted
 from research.errors import RequestError, nearest
 from research.experiment import Experiment
 from research.listing import visible
-from research.places import place
+from research.locations import location
 from research.training.checkpoints import CorruptCheckpoint, Store
 from research.training.records import read_record
 
@@ -35,7 +35,7 @@ def trial_folder(path: epath.PathLike, trial: str | None = None) -> epath.Path:
     Raises:
       RequestError: there is no trial, or there are several and `trial` is not the name of one.
     """
-    folder = place(path)
+    folder = location(path)
     if (folder / "config.json").exists():
         return folder
     trials = {path.name: path for path in trial_folders(folder)}

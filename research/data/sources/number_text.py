@@ -28,7 +28,7 @@ def plain_numbers(values: pa.Array, decimal: str, thousands: str) -> pa.Array:
 
 
 def number_advice(words: Sequence[str]) -> str | None:
-    """Returns what is to be done about the distinct values of a column that are meant as numbers but not read as such.
+    """Returns advice on the distinct values of a column if they are numbers in a notation that is not read; else None.
 
     >>> number_advice(["0,5", "1"])
     "holds numbers such as '0,5': set decimal=','"

@@ -138,7 +138,7 @@ class Table(Data):
         return tuple(name for column in self.columns for name in column.features)
 
     def inferred(self, train: Source) -> list[dict[str, str]]:
-        """Says what each column of the file has become, with its values in the training split."""
+        """Describes how each column of the file is read, with its values in the training split."""
         rows = train.rows
         said = [column.described(rows.values(column.name), rows.where) for column in self.columns]
         left_out = [inferred_column(name, why) for name, why in rows.left_out.items()]

@@ -13,10 +13,10 @@ STORES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 """{scheme of an object store: (the library that reads it, the extra that installs it)}."""
 
 
-def place(path: epath.PathLike, asked: str = "") -> epath.Path:
+def location(path: epath.PathLike, asked: str = "") -> epath.Path:
     """Returns the path of a folder that a person named, whether or not it exists.
 
-    >>> str(place("runs/digits"))
+    >>> str(location("runs/digits"))
     'runs/digits'
 
     Args:

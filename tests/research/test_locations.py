@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from research.errors import RequestError
-from research.places import place
+from research.locations import location
 
 ODD = {
     "NUL": ("a\0b", "a path cannot hold the character NUL"),
@@ -28,14 +28,14 @@ def without_stores(monkeypatch):
 def test_what_cannot_be_a_folder_is_one_line(name, without_stores):
     path, says = ODD[name]
     with pytest.raises(RequestError, match=f"^--out [^\n]*{says}") as error:
-        place(path, "--out ")
+        location(path, "--out ")
     assert len(str(error.value)) < 400
 
 
 def test_a_link_to_itself_is_one_line(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(RequestError, match="Too many levels of symbolic links"):
-        place(tmp_path / "loop" / "run")
+        location(tmp_path / "loop" / "run")
 
 
 @pytest.mark.parametrize("path", ["runs/new", "file/inside", "file", ".", "dangling"])
@@ -43,4 +43,4 @@ def test_other_paths_are_left_to_their_readers(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
-    assert os.fspath(place(path)) == path
+    assert os.fspath(location(path)) == path
