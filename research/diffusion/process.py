@@ -62,6 +62,11 @@ class Process(abc.ABC):
     def end(self) -> float:
         """The end of the times from which `draw_time` draws; the first is 0."""
 
+    @property
+    def most_steps(self) -> int | None:
+        """The maximum number of steps of a sampler; None if there is no limit."""
+        return None
+
     @abc.abstractmethod
     def level(self, time: jax.Array) -> Level:
         """The level at times of any shape; from 0 to 1000, or below 0 for the image itself."""
@@ -153,6 +158,10 @@ class Diffusion(Process):
     @property
     def end(self) -> float:
         return float(self.train_steps)
+
+    @property
+    def most_steps(self) -> int:
+        return self.train_steps
 
     def level(self, time: jax.Array) -> Level:
         time = jnp.asarray(time, jnp.int32)

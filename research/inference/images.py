@@ -113,7 +113,7 @@ def _drawn(model, task, sampler, skip, variables, keys, label, guidance, start) 
 def _sampler(sampler: Sampler | None, steps: int | None, task: Denoising) -> Sampler:
     """The sampler with the number of steps that is asked for, checked for the process."""
     if sampler is None:
-        sampler = DDIM(steps=min(50, getattr(task.process, "train_steps", 50)))
+        sampler = DDIM(steps=min(50, task.process.most_steps or 50))
     if steps is not None:
         sampler = dataclasses.replace(sampler, steps=steps)
     sampler.check(task.process)

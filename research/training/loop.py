@@ -145,7 +145,8 @@ def _train(
             if diverged is not None:
                 error = f"loss or gradient is not finite at step {diverged}"
                 progress.note(f"{slot.trial.name}: {error}: diverged")
-                slot.end("diverged", **facts(diverged), error=error)
+                with clock.paused():
+                    slot.end("diverged", **facts(diverged), error=error)
             else:
                 slot.guarded(slot.log.flush)
         if still := [slot.index for slot in slots.active]:

@@ -16,7 +16,7 @@ from training_loops import POLICY, SELDOM, Notes, experiments, feeds_of, go, pro
 
 from research.config.hparams import hparams
 from research.data.feed import Batches, make_feed
-from research.optimizers import AdamW
+from research.optimizers import SGD, AdamW
 from research.parallel.programs import Programs
 from research.training.checkpoints import Checkpoints, Store
 from research.training.evaluate import evaluate
@@ -89,6 +89,17 @@ def test_seconds_are_those_of_training_not_of_writing(tmp_path, a_second_a_batch
         monkeypatch.setattr(Store, name, lambda *given, _method=method: (a_second_a_batch(1000), _method(*given))[1])
     go(tmp_path, experiments(steps=12, eval_every=5, checkpoints=POLICY)[:1], stacked=False)
     assert read(tmp_path / "0" / "result.json")["seconds"] == 12 - 4
+
+
+def test_seconds_are_those_of_training_not_of_ending_another_trial(tmp_path, a_second_a_batch, monkeypatch):
+    close = Store.close
+    monkeypatch.setattr(Store, "close", lambda store: (a_second_a_batch(1000), close(store))[1])
+    trials = experiments(steps=12, eval_every=None, checkpoints=SELDOM, optimizer=SGD(learning_rate=0.01))[:2]
+    trials[1] = dataclasses.replace(trials[1], optimizer=SGD(learning_rate=1e38))
+    go(tmp_path, trials, stacked=True)
+    results = [read(tmp_path / name / "result.json") for name in "01"]
+    assert [result["status"] for result in results] == ["finished", "diverged"]
+    assert results[0]["seconds"] == 2 * (12 - 4)  # each trial's batch takes a second
 
 
 @pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "one after another"])
