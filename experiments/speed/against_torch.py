@@ -1,12 +1,15 @@
-"""Training steps/s of Espalier against eager PyTorch: same model, batch, optimizer and threads, float32, on a CPU.
+"""The speed of Espalier against eager PyTorch: same model, batch, optimizer and threads, float32, on a CPU.
 
     python -m experiments.speed.against_torch mlp gpt lstm resnet --peer torch_speed.py --torch-python venv/bin/python
     python -m experiments.speed.against_torch vit --peer experiments/speed/torch_vit.py --torch-python venv/bin/python
     python -m experiments.speed.against_torch translation speech --peer experiments/speed/torch_sequences.py \
         --torch-python venv/bin/python
+    python -m experiments.speed.against_torch unet dit draw_unet draw_dit \
+        --peer experiments/speed/torch_diffusion.py --torch-python venv/bin/python
 
-The peer is a script that takes `--only CASE` and prints "CASE ... N steps/s"; it runs unmodified, in turns with
-Espalier.  Espalier runs its usual compiled program on examples that live on the device, so it also gathers each batch.
+The peer is a script that takes `--only CASE` and prints "CASE ... N steps/s", or "N images/s" where images are drawn;
+it runs unmodified, in turns with Espalier.  Espalier runs its usual compiled program on examples that live on the
+device, so it also gathers each batch.
 Results are in experiments/RESULTS.md.
 """
 
@@ -19,6 +22,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -27,30 +32,27 @@ from research.config.hparams import hparams
 from research.data.feeds import make_feeds
 from research.data.sources.arrays import InMemory
 from research.data.sources.speech import LogMelFeatures
+from research.diffusion.process import Diffusion
 from research.experiment import Experiment
+from research.inference.images import draw
 from research.layers.log_mel import LogMel
 from research.models.ctc import CTC
+from research.models.dit import DiT
 from research.models.gpt import GPT
 from research.models.mlp import MLP
 from research.models.resnet import resnet
 from research.models.rnn import RNNLanguageModel
 from research.models.transformer import Transformer
+from research.models.unet import UNet
 from research.models.vit import vit
 from research.optimizers import SGD, Adam, AdamW, Optimizer
 from research.parallel.host_memory import keep_freed_memory_on_cpu
 from research.tasks.classification import Classification
+from research.tasks.denoising import Denoising
 from research.tasks.language_modeling import LanguageModeling
 from research.tasks.transcription import CTCTranscription
 from research.tasks.translation import Translation
 from research.training.programs import make_programs
-
-
-class Case(NamedTuple):
-    """A training setup that both sides implement."""
-
-    peer: str  # the case's name in the peer's script
-    experiment: Callable[[], Experiment]  # for Espalier; its `steps` are timed
-    what: str
 
 
 def mlp() -> Experiment:
@@ -155,24 +157,32 @@ def speech() -> Experiment:
     )
 
 
+UNET = UNet(widths=(32, 64, 64), depth=1, attention=(False, True, False))
+DIT = DiT(patch_size=4, width=128, depth=6, num_heads=4, classes=10, block_embeddings=True)
+
+
+def noised(model: UNet | DiT) -> Experiment:
+    generator = np.random.default_rng(0)
+    train = {
+        "image": generator.uniform(-1, 1, (160, 32, 32, 3)).astype(np.float32),
+        "label": generator.integers(0, 10, 160),
+    }
+    return Experiment(
+        model=model,
+        task=Denoising(classes=model.classes, process=Diffusion(schedule="linear", prediction="noise")),
+        data=InMemory(train=train, validation=0),
+        optimizer=AdamW(learning_rate=1e-3),
+        steps=8,
+        batch_size=16,
+    )
+
+
 def unpadded(**sequences: np.ndarray) -> dict[str, np.ndarray]:
     """Adds masks without padding to sequences [example, length, ...]."""
     return sequences | {f"{name}_mask": np.ones(x.shape[:2], bool) for name, x in sequences.items()}
 
 
-CASES = {
-    "mlp": Case("mlp_fused_adam", mlp, "MLP 784-512-512-10, batch 128; PyTorch's Adam fused"),
-    "lstm": Case("lstm", lstm, "embedding 256, LSTM 256, head of 256 on every token; batch 32, 128 tokens, Adam"),
-    "gpt": Case("gpt", gpt, "GPT, 6 layers, 6 heads, 384 wide; batch 8, 256 tokens, AdamW, clipped at 1"),
-    "resnet": Case("resnet", lambda: resnet18("imagenet", 30), "ResNet-18, 7×7 stem, pool, batch 32 of 32×32, SGD"),
-    "resnet_cifar": Case("resnet_cifar", lambda: resnet18("cifar", 6), "ResNet-18, 3×3 stem, batch 32 of 32×32, SGD"),
-    "translation": Case("translation", translation, "3 + 3 layers, 256 wide; batch 64, 20 + 20 tokens, AdamW"),
-    "speech": Case("speech", speech, "log-mel, CTC on 4 layers, 96 wide; batch 64 of half a second, AdamW"),
-    "vit": Case("vit", vit_tiny, "ViT-Ti, patches of 4, batch 32 of 32×32, AdamW; PyTorch's fused"),
-}
-
-
-def ours(own: Experiment) -> Callable[[], float]:
+def trains(own: Experiment) -> Callable[[], float]:
     """Makes a function that trains the experiment's steps again and returns the steps per second."""
     feeds = make_feeds(own.data.load(), own.data)
     programs = make_programs(own, feeds.train.resident)
@@ -193,13 +203,54 @@ def ours(own: Experiment) -> Callable[[], float]:
     return run
 
 
-def theirs(case: str, peer: str, python: str, threads: str) -> Callable[[], float]:
-    """Makes a function that runs the peer's script on a case and returns the steps/s that it prints."""
-    command = [python, peer, "--threads", threads, "--only", case, "--repeats", "1", "--max-tries", "1"]
+def draws(own: Experiment) -> Callable[[], float]:
+    """Makes a function that draws 16 images by DDIM in 10 steps again and returns the images per second."""
+    task, model = own.task, own.model
+    classes = {} if model.classes is None else {"label": jnp.zeros(1, int)}
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1), **classes)
+
+    def run() -> float:
+        started = time.perf_counter()
+        images = draw((model, variables), label=0 if classes else None, number=16, steps=10, task=task)
+        return len(images) / (time.perf_counter() - started)
+
+    run()
+    return run
+
+
+class Case(NamedTuple):
+    """A setup that both sides implement."""
+
+    peer: str  # the case's name in the peer's script
+    experiment: Callable[[], Experiment]  # for Espalier; its `steps` are timed
+    what: str
+    start: Callable[[Experiment], Callable[[], float]] = trains  # makes a function that returns Espalier's speed
+    unit: str = "steps/s"
+
+
+CASES = {
+    "mlp": Case("mlp_fused_adam", mlp, "MLP 784-512-512-10, batch 128; PyTorch's Adam fused"),
+    "lstm": Case("lstm", lstm, "embedding 256, LSTM 256, head of 256 on every token; batch 32, 128 tokens, Adam"),
+    "gpt": Case("gpt", gpt, "GPT, 6 layers, 6 heads, 384 wide; batch 8, 256 tokens, AdamW, clipped at 1"),
+    "resnet": Case("resnet", lambda: resnet18("imagenet", 30), "ResNet-18, 7×7 stem, pool, batch 32 of 32×32, SGD"),
+    "resnet_cifar": Case("resnet_cifar", lambda: resnet18("cifar", 6), "ResNet-18, 3×3 stem, batch 32 of 32×32, SGD"),
+    "translation": Case("translation", translation, "3 + 3 layers, 256 wide; batch 64, 20 + 20 tokens, AdamW"),
+    "speech": Case("speech", speech, "log-mel, CTC on 4 layers, 96 wide; batch 64 of half a second, AdamW"),
+    "vit": Case("vit", vit_tiny, "ViT-Ti, patches of 4, batch 32 of 32×32, AdamW; PyTorch's fused"),
+    "unet": Case("unet", lambda: noised(UNET), "DDPM's U-Net, 32, 64, 64 channels; batch 16 of 32×32, AdamW"),
+    "dit": Case("dit", lambda: noised(DIT), "DiT, 6 layers, 128 wide, patches of 4; batch 16 of 32×32, AdamW"),
+    "draw_unet": Case("draw_unet", lambda: noised(UNET), "the U-Net draws 16 images in 10 steps", draws, "images/s"),
+    "draw_dit": Case("draw_dit", lambda: noised(DIT), "the DiT draws 16 images in 10 steps", draws, "images/s"),
+}
+
+
+def theirs(case: Case, peer: str, python: str, threads: str) -> Callable[[], float]:
+    """Makes a function that runs the peer's script on a case and returns the speed that it prints."""
+    command = [python, peer, "--threads", threads, "--only", case.peer, "--repeats", "1", "--max-tries", "1"]
 
     def run() -> float:
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return float(re.search(rf"^{case}\s+([0-9.]+) steps/s", printed, re.MULTILINE).group(1))
+        return float(re.search(rf"^{case.peer}\s+([0-9.]+) {case.unit}", printed, re.MULTILINE).group(1))
 
     return run
 
@@ -217,10 +268,10 @@ def main() -> None:
         case = CASES[name]
         print(f"{name}: {case.what}", flush=True)
         contenders = {
-            "PyTorch, eager": theirs(case.peer, asked.peer, asked.torch_python, asked.threads),
-            "Espalier": ours(case.experiment()),
+            "PyTorch, eager": theirs(case, asked.peer, asked.torch_python, asked.threads),
+            "Espalier": case.start(case.experiment()),
         }
-        report(in_turns(contenders, asked.rounds), "steps/s", "PyTorch, eager")
+        report(in_turns(contenders, asked.rounds), case.unit, "PyTorch, eager")
 
 
 if __name__ == "__main__":
