@@ -24,7 +24,7 @@ from etils import epath
 from research.config.checks import check_counts
 from research.data.images import ImageShape, Resize, decode, stack_images
 from research.data.source import Source, canonical
-from research.data.sources.tfds_names import check_known, data_dir, parse_name, versions
+from research.data.sources.tfds_names import check_known, data_dir, open_prepared, parse_name, versions
 from research.data.sources.tfds_prepare import prepare
 from research.data.spec import Data, Splits, check_amount
 from research.errors import RequestError, nearest, require
@@ -127,7 +127,7 @@ class TFDS(Data):
     def _builder(self):
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(self._directory())
+        builder = open_prepared(self._directory())
         if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             raise RequestError(
                 f"{self.name!r} in {self._root()} is prepared as {builder.info.file_format.value}; "
@@ -269,7 +269,7 @@ class Records:
         if self._opened is None:
             import tensorflow_datasets as tfds
 
-            builder = tfds.builder_from_directory(self._directory)
+            builder = open_prepared(epath.Path(self._directory))
             source = builder.as_data_source(split=self._split)
             features = builder.info.features
             encoded = dict.fromkeys(self._shapes, tfds.decode.SkipDecoding())

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
 from research.errors import RequestError, nearest
+
+_KINDS = "tensorflow_datasets.core.features."
 
 
 def data_dir(given: str | None = None) -> epath.Path:
@@ -40,3 +46,39 @@ def versions(folder: epath.Path) -> dict[str, epath.Path]:
         p for p in folder.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", p.name) and (p / "dataset_info.json").exists()
     ]
     return {p.name: p for p in sorted(found, key=lambda p: tuple(map(int, p.name.split("."))))}
+
+
+def open_prepared(folder: epath.Path) -> Any:
+    """Returns TFDS's builder of a prepared version, which reads it.
+
+    Raises:
+      RequestError: features.json cannot be read, or names a class that is not one of TFDS's own kinds of features.
+        TFDS would import the module of such a class, and so run code that came with the data.
+    """
+    import tensorflow_datasets as tfds
+
+    file = folder / "features.json"
+    try:
+        record = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        raise RequestError(f"{file}: expected the features of a data set that TFDS has prepared") from None
+    for name in _classes(record):
+        if not name.startswith(_KINDS):
+            raise RequestError(f"{file}: a feature is of the class {name!r}; expected a class of {_KINDS[:-1]}")
+    return tfds.builder_from_directory(folder)
+
+
+def _classes(record: Any) -> Iterator[str]:
+    """The names of classes in a features.json, at any depth, also in text that is JSON itself."""
+    if isinstance(record, str):
+        with contextlib.suppress(ValueError):
+            inside = json.loads(record)
+            yield from () if isinstance(inside, str) else _classes(inside)
+    elif isinstance(record, dict):
+        names = ("pythonClassName", "python_class_name", *(("type",) if "content" in record else ()))
+        yield from (record[name] for name in names if isinstance(record.get(name), str))
+        for value in record.values():
+            yield from _classes(value)
+    elif isinstance(record, list):
+        for value in record:
+            yield from _classes(value)

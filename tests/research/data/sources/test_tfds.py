@@ -3,8 +3,10 @@
 import dataclasses
 import gzip
 import io
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -254,14 +256,48 @@ def test_what_is_not_there(root, fields, message):
 
 
 def test_tfrecord_is_refused_with_the_command(root, tmp_path):
-    import shutil
-
     shutil.copytree(pathlib.Path(root) / "shapes" / "1.2.0", tmp_path / "shapes" / "1.2.0")
     info = tmp_path / "shapes" / "1.2.0" / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(
         RequestError, match="is prepared as tfrecord; expected array_record.*research.data.sources.tfds prepare"
     ):
+        TFDS("shapes", str(tmp_path)).load()
+
+
+FOREIGN = {
+    "as written": {"pythonClassName": "my_features.Mine", "tensor": {"shape": {}, "dtype": "float32"}},
+    "in older files": {"type": "my_features.Mine", "content": {}},
+    "in text": {
+        "pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+        "jsonFeature": {"json": '{"x": {"type": "my_features.Mine", "content": {}}}'},
+    },
+    "in text of older files": {
+        "type": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+        "proto_cls": "tensorflow_datasets.FeaturesDict",
+        "content": '{"features": {"x": {"python_class_name": "my_features.Mine"}}}',
+    },
+}
+
+
+@pytest.mark.parametrize("feature", FOREIGN.values(), ids=FOREIGN)
+def test_classes_that_features_name_are_not_imported(root, tmp_path, monkeypatch, feature):
+    (tmp_path / "my_features.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shutil.copytree(pathlib.Path(root) / "shapes" / "1.2.0", tmp_path / "shapes" / "1.2.0")
+    file = tmp_path / "shapes" / "1.2.0" / "features.json"
+    record = json.loads(file.read_text())
+    record["featuresDict"]["features"]["size"] = feature
+    file.write_text(json.dumps(record))
+    with pytest.raises(RequestError, match="features.json: a feature is of the class 'my_features.Mine'; expected a"):
+        TFDS("shapes", str(tmp_path)).load()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_unreadable_features_are_named(root, tmp_path):
+    shutil.copytree(pathlib.Path(root) / "shapes" / "1.2.0", tmp_path / "shapes" / "1.2.0")
+    (tmp_path / "shapes" / "1.2.0" / "features.json").write_text('{"pythonClassName": ')
+    with pytest.raises(RequestError, match="features.json: expected the features of a data set"):
         TFDS("shapes", str(tmp_path)).load()
 
 
