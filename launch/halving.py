@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 
 from launch.folder import RunFolder
 from launch.request import Request
-from research.console import counted
-from research.errors import RequestError
+from research.console import counted, say
+from research.errors import RequestError, nearest, require
 from research.evaluation.evaluations import selecting
 from research.metrics.directions import Direction
-from research.training.records import read_lines, write_json
+from research.training.checkpoint_records import metrics_at
+from research.training.records import write_json
 from research.training.trial import finished_status
 
 
@@ -65,12 +67,14 @@ class Halving:
         Ranks every trial that reached the rung, including trials that have ended since, so that a continued run prunes
         in the same way.
         """
-        scores, (evaluation, _, metric) = {}, self.metric.partition("/")
+        scores = {}
         for name in names:
-            path = folder.trial(name) / "metrics.jsonl"
-            for record in read_lines(path) if path.exists() else ():
-                if (record["split"], record["step"]) == (evaluation, rung):
-                    scores[name] = record[metric]
+            metrics = metrics_at(folder.trial(name), name, rung, lambda line: say(line, sys.stderr))
+            if metrics:
+                require(
+                    self.metric in metrics, f"--prune {self.metric}: no such metric; {nearest(self.metric, metrics)}"
+                )
+                scores[name] = metrics[self.metric]
         ranked = sorted(scores, key=lambda name: self._key(scores[name]))
         for rank, name in enumerate(ranked):
             if rank >= math.ceil(len(ranked) / self.eta) and not finished_status(folder.trial(name)):

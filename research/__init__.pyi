@@ -22,6 +22,7 @@ from . import (
     sweep as sweep,
     tasks as tasks,
     training as training,
+    whole_files as whole_files,
 )
 from .config.override import override as override
 from .errors import RequestError as RequestError

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 LAYERS = (
     # foundations
-    ("research.console", "research.listing"),
+    ("research.console", "research.listing", "research.whole_files"),
     ("research.errors",),
     ("research.faces",),
     ("research.config", "research.paths"),

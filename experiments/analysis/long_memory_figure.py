@@ -39,6 +39,7 @@ from research.report import style
 from research.report.read import read_runs
 from research.report.runs import Run, lookup
 from research.training.step import make_init, make_train_step
+from research.whole_files import write_whole
 
 DISTANCES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FLOOR = 1e-30
@@ -252,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     numbers = out / "long_memory.json"
     record = measured(runs, json.loads(numbers.read_text()) if numbers.exists() else {})
-    numbers.write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(numbers, json.dumps(record, indent=1) + "\n")
     draw(record).savefig(out / "long_memory.png", bbox_inches="tight")
     print(f"{out / 'long_memory.png'}, {numbers}")
     return 0

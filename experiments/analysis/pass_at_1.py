@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ from research.generated_code.pass_at_k import Complete, evaluate
 from research.generated_code.problems import read_problems
 from research.generated_code.sandbox import Limits
 from research.inference import TextModel, generate, load_text_model
+from research.whole_files import write_whole
 
 
 def fits(text: TextModel, prompt: str) -> bool:
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     too_long = sum(not fits(text, problem.prompt) for problem in problems)
     settings = {name: getattr(asked, name) for name in ("model", "problems", "temperature", "max_new_tokens")}
     record = {"settings": settings, "limits": dataclasses.asdict(limits), "too_long": too_long, **result}
-    pathlib.Path(asked.out).write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(asked.out, json.dumps(record, indent=1) + "\n")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.items() if name.startswith("pass@"))
     ended = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result["outcomes"].items()))
     print(f"{scores} over {len(problems)} problems, {asked.samples} samples each ({ended}); {asked.out}")

@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import math
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,6 +29,7 @@ from research.data.text.tokenizers import Tokenizer
 from research.errors import command, require
 from research.generated_code.functions import Copies, judge
 from research.models.ngram import NGram
+from research.whole_files import write_whole
 
 HEADERS = (
     "def read_lines(path):\n",
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{asked.order}-gram": {"bits per byte": bits_per_byte(ngram, splits.test), "counts": ngram.parameters}
         | scores(completions_of(ngram, tokenizer, asked), tokenizer, copied, asked.least_lines),
     }
-    pathlib.Path(asked.out).write_text(json.dumps({"settings": vars(asked)} | record, indent=1) + "\n")
+    write_whole(asked.out, json.dumps({"settings": vars(asked)} | record, indent=1) + "\n")
     for name, own in record.items():
         shown = {key: value for key, value in own.items() if key != "completions"}
         print(f"{name}: " + ", ".join(f"{key} {_short(value)}" for key, value in shown.items()))

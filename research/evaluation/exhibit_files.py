@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import os
 import urllib.parse
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from research.console import counted
 from research.errors import RequestError, one_line, require
 from research.evaluation import tensorboard
 from research.evaluation.exhibits import KINDS, Boxes, ConfusionMatrix, Exhibit
+from research.whole_files import write_whole
 
 LIMIT = 64 * 2**20
 """Maximum bytes of arrays in one file: an exhibit holds a few examples, not a data set."""
@@ -127,15 +127,7 @@ def _write(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if "://" in os.fspath(path):
-        path.write_bytes(file.getvalue())  # an object store writes an object atomically
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(file.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, file.getvalue())
 
 
 def _thin(folder: epath.Path) -> None:

@@ -21,6 +21,7 @@ from research.pretrained import files, generation_config, mapping
 from research.pretrained.catalog import family_of
 from research.pretrained.family import Family
 from research.pretrained.preprocessing import Preprocessing, to_hf
+from research.whole_files import write_whole
 
 
 def export_pretrained(
@@ -85,7 +86,7 @@ def export_pretrained(
         )
     files.write(path, mapping.to_theirs(key_maps[publisher], mapping.unflatten_leaves(leaves)))
     for name, content in beside.items():
-        (path.parent / name).write_text(json.dumps(content, indent=1) + "\n")
+        write_whole(path.parent / name, json.dumps(content, indent=1) + "\n")
     return path
 
 

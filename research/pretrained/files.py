@@ -13,6 +13,7 @@ import numpy as np
 from research.config.extras import from_extra
 from research.errors import RequestError, require
 from research.listing import is_hidden
+from research.whole_files import written_aside
 
 HUB_FILES = (
     "config.json",
@@ -184,4 +185,4 @@ def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+    written_aside(path, lambda aside: save_file(dict(tensors), aside, metadata={"format": "pt"}))

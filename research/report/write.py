@@ -17,6 +17,7 @@ from research.locations import location
 from research.report import exhibits, figures, html, latex, markdown, sentences, table, terminal
 from research.report.read import read_runs
 from research.report.table import Table
+from research.whole_files import write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +67,6 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, t
     within, remarks = figures.inside_pictures(rows, trust=trust) if inside else ([], [])
 
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.iterdir():
-        if figures.is_figure(old.name):
-            old.unlink()
     texts = {
         "table.md": markdown.to_markdown(rows),
         "table.tex": latex.to_latex(rows),
@@ -76,10 +74,14 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, t
         "report.html": html.to_html(rows, pictures, shown, within, remarks),
     }
     for name, text in texts.items():
-        (out / name).write_text(text)
+        write_whole(out / name, text)
     pictures = [*pictures, *(picture for section in shown for picture in section.pictures), *within]
     for picture in pictures:
-        (out / f"{picture.name}.png").write_bytes(picture.png())
+        write_whole(out / f"{picture.name}.png", picture.png())
+    drawn = {f"{picture.name}.png" for picture in pictures}
+    for old in out.iterdir():
+        if figures.is_figure(old.name) and old.name not in drawn:
+            old.unlink()
     return Report(*(out / name for name in texts), figures=tuple(out / f"{picture.name}.png" for picture in pictures))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from research.training.records import read_json
+from research.training.records import begins_as_written, read_json, read_lines
 
 SPENT = ("seconds", "starved_seconds", "steps")
 """The numbers in the record `spent`, the arguments of `Clock`."""
@@ -115,6 +115,37 @@ class CheckpointRecords:
             return held
         self.note(f"checkpoint {step}: its {name} record is damaged; it is used without")
         return None
+
+
+def metrics_at(
+    folder: epath.Path, trial: str, step: int, note: Callable[[str], None]
+) -> dict[str, float | None] | None:
+    """The metrics of a trial's evaluations at a step, such as {"validation/loss": 0.5}.
+
+    They are those of the checkpoint of this step.  If it has been deleted, they are the lines of metrics.jsonl, as long
+    as the file is what later checkpoints say.
+
+    Args:
+      folder: the folder of the trial.
+      note: called with a line if something is damaged.
+
+    Returns:
+      None if there was no evaluation at the step, or its metrics are damaged.
+    """
+    records = CheckpointRecords(folder / "checkpoints", trial, lambda line: note(f"{trial}: {line}"))
+    saved = [int(p.name) for p in records.folder.iterdir() if p.name.isdecimal()] if records.folder.exists() else []
+    if step in saved and not records.of_another(step) and (scores := records.scores(step)):
+        return scores
+    log = folder / "metrics.jsonl"
+    if not log.exists():
+        return None
+    later = [written for other in saved if other >= step and (written := records.logged(other))]
+    if not all(begins_as_written(log, written) for written in later):
+        note(f"{trial}: metrics.jsonl is damaged: the metrics at step {step} are not known")
+        return None
+    lines = [line for line in read_lines(log) if line["step"] == step and line["split"] != "train"]
+    named = [(line["split"], name, x) for line in lines for name, x in line.items() if name not in ("step", "split")]
+    return {f"{split}/{name}": x for split, name, x in named} or None
 
 
 def _crc(record: Any) -> int:

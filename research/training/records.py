@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from etils import epath
 
-
-def is_local(path: epath.PathLike) -> bool:
-    """True if a path is on a file system, where files can be appended to; False for an object store."""
-    return "://" not in os.fspath(path)
+from research.whole_files import is_local, write_whole
 
 
 def write_json(path: epath.PathLike, record: Any) -> None:
     """Writes a JSON file atomically: readers never see a partial file, and a killed process never leaves one."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    if not is_local(path):
-        path.write_text(text)  # an object store writes an object atomically
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, json.dumps(record, indent=1, allow_nan=False) + "\n", synced=True)
 
 
 def read_json(path: epath.PathLike) -> Any | None:
@@ -99,8 +83,7 @@ class MetricsLog:
         self.written = {"bytes": 0, "crc": 0}
         path = self.folder / "metrics.jsonl"
         if is_local(folder) and resume_from and written:
-            before = path.read_bytes()[: written["bytes"]] if path.exists() else b""
-            self.damaged = {"bytes": len(before), "crc": zlib.crc32(before)} != written
+            self.damaged = not begins_as_written(path, written)
         if is_local(folder) and path.exists():
 
             def stays(record: Mapping[str, Any]) -> bool:
@@ -109,10 +92,8 @@ class MetricsLog:
 
             if resume_from:
                 self.kept = [record for record in read_lines(path) if stays(record)]
-            temporary = self.folder / f".metrics.{os.getpid()}.tmp"
             text = "".join(json.dumps(record) + "\n" for record in self.kept)
-            temporary.write_text(text)
-            os.replace(temporary, path)
+            write_whole(path, text)
             self._count(text)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
@@ -162,6 +143,13 @@ class MetricsLog:
         self.flush()
         if self._events is not None:
             self._events.close()
+
+
+def begins_as_written(path: epath.PathLike, written: Mapping[str, int]) -> bool:
+    """True if a metrics.jsonl begins with the bytes that were there when its `MetricsLog.written` was `written`."""
+    path = epath.Path(path)
+    before = path.read_bytes()[: written["bytes"]] if path.exists() else b""
+    return {"bytes": len(before), "crc": zlib.crc32(before)} == written
 
 
 def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from research.errors import placed
 from research.experiment import Experiment
 from research.training.checkpoints import Store
 from research.training.records import read_json, write_json
+from research.whole_files import write_whole
 
 
 class Stopped(Exception):
@@ -40,7 +41,7 @@ def record_failure(folder: epath.Path, error: Exception) -> None:
     """Writes the error of a failed trial, as one line to result.json and with its traceback to error.txt."""
     write_json(folder / "result.json", {"status": "failed", "metrics": {}, "error": placed(error)})
     told = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
-    (folder / "error.txt").write_bytes(told)
+    write_whole(folder / "error.txt", told)
 
 
 def finished_status(folder: epath.Path) -> str | None:

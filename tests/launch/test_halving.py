@@ -7,6 +7,7 @@ import pytest
 
 from launch.folder import RunFolder
 from launch.halving import Halving
+from research.errors import RequestError
 
 RUNG = 6
 
@@ -52,3 +53,10 @@ def test_an_ended_trial_counts_but_keeps_its_result(tmp_path):
     Halving("validation/loss", "max", (RUNG,)).prune(run, RUNG, ["a", "b", "c"])
     assert (run.trial("c") / "result.json").read_bytes() == before
     assert json.loads((run.trial("a") / "result.json").read_text())["error"].endswith("place 3 of 3 by validation/loss")
+
+
+def test_a_metric_that_no_evaluation_gives_is_one_line(tmp_path):
+    run = RunFolder(tmp_path)
+    pruned(tmp_path, {"a": 1.0, "b": 2.0})
+    with pytest.raises(RequestError, match="--prune validation/lss: no such metric; did you mean 'validation/loss'"):
+        Halving("validation/lss", "min", (RUNG,)).prune(run, RUNG, ["a", "b"])

@@ -28,6 +28,7 @@ from research.config.extras import from_extra
 from research.config.serialization import from_json, to_json
 from research.data.text.characters import check_characters, without_mark
 from research.errors import RequestError, nearest, require
+from research.whole_files import write_whole
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -365,7 +366,7 @@ def _tokenizers() -> ModuleType:
 
 def save(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
     """Writes a tokenizer as JSON."""
-    pathlib.Path(path).write_text(json.dumps(to_json(tokenizer), ensure_ascii=False, indent=1), encoding="utf-8")
+    write_whole(path, json.dumps(to_json(tokenizer), ensure_ascii=False, indent=1))
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
