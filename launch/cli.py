@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from research.console import say, write_what_it_can
-from research.errors import RequestError, nearest
+from research.errors import RequestError, nearest, refusal
 
 COMMANDS = ("list", "show", "plan", "run", "report", "eval", "compile")
 
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -
             raise RequestError(f"no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
         return _dispatch(parser().parse_args(arguments), own_process)
     except RequestError as error:
-        say(f"error: {' '.join(str(error).split())}", sys.stderr)
+        say(refusal(error), sys.stderr)
         return 2
     except KeyboardInterrupt:
         say("interrupted", sys.stderr)

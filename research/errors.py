@@ -149,6 +149,16 @@ def in_one_line(prefix: str = "") -> Iterator[None]:
         raise RequestError(f"{prefix}{located(error)}") from error
 
 
+def refusal(error: RequestError) -> str:
+    """The line that a terminal shows; words that nobody would read to their end are cut.
+
+    >>> refusal(RequestError("steps=" + "9" * 1000 + ": expected less"))[:40], len(refusal(RequestError("9" * 5000)))
+    ('error: steps=999999999999999999999999999', 106)
+    """
+    words = (word if len(word) <= 300 else f"{word[:80]}… ({len(word):,} characters)" for word in str(error).split())
+    return f"error: {' '.join(words)}"
+
+
 def command(main: Callable[P, int | None]) -> Callable[P, int | None]:
     """Wraps the `main` of a script: a RequestError becomes one line on standard error and exit status 2."""
 
@@ -158,7 +168,7 @@ def command(main: Callable[P, int | None]) -> Callable[P, int | None]:
         try:
             return main(*args, **kwargs)
         except RequestError as error:
-            say(f"error: {' '.join(str(error).split())}", sys.stderr)
+            say(refusal(error), sys.stderr)
             return 2
 
     return told

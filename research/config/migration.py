@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-LAYOUT = 4
+LAYOUT = 5
 """Incremented when a class moves, gains or loses a field, since hashes of earlier records then differ from today's."""
 
 MOVED_MODULES = {

@@ -32,7 +32,8 @@ def override(value: T, changes: Mapping[str, Any], *, parse: bool = False) -> T:
     stay the same objects.
 
     Raises:
-      RequestError: unknown path, wrong type, or a number that is not finite; the message names the nearest path.
+      RequestError: unknown path, wrong type, or a number that is not finite or needs more than 64 bits; the message
+        names the nearest path.
     """
     tree = _Changes()
     for path in sorted(changes, key=lambda p: p.count(".")):

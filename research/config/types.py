@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import types
 import typing
 from typing import Any, Literal, Union
@@ -67,13 +68,9 @@ def conform_arm(value: Any, arm: Any, path: str) -> Any:
     origin = typing.get_origin(arm)
     if arm is Any:
         return value
-    if arm is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        raise Mismatch
-    if arm is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
+    if arm in (int, float):
+        if isinstance(value, int | arm) and not isinstance(value, bool):
+            return arm(_bounded(value, path))
         raise Mismatch
     if origin is Literal:
         if value in typing.get_args(arm):
@@ -90,6 +87,15 @@ def conform_arm(value: Any, arm: Any, path: str) -> Any:
     if isinstance(cls, type) and isinstance(value, cls):
         return value
     raise Mismatch
+
+
+def _bounded(number: float, path: str) -> float:
+    """Returns a number after checking that it is finite, and as a whole number fits into 64 bits."""
+    if isinstance(number, int) and not -(2**63) <= number < 2**63:
+        raise RequestError(f"{path}={str(number)[:20]}…: expected a whole number below 2**63")
+    if not math.isfinite(number):
+        raise RequestError(f"{path}={number}: expected a finite number")
+    return number
 
 
 def spelling(value: Any, hint: Any) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 from research.config.checks import check_counts
 from research.errors import RequestError, require
 
+_MOST_WEIGHTS = 2**26  # of filters; more take long to make
+
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
@@ -41,6 +43,10 @@ class LogMel:
         require(
             self.dynamic_range is None or self.dynamic_range > 0,
             f"dynamic_range={self.dynamic_range}: expected a number above 0, or none",
+        )
+        require(
+            self.mels * self.window <= _MOST_WEIGHTS,
+            f"mels={self.mels}, window={self.window}: expected a product of at most {_MOST_WEIGHTS:,}",
         )
         empty = int((mel_filters(self.mels, self.window, self.sample_rate).max(axis=0) == 0).sum())
         if empty:

@@ -22,7 +22,7 @@ class Classes(Data):
     """Keeps the examples of `of` whose label is in `keep`; the new label is the index in `keep`.
 
     `validation`, `split_seed`, `train_examples` and `storage` are set here and apply to the kept examples; the same
-    fields of `of` are ignored.
+    fields of `of` are ignored, and what `of` fits, such as the categories of a table, comes from all its training rows.
 
     >>> splits = Classes(data.Sklearn("digits"), keep=(3, 8)).load()
     >>> sorted({int(splits.test[i]["label"]) for i in range(len(splits.test))})
@@ -43,6 +43,10 @@ class Classes(Data):
 
     def fit(self, train: Source) -> Self:
         return dataclasses.replace(self, of=self.of.fit(_whole(self.of, self.label).train))
+
+    def inferred(self, train: Source) -> list[dict[str, str]]:
+        """Describes how the columns of `of` are read, with the values of all its classes."""
+        return self.of.inferred(_whole(self.of, self.label).train)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -65,7 +69,8 @@ class Classes(Data):
 
 @functools.lru_cache(maxsize=4)
 def _whole(of: Data, label: str) -> Splits:
-    return of.stratified_by(label).read()
+    """All examples of `of`: its training split is not divided any further."""
+    return dataclasses.replace(of, validation=0, train_examples=None).stratified_by(label).load()
 
 
 @functools.lru_cache(maxsize=4)

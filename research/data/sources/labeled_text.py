@@ -44,7 +44,8 @@ class LabeledText(Data):
       test: the fraction or number of texts to hold out.
       test_path: a file or folder of test texts, instead of `test`.
       pattern: the files to read in a folder, such as "*.csv".
-      column_names, delimiter: how a CSV is written, as in `Table`.
+      column_names, delimiter, quoted: how a CSV is written, as in `Table`.  In many .tsv files, quotes are part of the
+        texts: `quoted=False`.
     """
 
     path: str
@@ -58,6 +59,7 @@ class LabeledText(Data):
     test_path: str | None = None
     column_names: tuple[str, ...] | None = None
     delimiter: str = ","
+    quoted: bool = True
 
     def read(self) -> Splits:
         lines = self._lines(self.path)
@@ -122,7 +124,7 @@ class LabeledText(Data):
         return _Lines(lines)
 
     def _table_lines(self, file: epath.Path) -> Iterator[_Line]:
-        table = read_table(str(file), column_names=self.column_names, delimiter=self.delimiter)
+        table = read_table(str(file), column_names=self.column_names, delimiter=self.delimiter, quoted=self.quoted)
         for field, name in (("text", self.text), ("label", self.label)):
             check_columns(table, str(file), field, [name])
             kind = table.schema.field(name).type

@@ -37,12 +37,17 @@ def is_table(file: epath.Path) -> bool:
 
 
 def read_table(
-    path: str, *, column_names: Sequence[str] | None = None, delimiter: str = ",", comment: str | None = None
+    path: str,
+    *,
+    column_names: Sequence[str] | None = None,
+    delimiter: str = ",",
+    comment: str | None = None,
+    quoted: bool = True,
 ) -> pa.Table:
     """Reads a .parquet file, or any other file (also .gz) as a CSV; columns of a CSV are text.
 
     Args:
-      column_names, comment: how a CSV is written; as in `Table`.
+      column_names, comment, quoted: how a CSV is written; as in `Table`.
       delimiter: the delimiter of a CSV.  A comma stands for a tab in a .tsv file whose header has tabs.
 
     Raises:
@@ -50,9 +55,10 @@ def read_table(
     """
     file = epath.Path(path)
     check_file(file)
-    table = (
-        _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file, column_names, delimiter, comment)
-    )
+    if file.suffix.lower() == ".parquet":
+        table = _read_parquet(file)
+    else:
+        table = _read_csv(file, column_names, delimiter, comment, quoted)
     require(table.num_rows > 0, f"{path} has no rows")
     return table
 
@@ -142,7 +148,9 @@ def _plain_array(values: pa.Array) -> pa.Array:
     return values.cast(pa.binary()) if pa.types.is_binary_view(values.type) else values  # Arrow takes no rows of views
 
 
-def _read_csv(file: epath.Path, column_names: Sequence[str] | None, delimiter: str, comment: str | None) -> pa.Table:
+def _read_csv(
+    file: epath.Path, column_names: Sequence[str] | None, delimiter: str, comment: str | None, quoted: bool
+) -> pa.Table:
     """Reads every cell as text, the header like any other row."""
     text = _lines(file, comment)
     require(bool(text.strip()), f"{file} is empty; expected a header and rows")
@@ -152,10 +160,11 @@ def _read_csv(file: epath.Path, column_names: Sequence[str] | None, delimiter: s
         and "\t" in text.lstrip().split("\n")[0]
     ):
         delimiter = "\t"
-    _check_quotes(file, text, delimiter)
+    if quoted:
+        _check_quotes(file, text, delimiter)
     if delimiter == " ":
-        text = _single_blanks(text)
-    table, bad = _parse(file, text, delimiter)
+        text = _single_blanks(text, quoted)
+    table, bad = _parse(file, text, delimiter, quoted)
     first = [column[0].as_py() for column in table.columns]
     names = _names(file, column_names or first)
     for row in bad[:1]:
@@ -195,17 +204,17 @@ def _check_quotes(file: epath.Path, text: str, delimiter: str) -> None:
             line, value = text.count("\n", 0, match.start()) + 1, match[0].split("\n")[0]
             raise RequestError(
                 f"{file}, line {line}: {value[:40]} begins with a quote that does not end the value; close it, and "
-                'write quotes inside of a quoted value twice ("")'
+                'write quotes inside of a quoted value twice (""); or set quoted=False if quotes are part of the values'
             )
 
 
-def _single_blanks(text: str) -> str:
+def _single_blanks(text: str, quoted: bool) -> str:
     """Replaces runs of blanks and tabs by one blank, except in quotes, and removes them at the ends of lines."""
-    text = re.sub(r'("[^"]*")|[ \t]+', lambda match: match[1] or " ", text)
+    text = re.sub(r'("[^"]*")|[ \t]+' if quoted else r"()[ \t]+", lambda match: match[1] or " ", text)
     return re.sub(r"^ | $", "", text, flags=re.MULTILINE)
 
 
-def _parse(file: epath.Path, text: str, delimiter: str) -> tuple[pa.Table, list[arrow_csv.InvalidRow]]:
+def _parse(file: epath.Path, text: str, delimiter: str, quoted: bool) -> tuple[pa.Table, list[arrow_csv.InvalidRow]]:
     """Returns all rows as text, and the rows whose number of values is not that of the first."""
     bad: list[arrow_csv.InvalidRow] = []
 
@@ -215,7 +224,12 @@ def _parse(file: epath.Path, text: str, delimiter: str) -> tuple[pa.Table, list[
 
     content = pa.py_buffer(text.encode())
     cells = arrow_csv.ReadOptions(autogenerate_column_names=True, block_size=_LONGEST_ROW)
-    rows = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
+    rows = arrow_csv.ParseOptions(
+        delimiter=delimiter,
+        quote_char='"' if quoted else False,
+        newlines_in_values=quoted,
+        invalid_row_handler=skip,
+    )
     try:
         names = arrow_csv.open_csv(pa.BufferReader(content), cells, rows).schema.names
         as_text = arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))

@@ -56,6 +56,8 @@ class Table(Data):
       thousands: the separator of thousands in them, such as "," in 1,000; "" for none.
       missing: words of a CSV that represent a missing value.
       comment: the prefix of lines of a CSV to skip.
+      quoted: values of a CSV may stand in double quotes; False takes quotes as part of the values, as in a .tsv file of
+        a program that knows no quotes.
       target_suffix: removed from the target's values, such as "." in the test file of UCI Adult.
     """
 
@@ -74,6 +76,7 @@ class Table(Data):
     missing: tuple[str, ...] = ("", "NA", "N/A", "NaN", "nan", "null")
     comment: str | None = None
     target_suffix: str = ""
+    quoted: bool = True
 
     def read(self) -> Splits:
         rows = self._rows(self.path)
@@ -155,7 +158,13 @@ class Table(Data):
         require(self.target not in names, f"columns: {self.target!r} is the target, and cannot be an input")
 
     def _rows(self, path: str) -> _Rows:
-        table = read_table(path, column_names=self.column_names, delimiter=self.delimiter, comment=self.comment)
+        table = read_table(
+            path,
+            column_names=self.column_names,
+            delimiter=self.delimiter,
+            comment=self.comment,
+            quoted=self.quoted,
+        )
         inputs = [column.name for column in self.columns or ()]
         for field, names in (("target", [self.target]), ("columns", inputs), ("ignore", self.ignore)):
             check_columns(table, path, field, names)

@@ -197,6 +197,12 @@ def test_parts_that_are_not_changed_stay_the_same_objects():
     [
         ({"optimizer.learning_rate": float("inf")}, "optimizer.learning_rate=inf: expected a finite number"),
         ({"optimizer": SGD(learning_rate=float("nan"))}, "optimizer.learning_rate=nan: expected a finite number"),
+        (
+            {"optimizer.learning_rate": 10**400},
+            "optimizer.learning_rate=1000000000.*…: expected a whole number below 2",
+        ),
+        ({"rates": (("a", float("nan")),)}, "rates.0.1=nan: expected a finite number"),
+        ({"steps": 2**63}, "steps=9223372036854775808…: expected a whole number below 2"),
         ({"optimizer": SGD(learning_rate="fast")}, "optimizer.learning_rate='fast': expected a number"),
     ],
 )

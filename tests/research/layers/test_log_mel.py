@@ -64,6 +64,8 @@ BAD = [
     ({"hop": -1}, "hop=-1: expected at least 1"),
     ({"dynamic_range": 0.0}, "dynamic_range=0.0: expected a number above 0"),
     ({"mels": 200}, "mels=200: "),
+    ({"window": 2**31}, "mels=80, window=2147483648: expected a product of at most"),
+    ({"mels": 2**40}, "mels=1099511627776, window=400: expected a product of at most"),
 ]
 
 

@@ -8,6 +8,8 @@ import pytest
 from research.data.source import Columns, Subset, materialize
 from research.data.sources.arrays import Arrays
 from research.data.sources.classes import Classes
+from research.data.sources.labeled_text import LabeledText
+from research.data.sources.tables import Table
 from research.data.spec import Data, Splits
 from research.errors import RequestError
 
@@ -67,3 +69,36 @@ def test_what_cannot_be_is_one_line(data, says):
         data.check()
         data.load()
     assert says in str(error.value)
+
+
+def table(tmp_path):
+    rows = [f"{i % 7}.5,{'ab'[i % 2]},{'pqr'[i % 3]}\n" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("size,colour,kind\n" + "".join(rows))
+    return Table(str(tmp_path / "rows.csv"), "kind")
+
+
+def labeled_text(tmp_path):
+    rows = [f"text {i},{'pqr'[i % 3]}\n" for i in range(60)]
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(rows))
+    return LabeledText(path=str(tmp_path / "texts.csv"), length=8)
+
+
+@pytest.mark.parametrize(("make", "column", "shape"), [(table, "features", (3,)), (labeled_text, "tokens", (8,))])
+def test_classes_of_data_that_are_encoded_after_reading(tmp_path, make, column, shape):
+    data = Classes(make(tmp_path), keep=(2, 0), validation=0.25)
+    train, validation, test = data.load()
+    assert data.fit(train).class_names == ("r", "p")
+    for source, each in ((train, 12), (validation, 4), (test, 4)):
+        columns = materialize(source)
+        assert columns[column].shape[1:] == shape and np.bincount(columns["label"]).tolist() == [each] * 2
+
+
+def test_columns_of_the_whole_data_set_are_described(tmp_path):
+    data = Classes(table(tmp_path), keep=(2, 0))
+    train = data.load().train
+    said = [list(column.values())[:3] for column in data.fit(train).inferred(train)]
+    assert said == [
+        ["size", "number", "7"],
+        ["colour", "category, 2 features", "2"],
+        ["kind", "target, 3 classes", "3"],
+    ]

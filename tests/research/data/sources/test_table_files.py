@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from research.data.sources.labeled_text import LabeledText
 from research.data.sources.table_columns import Number
 from research.data.sources.table_files import read_table
 from research.data.sources.tables import Table
@@ -197,3 +198,23 @@ def test_a_column_that_the_test_file_lacks_is_named(tmp_path):
     train, test = write(tmp_path, "x,z,y", "{i}.5,{i},{c}"), write(tmp_path, "x,y", "{i}.5,{c}", "test.csv")
     with pytest.raises(RequestError, match=r"test.csv has no column 'z'; one of: x, y"):
         Table(train, "y", test_path=test).load()
+
+
+@pytest.mark.parametrize("delimiter", ["\t", " "])
+def test_quotes_may_be_part_of_the_values(tmp_path, delimiter):
+    path = tmp_path / "data.tsv"
+    cells = [["x", "y"], ['"Oh', "a"], ['7"', "b"], ['""', "a"], ['"', 'b"']]
+    path.write_text("\n".join(delimiter.join(row) for row in cells))
+    table = read_table(str(path), delimiter=delimiter, quoted=False)
+    assert [list(row.values()) for row in table.to_pylist()] == cells[1:]
+    with pytest.raises(RequestError, match="begins with a quote .* or set quoted=False if quotes are part of the val"):
+        read_table(str(path), delimiter=delimiter)
+
+
+def test_tables_and_texts_may_hold_quotes(tmp_path):
+    path = tmp_path / "data.tsv"
+    path.write_text("text\tlabel\n" + "".join(f'"Oh {i}\t{"pq"[i % 2]}\n' for i in range(20)))
+    read = LabeledText(path=str(path), length=3, quoted=False, test=0, validation=0).load().train
+    assert read.lines[3].text == '"Oh 3' and read.arrays()["tokens"][3].tolist() == [34, 79, 104]
+    table = Table(str(path), "label", quoted=False, test=0, validation=0)
+    assert table.fit(table.load().train).columns[0].values[:2] == ('"Oh 0', '"Oh 1')
