@@ -2,8 +2,10 @@
 
 import json
 import math
+import types
 
 import pytest
+import toys
 
 from launch.folder import RunFolder
 from launch.halving import Halving
@@ -60,3 +62,31 @@ def test_a_metric_that_no_evaluation_gives_is_one_line(tmp_path):
     pruned(tmp_path, {"a": 1.0, "b": 2.0})
     with pytest.raises(RequestError, match="--prune validation/lss: no such metric; did you mean 'validation/loss'"):
         Halving("validation/lss", "min", (RUNG,)).prune(run, RUNG, ["a", "b"])
+
+
+def asked(trials, steps):
+    """A request of so many trials of so many steps."""
+    trial = types.SimpleNamespace(experiment=toys.experiment(steps=steps, eval_every=1))
+    return types.SimpleNamespace(experiment=trial.experiment, trials=[trial] * trials)
+
+
+@pytest.mark.parametrize(
+    ("trials", "steps", "rungs"),
+    [(4, 54, (18,)), (9, 54, (18,)), (10, 54, (6, 18)), (27, 54, (6, 18)), (28, 54, (2, 6, 18)), (28, 10, (1, 3))],
+)
+def test_the_rungs_of_a_request(trials, steps, rungs):
+    halving = Halving.parse("validation/loss", asked(trials, steps))
+    assert halving == Halving("validation/loss", "min", rungs, 3)
+
+
+@pytest.mark.parametrize(
+    ("trials", "steps", "says"),
+    [
+        (3, 54, "3 trials of 54 steps leave nothing to prune; expected at least 4 trials"),
+        (1, 54, "1 trial of 54 steps leaves nothing"),
+        (4, 2, "4 trials of 2 steps leave nothing to prune"),
+    ],
+)
+def test_too_little_to_prune_is_one_line(trials, steps, says):
+    with pytest.raises(RequestError, match=says):
+        Halving.parse("validation/loss", asked(trials, steps))

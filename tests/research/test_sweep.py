@@ -39,6 +39,8 @@ def test_grid_product_zipped_chain():
     assert both.variants[1].name == "learning_rate=0.001,widths=8-8"
     assert [v.overrides["steps"] for v in zipped(LR, grid("steps", 5, 7))] == [5, 7]
     assert len(chain(LR, WIDTHS)) == 5
+    baselines = [ablation({}, {"other": {"steps": 3}}, name=name) for name in ("first", "second")]
+    assert chain(LR, *baselines).baseline == "first" and chain(LR).baseline is None
 
 
 def test_an_ablation_changes_its_baseline():

@@ -1,10 +1,11 @@
 """The order of examples: a permutation per epoch, batches as slices of the stream, no memory of earlier steps."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.data.order import InOrder, Shuffled, order
+from research.data.order import Bucketed, InOrder, Shuffled, order
 
 sizes = st.integers(1, 50)
 
@@ -66,3 +67,37 @@ def test_in_order_gives_each_example_once_and_pads_with_weight_0(n, batch_size):
     assert np.all(index[weight == 0] == 0) and np.sum(weight) == n
     assert all(len(b["index"]) == batch_size for b in batches)
     assert list(iter(plan))[-1]["index"].tolist() == batches[-1]["index"].tolist()
+    for beyond in (-1, len(plan)):
+        with pytest.raises(IndexError):
+            plan[beyond]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    batch_size=st.integers(1, 12),
+    epochs=st.integers(1, 4),
+    steps=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+)
+def test_every_bucket_has_a_stream_of_its_own_and_its_share_of_the_steps(counts, batch_size, epochs, steps):
+    numbered = np.random.default_rng(0).permutation(sum(counts)).astype(np.int32)
+    members = tuple(np.split(numbered, np.cumsum(counts)[:-1]))
+    plan = Bucketed(5, members, batch_size)
+    turns = [0] * len(members)
+    for step in range(sum(epochs * count // batch_size for count in counts)):
+        index = plan[step]["index"]
+        bucket = next(b for b, own in enumerate(members) if index[0] in own)
+        own = Shuffled(5, counts[bucket], batch_size)[turns[bucket]]["index"]
+        assert np.array_equal(index, members[bucket][own])
+        turns[bucket] += 1
+    assert turns == [epochs * count // batch_size for count in counts]
+    for step in steps:
+        assert np.array_equal(plan[step]["index"], Bucketed(5, members, batch_size)[step]["index"])
+
+
+def test_the_order_of_buckets_is_that_of_every_seed():
+    members = tuple(np.arange(start, start + 20, dtype=np.int32) for start in (0, 20, 40))
+    plans = [Bucketed(seed, members, 4) for seed in (0, 1)]
+    buckets = [[int(plan[step]["index"][0] // 20) for step in range(60)] for plan in plans]
+    assert buckets[0] == buckets[1] and buckets[0][:15] != buckets[0][15:30]
+    assert plans[0].of(2)["index"].tolist() == [40, 41, 42, 43]

@@ -62,7 +62,7 @@ def test_what_happens_before_its_start_is_never_taken_back(at):
 def test_waiting_counts_where_the_device_was_idle(at):
     clock = Clock()
     clock.start()
-    for seconds, idle in ((3, True), (4, False)):
+    for seconds, idle in ((4, False), (3, True)):
         with clock.waiting(lambda idle=idle: idle):
             at(seconds)
     assert (clock.starved_seconds, clock.seconds) == (3, 7)
