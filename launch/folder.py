@@ -96,9 +96,10 @@ class RunFolder:
             }
             write_json(self.sweep_file, record)
 
-    def write_groups(self, groups: list[Group]) -> None:
-        """Writes the groups to sweep.json."""
-        write_json(self.sweep_file, read_json(self.sweep_file) | {"groups": [group.record() for group in groups]})
+    def add_groups(self, groups: list[Group]) -> None:
+        """Adds groups to those in sweep.json, which is rewritten: once for all chunks of a program."""
+        held = read_json(self.sweep_file)
+        write_json(self.sweep_file, held | {"groups": [*held["groups"], *(group.record() for group in groups)]})
 
     def check_configs(self, experiments: dict[str, Experiment], once: Once | None = None) -> list[str]:
         """Returns the trials that have no readable config.json yet.

@@ -178,9 +178,9 @@ def _train_all(
                 feeds, groups = prepared.of(undecided.trials), []
                 with _failing(folder, undecided.trials, permit):
                     groups = plan.decide(undecided, prepared.experiments, feeds, stack, cache)
+                permit()
+                folder.add_groups(groups)
                 for group in groups:
-                    permit()
-                    folder.write_groups([*folder.groups(), group])
                     _train_group(group, cache, folder, prepared, stop, permit)
 
 
