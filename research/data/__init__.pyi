@@ -9,6 +9,13 @@ from .feed import (
     take as take,
 )
 from .feeds import Feeds as Feeds, make_feeds as make_feeds
+from .graphs import (
+    Graph as Graph,
+    GraphData as GraphData,
+    GraphList as GraphList,
+    GraphRows as GraphRows,
+    RowShape as RowShape,
+)
 from .images import ImageShape as ImageShape
 from .order import Bucketed as Bucketed, InOrder as InOrder, Plan as Plan, Shuffled as Shuffled
 from .source import (
@@ -21,14 +28,18 @@ from .source import (
 )
 from .sources.arrays import Arrays as Arrays, InMemory as InMemory
 from .sources.classes import Classes as Classes
+from .sources.edge_list import EdgeList as EdgeList
 from .sources.folders import ImageFolder as ImageFolder, Images as Images
+from .sources.graph_pairs import GraphPairs as GraphPairs
 from .sources.labeled_text import LabeledText as LabeledText
+from .sources.molecules import Molecules as Molecules
 from .sources.parallel_text import (
     Pairs as Pairs,
     ParallelText as ParallelText,
     SPECIAL as SPECIAL,
     TokenPairs as TokenPairs,
 )
+from .sources.planetoid import Planetoid as Planetoid
 from .sources.python_source import PythonSource as PythonSource
 from .sources.recall import Recall as Recall
 from .sources.scikit import Sklearn as Sklearn

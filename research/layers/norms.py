@@ -51,20 +51,26 @@ def group_norm(groups: int, *, dtype: str, epsilon: float = 1e-5, name: str | No
 
 
 class BatchNorm(nn.BatchNorm):
-    """Flax's batch norm over the last axis, with its own derivative in training: see `normalize`."""
+    """Flax's batch norm over the last axis, with its own derivative in training: see `normalize`.
+
+    A `mask` [...], True for the positions that count, has the shape of x without its last axis.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, use_running_average: bool | None = None, *, mask=None) -> jax.Array:
         running = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
-        if running or mask is not None or self.is_initializing():
+        if running or self.is_initializing():
             # Unwrapped, since through the wrapped method Linen would capture the output a second time.
-            return inspect.unwrap(nn.BatchNorm.__call__)(self, x, use_running_average, mask=mask)
+            return inspect.unwrap(nn.BatchNorm.__call__)(self, x, use_running_average)
         shape = x.shape[-1:]
         means = self.variable("batch_stats", "mean", jnp.zeros, shape)
         variances = self.variable("batch_stats", "var", jnp.ones, shape)
         scale = self.param("scale", self.scale_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, shape, self.param_dtype)
-        y, mean, variance = normalize(x, scale, bias, self.epsilon, self.axis_name)
+        if mask is None:
+            y, mean, variance = normalize(x, scale, bias, self.epsilon, self.axis_name)
+        else:
+            y, mean, variance = normalize_where(mask, x, scale, bias, self.epsilon, self.axis_name)
         means.value = self.momentum * means.value + (1 - self.momentum) * mean
         variances.value = self.momentum * variances.value + (1 - self.momentum) * variance
         return y.astype(self.dtype)
@@ -110,6 +116,25 @@ def _normalize_backward(epsilon, axis_name, saved, gradients):
     mean_dy, mean_dy_x = _averaged((dbias / count, dscale / count), axis_name)
     dx = (dy - mean_dy - centred * (inverse * mean_dy_x)) * (inverse * scale)
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
+
+
+def normalize_where(
+    mask: jax.Array, x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `normalize`, with mean and variance over the positions where `mask` [...] is True, of all devices."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axes, inside = tuple(range(x.ndim - 1)), mask[..., None]
+
+    def mean_of(values):
+        total, count = jnp.where(inside, values, 0).sum(axes), inside.sum(axes).astype(values.dtype)
+        if axis_name is not None:  # parts of a batch differ in how many positions count
+            total, count = jax.lax.psum((total, count), axis_name)
+        return total / jnp.maximum(count, 1)
+
+    mean = mean_of(wide)
+    variance = mean_of(jnp.square(wide - mean))
+    y = (wide - mean) * (jax.lax.rsqrt(variance + epsilon) * scale) + bias
+    return y, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(variance)
 
 
 def _averaged(means, axis_name):

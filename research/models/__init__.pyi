@@ -6,10 +6,12 @@ from .decoder_only import DecoderOnly as DecoderOnly
 from .dit import DiT as DiT, dit as dit
 from .efficientnet import EfficientNet as EfficientNet, Stage as Stage, efficientnet as efficientnet
 from .encoder_decoder import EncoderDecoder as EncoderDecoder
+from .gnn import GAT as GAT, GCN as GCN, GIN as GIN, GraphNetwork as GraphNetwork, GraphSAGE as GraphSAGE
 from .gpt import GPT as GPT, gpt2 as gpt2
 from .llama import Llama as Llama, llama as llama
 from .mlp import MLP as MLP
 from .model import Model as Model
+from .mpnn import MPNN as MPNN
 from .ngram import NGram as NGram
 from .resnet import ResNet as ResNet, cifar_resnet as cifar_resnet, resnet as resnet
 from .rnn import RNNClassifier as RNNClassifier, RNNLanguageModel as RNNLanguageModel

@@ -16,6 +16,7 @@ from research.pretrained import (
     convnext,
     dit,
     efficientnet,
+    gnn,
     gpt2,
     llama,
     marian,
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     whisper.FAMILY,
     unet.FAMILY,
     dit.FAMILY,
+    *gnn.FAMILIES,
 )
 
 

@@ -1,5 +1,11 @@
 from .classification import Classification as Classification
 from .denoising import Denoising as Denoising
+from .graphs import (
+    GraphLabels as GraphLabels,
+    GraphRegression as GraphRegression,
+    LinkPrediction as LinkPrediction,
+    NodeClassification as NodeClassification,
+)
 from .language_modeling import LanguageModeling as LanguageModeling
 from .randomness import per_example as per_example
 from .regression import Regression as Regression

@@ -81,14 +81,16 @@ class Regression(Task):
         """Returns the term "loss"."""
         outputs = apply(**self.inputs(batch), train=True)
         outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-        error = outputs - self._scaled(batch, outputs)
-        losses = {
+        losses, weight = self._losses(outputs - self._scaled(batch, outputs)), batch["weight"]
+        return {"loss": weighted(losses.reshape(len(weight), -1).mean(-1), weight)}
+
+    def _losses(self, error: jax.Array) -> jax.Array:
+        """The objective of each error on standardised targets."""
+        return {
             "mse": lambda: error**2,
             "mae": lambda: jnp.abs(error),
             "huber": lambda: optax.huber_loss(error, delta=self.huber_delta),
         }[self.objective]()
-        weight = batch["weight"]
-        return {"loss": weighted(losses.reshape(len(weight), -1).mean(-1), weight)}
 
     def eval_outputs(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """Returns {"predicted", "target"}, each [batch, outputs] in the target's own units."""

@@ -1,8 +1,12 @@
 from .arrays import Arrays as Arrays, InMemory as InMemory
 from .classes import Classes as Classes
+from .edge_list import EdgeList as EdgeList
 from .folders import ImageFolder as ImageFolder, Images as Images
+from .graph_pairs import GraphPairs as GraphPairs
 from .labeled_text import LabeledText as LabeledText
+from .molecules import Molecules as Molecules
 from .parallel_text import Pairs as Pairs, ParallelText as ParallelText, SPECIAL as SPECIAL, TokenPairs as TokenPairs
+from .planetoid import Planetoid as Planetoid
 from .python_source import PythonSource as PythonSource
 from .recall import Recall as Recall
 from .scikit import Sklearn as Sklearn
