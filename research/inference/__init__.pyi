@@ -1,6 +1,7 @@
 from .features import features as features
 from .images import draw as draw
 from .load import load as load
+from .molecules import Importance as Importance, importance as importance
 from .predictor import Predictor as Predictor
 from .quality import SampleQuality as SampleQuality
 from .speech import transcribe as transcribe
