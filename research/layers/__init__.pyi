@@ -30,6 +30,7 @@ from .segments import (
     segment_softmax as segment_softmax,
     segment_sum as segment_sum,
 )
+from .sparse import Linear as Linear, SparseFeatures as SparseFeatures
 from .stack import stack as stack
 from .stochastic_depth import StochasticDepth as StochasticDepth
 from .time_embedding import TimeEmbedding as TimeEmbedding

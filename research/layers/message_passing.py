@@ -18,8 +18,11 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.graphs import Graphs
 from research.layers.norms import batch_norm
 from research.layers.segments import segment_softmax
+from research.layers.sparse import Linear, SparseFeatures, as_dense
 
 Aggregation = Literal["sum", "mean", "max"]
+
+Features = jax.Array | SparseFeatures
 
 GLOROT = nn.initializers.glorot_uniform()
 
@@ -34,8 +37,8 @@ class GraphConvolution(nn.Module):
     dtype: DType = "float32"
 
     @nn.compact
-    def __call__(self, graphs: Graphs, x: jax.Array, *, train: bool = False) -> jax.Array:
-        x = dense(self.width, use_bias=False, init=GLOROT, dtype=self.dtype, name="linear")(x)
+    def __call__(self, graphs: Graphs, x: Features, *, train: bool = False) -> jax.Array:
+        x = Linear(self.width, GLOROT, self.dtype, name="linear")(x)
         graphs = graphs._replace(features=None).with_loops()
         weights = jnp.ones(graphs.targets.shape) if graphs.weights is None else graphs.weights
         degree = graphs.aggregate(weights)
@@ -53,8 +56,8 @@ class SampleAndAggregate(nn.Module):
     dtype: DType = "float32"
 
     @nn.compact
-    def __call__(self, graphs: Graphs, x: jax.Array, *, train: bool = False) -> jax.Array:
-        x = x.astype(self.dtype)
+    def __call__(self, graphs: Graphs, x: Features, *, train: bool = False) -> jax.Array:
+        x = as_dense(x, self.dtype)
         neighbours = graphs.aggregate(graphs.of_sources(x), self.aggregation)
         own = dense(self.width, use_bias=False, dtype=self.dtype, name="own")(x)
         return dense(self.width, dtype=self.dtype, name="neighbours")(neighbours) + own
@@ -87,7 +90,7 @@ class GraphAttention(nn.Module):
     dtype: DType = "float32"
 
     @nn.compact
-    def __call__(self, graphs: Graphs, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, graphs: Graphs, x: Features, *, train: bool = False) -> jax.Array:
         graphs = graphs.with_loops()
         source = self._heads(x, "source")
         edge = self._heads(edge_features(graphs, self.dtype), "edge") if self.edge_features else None
@@ -105,10 +108,13 @@ class GraphAttention(nn.Module):
         y = y.mean(-2) if self.average else y.reshape(*y.shape[:-2], -1)
         return y + self.param("bias", nn.initializers.zeros, y.shape[-1:], param_dtype(self.dtype)).astype(y.dtype)
 
-    def _heads(self, x: jax.Array, name: str) -> jax.Array:
+    def _heads(self, x: Features, name: str) -> jax.Array:
         """A linear map to [..., heads, width]."""
-        use_bias = self.version == 2 and name != "edge"
-        y = dense(self.heads * self.width, use_bias=use_bias, init=GLOROT, dtype=self.dtype, name=name)(x)
+        width = self.heads * self.width
+        if self.version == 1 or name == "edge":
+            y = Linear(width, GLOROT, self.dtype, name=name)(x)
+        else:
+            y = dense(width, init=GLOROT, dtype=self.dtype, name=name)(as_dense(x, self.dtype))
         return y.reshape(*y.shape[:-1], self.heads, self.width)
 
     def _scores(self, x: jax.Array, name: str) -> jax.Array:
@@ -139,8 +145,8 @@ class Isomorphism(nn.Module):
     dtype: DType = "float32"
 
     @nn.compact
-    def __call__(self, graphs: Graphs, x: jax.Array, *, train: bool = False) -> jax.Array:
-        x = x.astype(self.dtype)
+    def __call__(self, graphs: Graphs, x: Features, *, train: bool = False) -> jax.Array:
+        x = as_dense(x, self.dtype)
         messages = graphs.of_sources(x)
         if self.edge_features:
             edge = dense(x.shape[-1], dtype=self.dtype, name="edge")(edge_features(graphs, self.dtype))

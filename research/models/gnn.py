@@ -33,6 +33,7 @@ from research.layers.message_passing import (
 )
 from research.layers.norms import batch_norm, layer_norm
 from research.layers.readouts import Kind, Readout
+from research.layers.sparse import SparseFeatures, as_dense
 from research.models.model import Model
 
 
@@ -129,7 +130,10 @@ class GraphNetwork(Model):
         first = self.dropout if self.input_dropout is None else self.input_dropout
         x = nn.Dropout(first, deterministic=not train)(nodes.astype(self.dtype))
         if columns is not None:
-            x = self._dense(x, columns)
+            require(
+                self.input_width is not None, "input_width=none: set it to the number of features, which are sparse"
+            )
+            x = SparseFeatures(x, columns.astype(jnp.int32), self.input_width)
         kept = []
         for i, width in enumerate(self.widths):
             x = x if i == 0 else nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -139,7 +143,7 @@ class GraphNetwork(Model):
             elif self.norm == "layer":
                 y = layer_norm(dtype=self.dtype, name=f"norm{i}")(y)
             y = activation(self.activation)(y)
-            x = x + y if self.residual and x.shape == y.shape else y
+            x = as_dense(x, self.dtype) + y if self.residual and x.shape == y.shape else y
             self.sow("intermediates", f"nodes{i}", x)
             kept.append(x)
         if self.jumping != "none" and kept:
@@ -147,17 +151,13 @@ class GraphNetwork(Model):
         y = self._outputs(graphs, x, pairs, train)
         return y[0] if one else y
 
-    def _dense(self, values: jax.Array, columns: jax.Array) -> jax.Array:
-        """Sparse features [rows, nodes, values] as [rows, nodes, input_width]."""
-        require(self.input_width is not None, "input_width=none: set it to the number of features, which are sparse")
-        rows, nodes, _ = values.shape
-        where = jnp.arange(rows)[:, None, None], jnp.arange(nodes)[None, :, None], columns.astype(jnp.int32)
-        return jnp.zeros((rows, nodes, self.input_width), values.dtype).at[where].add(values, mode="drop")
-
     def _outputs(self, graphs: Graphs, x: jax.Array, pairs: jax.Array | None, train: bool) -> jax.Array:
-        drop = nn.Dropout(self.dropout if self.widths else 0.0, deterministic=not train)
+        def drop(x: jax.Array) -> jax.Array:
+            return nn.Dropout(self.dropout, deterministic=not train)(x) if self.widths else x
+
         if self.output == "nodes" and self.jumping == "none":
             return self.layer(self.classes, f"layer{len(self.widths)}", last=True)(graphs, drop(x), train=train)
+        x = as_dense(x, self.dtype)
         if self.output == "graphs":
             x = Readout(self.readout, dtype=self.dtype, name="readout")(graphs, x)
             self.sow("intermediates", "read", x)

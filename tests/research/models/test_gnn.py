@@ -156,8 +156,18 @@ def test_a_lone_node_keeps_its_own_features_alone():
     np.testing.assert_allclose(none[0], out[0], rtol=1e-6)
 
 
-def test_sparse_features_are_the_dense_ones():
-    model = GCN(widths=(4,), classes=2, input_width=6)
+@pytest.mark.parametrize(
+    "model",
+    [
+        GCN(widths=(4,), classes=2, input_width=6),
+        GCN(widths=(), classes=2, input_width=6),
+        GAT(widths=(4,), heads=2, classes=2, input_width=6),
+        GAT(widths=(4,), heads=2, classes=2, version=2, input_width=6),
+        GraphSAGE(widths=(6,), classes=2, input_width=6, residual=True),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_sparse_features_are_the_dense_ones(model):
     dense = np.zeros((3, 6), np.float32)
     dense[0, 1], dense[0, 5], dense[2, 2] = 1, 2, 3
     sparse = {"nodes": jnp.array([[1.0, 2], [0, 0], [3, 0]]), "columns": jnp.array([[1, 5], [6, 6], [2, 6]])}
