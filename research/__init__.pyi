@@ -3,6 +3,7 @@ from . import (
     console as console,
     data as data,
     decoding as decoding,
+    detection as detection,
     errors as errors,
     evaluation as evaluation,
     generated_code as generated_code,

@@ -9,12 +9,11 @@ os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile many small programs and run each briefly, so most of their time would go into optimisation.
-FAST_COMPILATION = (
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE "
     "--xla_cpu_use_fusion_emitters=false",
 )
-os.environ.setdefault("XLA_FLAGS", " ".join(FAST_COMPILATION))
 
 import pytest
 

@@ -21,6 +21,7 @@ LAYERS = (
     ("research.locations",),
     # parts of models, and data
     ("research.schedules", "research.layers", "research.losses", "research.metrics"),
+    ("research.detection",),
     ("research.optimizers", "research.data", "research.decoding"),
     ("research.generated_code",),
     ("research.models",),
