@@ -211,3 +211,59 @@ def test_edges_of_another_shape_and_missing_features_are_refused():
         GCN(widths=(), classes=2).init(jax.random.key(0), jnp.ones((3, 4)), jnp.zeros((2, 4), jnp.int32))
     with pytest.raises(RequestError, match="the data have none"):
         MPNN(width=4, classes=2).init(jax.random.key(0), jnp.ones((3, 4)), jnp.zeros((2, 2), jnp.int32))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_attention_with_features_of_edges_is_that_of_numpy(version):
+    """Loops are replaced by one for each node, with the mean features of the edges that reach it, or zeros."""
+    generator = np.random.default_rng(0)
+    nodes, edges = generator.normal(size=(4, 3)), np.array([[0, 1], [2, 1], [1, 0], [1, 1], [2, 1]])
+    features = generator.normal(size=(5, 2))
+    model = GAT(widths=(), classes=2, out_heads=3, edge_features=True, version=version)
+    inputs = {name: jnp.asarray(x) for name, x in {"nodes": nodes, "edges": edges, "edge_features": features}.items()}
+    zeros = model.init(jax.random.key(0), **inputs)["params"]
+    params = jax.tree.map(lambda x: generator.normal(size=x.shape).astype(np.float32), zeros)
+    own = params["layer0"]
+    kept = edges[:, 0] != edges[:, 1]
+    reach = [kept & (edges[:, 1] == i) for i in range(4)]
+    loops = np.array([features[at].sum(0) / max(at.sum(), 1) for at in reach])
+    ends = np.concatenate([edges[kept], np.stack([np.arange(4)] * 2, 1)])
+    e = np.concatenate([features[kept], loops]) @ own["edge"]["kernel"]
+
+    def heads(x):
+        return x.reshape(-1, 3, 2)
+
+    leaky = lambda x: np.where(x > 0, x, 0.2 * x)  # noqa: E731
+    h = heads(nodes @ own["source"]["kernel"] + (own["source"]["bias"] if version == 2 else 0))
+    if version == 1:
+        score = leaky(
+            (h * own["attend_source"]).sum(-1)[ends[:, 0]]
+            + (h * own["attend_target"]).sum(-1)[ends[:, 1]]
+            + (heads(e) * own["attend_edge"]).sum(-1)
+        )
+    else:
+        to = heads(nodes @ own["target"]["kernel"] + own["target"]["bias"])
+        score = (leaky(h[ends[:, 0]] + to[ends[:, 1]] + heads(e)) * own["attend"]).sum(-1)
+    expected = np.zeros((4, 2))
+    for i in range(4):
+        at = ends[:, 1] == i
+        weights = np.exp(score[at]) / np.exp(score[at]).sum(0)
+        expected[i] = (weights[..., None] * h[ends[at, 0]]).sum(0).mean(0) + own["bias"]
+    np.testing.assert_allclose(model.apply({"params": params}, **inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gine_layer_is_that_of_numpy():
+    generator = np.random.default_rng(0)
+    nodes, edges = generator.normal(size=(3, 4)), np.array([[0, 1], [2, 1], [1, 1], [0, 1]])
+    features = generator.normal(size=(4, 2))
+    model = GIN(widths=(), classes=2, edge_features=True, inner_norm=False)
+    inputs = {name: jnp.asarray(x) for name, x in {"nodes": nodes, "edges": edges, "edge_features": features}.items()}
+    zeros = model.init(jax.random.key(0), **inputs)["params"]
+    params = jax.tree.map(lambda x: generator.normal(size=x.shape).astype(np.float32), zeros)
+    own = params["layer0"]
+    relu = lambda x: np.maximum(x, 0)  # noqa: E731
+    messages = relu(nodes[edges[:, 0]] + features @ own["edge"]["kernel"] + own["edge"]["bias"])
+    y = (1 + own["epsilon"]) * nodes
+    np.add.at(y, edges[:, 1], messages)
+    y = relu(y @ own["dense0"]["kernel"] + own["dense0"]["bias"]) @ own["dense1"]["kernel"] + own["dense1"]["bias"]
+    np.testing.assert_allclose(model.apply({"params": params}, **inputs), y, rtol=1e-4, atol=1e-5)
