@@ -18,10 +18,16 @@ from .message_passing import (
     Isomorphism as Isomorphism,
     SampleAndAggregate as SampleAndAggregate,
 )
-from .norms import BatchNorm as BatchNorm, batch_norm as batch_norm, group_norm as group_norm, layer_norm as layer_norm
+from .norms import (
+    BatchNorm as BatchNorm,
+    FrozenBatchNorm as FrozenBatchNorm,
+    batch_norm as batch_norm,
+    group_norm as group_norm,
+    layer_norm as layer_norm,
+)
 from .pooling import max_pool as max_pool
 from .positions import Llama3Scaling as Llama3Scaling, Rotary as Rotary, sinusoidal as sinusoidal
-from .positions2d import sincos_2d as sincos_2d
+from .positions2d import sincos_2d as sincos_2d, sincos_of_mask as sincos_of_mask
 from .readouts import Readout as Readout
 from .recurrent import Direction as Direction, Recurrent as Recurrent
 from .segments import (

@@ -94,6 +94,7 @@ class MultiHeadAttention(nn.Module):
         x: jax.Array,
         memory: jax.Array | None = None,
         *,
+        keys: jax.Array | None = None,
         mask: jax.Array | None = None,
         bias: jax.Array | None = None,
         causal: bool = False,
@@ -107,6 +108,8 @@ class MultiHeadAttention(nn.Module):
           x: gives the queries.
           memory: [batch, memory length, features], gives keys and values; None means `x`.  During decoding, only the
             first call reads it.
+          keys: [batch, memory length, features], gives the keys instead (the memory with positions added, as in DETR);
+            needs `memory`, and is not for decoding.
           mask: bool, broadcasts to [batch, heads, length, keys]; during decoding, keys are the positions of the cache.
           bias: added to the scaled products; broadcasts like `mask`.
           causal: a token attends only to itself and to earlier tokens.
@@ -120,7 +123,7 @@ class MultiHeadAttention(nn.Module):
 
         query = self._heads(x, self.num_heads, head_dim, self.use_bias, "query")
         if memory is not None or self.has_variable("cache", "memory_keys"):
-            key, value = self._memory(memory, kv_heads, head_dim, decode)
+            key, value = self._memory(memory, keys, kv_heads, head_dim, decode)
         else:
             key, value = self._keys_values(x, kv_heads, head_dim)
             start = self.get_variable("cache", "index", 0) if decode else 0
@@ -162,15 +165,19 @@ class MultiHeadAttention(nn.Module):
         project = dense(heads * head_dim, dtype=self.dtype, use_bias=use_bias, init=self.kernel_init, name=name)
         return project(x).reshape(*x.shape[:-1], heads, head_dim)
 
-    def _keys_values(self, x: jax.Array, heads: int, head_dim: int) -> tuple[jax.Array, jax.Array]:
+    def _keys_values(
+        self, x: jax.Array, heads: int, head_dim: int, keys: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         key_bias = self.use_bias if self.key_bias is None else self.key_bias
-        key = self._heads(x, heads, head_dim, key_bias, "key")
+        key = self._heads(x if keys is None else keys, heads, head_dim, key_bias, "key")
         return key, self._heads(x, heads, head_dim, self.use_bias, "value")
 
-    def _memory(self, memory: jax.Array | None, heads: int, head_dim: int, decode: bool) -> tuple[jax.Array, jax.Array]:
+    def _memory(
+        self, memory: jax.Array | None, keys: jax.Array | None, heads: int, head_dim: int, decode: bool
+    ) -> tuple[jax.Array, jax.Array]:
         if decode and self.has_variable("cache", "memory_keys"):
             return self.get_variable("cache", "memory_keys"), self.get_variable("cache", "memory_values")
-        key, value = self._keys_values(memory, heads, head_dim)
+        key, value = self._keys_values(memory, heads, head_dim, keys)
         if decode:
             self.put_variable("cache", "memory_keys", key)
             self.put_variable("cache", "memory_values", value)

@@ -21,6 +21,7 @@ def conv(
     *,
     stride: int = 1,
     groups: int = 1,
+    dilation: int = 1,
     padding: Padding | tuple[tuple[int, int], tuple[int, int]] = "symmetric",
     use_bias: bool = False,
     dtype: str,
@@ -33,6 +34,7 @@ def conv(
     Args:
       features: the number of output channels.
       kernel_size: the side of the kernel in pixels.
+      dilation: pixels between neighbouring pixels of the kernel; padding "symmetric" grows with it.
       groups: 1 for a full convolution, the number of channels for a depthwise one.
       padding: "symmetric" pads kernel_size // 2 zeros on every side, as in PyTorch models; at stride 1 with an even
         kernel, one less at the start, which keeps the size of the map.  "same" is TensorFlow's and XLA's, which may pad
@@ -40,8 +42,8 @@ def conv(
       kernel_init: None uses He initialisation for relu, by fan-out (He et al., 2015).
       kernel: the implementation; see `research.layers.convolve`.
     """
-    half = kernel_size // 2
-    sides = ((kernel_size - 1) // 2 if stride == 1 else half, half)
+    half = dilation * (kernel_size // 2)
+    sides = (dilation * ((kernel_size - 1) // 2) if stride == 1 else half, half)
     named = {"symmetric": (sides, sides), "same": "SAME", "valid": "VALID"}
     # Flax's fan-out counts the outputs of all groups, but an input reaches only those of its own group.
     he = nn.initializers.variance_scaling(2.0 * groups, "fan_out", "truncated_normal")
@@ -50,12 +52,13 @@ def conv(
         (kernel_size, kernel_size),
         strides=stride,
         padding=named[padding] if isinstance(padding, str) else padding,
+        kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=use_bias,
         dtype=dtype,
         param_dtype=param_dtype(dtype),
         kernel_init=kernel_init or he,
-        conv_general_dilated=_by(kernel),
+        conv_general_dilated=_by(kernel) if dilation == 1 else None,  # the other kernels know no dilation
         name=name,
     )
 

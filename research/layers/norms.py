@@ -50,6 +50,26 @@ def group_norm(groups: int, *, dtype: str, epsilon: float = 1e-5, name: str | No
     )
 
 
+class FrozenBatchNorm(nn.Module):
+    """Batch norm of a trained network as a fixed scale and shift: nothing of it is a parameter, nor ever updated.
+
+    Scale, bias, mean and variance [features] are in the collection `batch_stats`.
+    """
+
+    epsilon: float = 1e-5
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def held(name: str, init: nn.initializers.Initializer) -> jax.Array:
+            make = lambda: init(jax.random.key(0), x.shape[-1:], param_dtype(self.dtype))  # noqa: E731
+            return self.variable("batch_stats", name, make).value
+
+        zeros, ones = nn.initializers.zeros, nn.initializers.ones
+        scale = held("scale", ones) * jax.lax.rsqrt(held("var", ones) + self.epsilon)
+        return (x * scale + (held("bias", zeros) - held("mean", zeros) * scale)).astype(self.dtype)
+
+
 class BatchNorm(nn.BatchNorm):
     """Flax's batch norm over the last axis, with its own derivative in training: see `normalize`.
 

@@ -20,6 +20,23 @@ def sincos_2d(height: int, width: int, features: int, *, period: float = 10000.0
     return jnp.concatenate(halves, axis=-1)
 
 
+def sincos_of_mask(mask: jax.Array, features: int, *, period: float = 10000.0) -> jax.Array:
+    """Sinusoidal encodings [batch, height, width, features] of the visible part of each map (Carion et al., 2020).
+
+    Rows and columns are counted in the mask, bool [batch, height, width], and scaled so that the last one is 2π.  Half
+    of the features encode the row, half the column, sines and cosines in turns; `features` is a multiple of 4.
+    """
+    encoded = []
+    for axis in (1, 2):
+        counted = jnp.cumsum(mask.astype(jnp.float32), axis)
+        last = jax.lax.slice_in_dim(counted, counted.shape[axis] - 1, None, axis=axis)
+        angle = 2 * np.pi * counted / (last + 1e-6)
+        angle = angle[..., None] / period ** (np.arange(0, features // 2, 2, dtype=np.float32) / (features // 2))
+        waves = jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
+        encoded.append(waves.reshape(*mask.shape, features // 2))
+    return jnp.concatenate(encoded, -1)
+
+
 def resize_grid(grid: jax.Array, size: tuple[int, int], *, cubic: float = -0.75) -> jax.Array:
     """Resizes [height, width, features] to [*size, features] by bicubic interpolation between cell centres.
 

@@ -312,3 +312,23 @@ def test_dropout_only_in_training():
     rngs = {"dropout": jax.random.key(3)}
     np.testing.assert_array_equal(heads.apply(variables, x, rngs=rngs), quiet)
     assert abs(heads.apply(variables, x, train=True, rngs=rngs) - quiet).max() > 1e-3
+
+
+def test_keys_may_come_from_other_features_than_values():
+    """As in DETR: with positions in the keys only, weights follow them, and the values stay those of the memory."""
+    generator = np.random.default_rng(0)
+    x, memory, keys = (jnp.asarray(generator.normal(size=(2, n, 8)), jnp.float32) for n in (3, 5, 5))
+    attention = MultiHeadAttention(num_heads=2)
+    variables = attention.init(jax.random.key(0), x, memory)
+    same = attention.apply(variables, x, memory, keys=memory)
+    np.testing.assert_array_equal(same, attention.apply(variables, x, memory))
+    ours = attention.apply(variables, x, memory, keys=keys)
+    p = variables["params"]
+
+    def heads(name, y):
+        return (y @ p[name]["kernel"] + p[name]["bias"]).reshape(*y.shape[:2], 2, 4)
+
+    seen, _ = by_definition(heads("query", x), heads("key", keys), heads("value", memory))
+    expected = seen.reshape(2, 3, 8) @ p["out"]["kernel"] + p["out"]["bias"]
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    assert abs(ours - same).max() > 1e-3

@@ -52,3 +52,14 @@ def test_symmetric_padding_keeps_the_size_of_the_map_at_stride_one(kernel_size, 
     assert conv(4, kernel_size, dtype="float32").padding == (sides, sides)
     half = kernel_size // 2
     assert conv(4, kernel_size, stride=2, dtype="float32").padding == ((half, half), (half, half))
+
+
+def test_dilation_spreads_the_pixels_of_the_kernel_and_keeps_the_size():
+    """It is a convolution with a kernel that has zeros in between."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 7, 8, 2)), jnp.float32)
+    dilated, wide = conv(3, 3, dilation=2, dtype="float32"), conv(3, 5, dtype="float32")
+    variables = dilated.init(jax.random.key(0), x)
+    kernel = jnp.zeros((5, 5, 2, 3)).at[::2, ::2].set(variables["params"]["kernel"])
+    expected = wide.apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_allclose(dilated.apply(variables, x), expected, atol=1e-5)
+    assert expected.shape == (1, 7, 8, 3)

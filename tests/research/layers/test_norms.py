@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from research.layers.norms import batch_norm
+from research.layers.norms import FrozenBatchNorm, batch_norm
 from research.layers.surroundings import surroundings
 
 AXIS = "devices"
@@ -72,3 +72,17 @@ def test_evaluation_uses_the_running_statistics():
     variables = layer.init(jax.random.key(0), jnp.ones((1, 2)))
     variables["batch_stats"] = {"mean": jnp.array([1.0, 2.0]), "var": jnp.array([4.0, 9.0])}
     np.testing.assert_allclose(layer.apply(variables, jnp.array([[3.0, 5.0]])), [[1.0, 1.0]], rtol=1e-5)
+
+
+def test_a_frozen_norm_is_a_trained_one_in_evaluation_without_parameters():
+    generator = np.random.default_rng(0)
+    x = jnp.asarray(generator.normal(2, 3, (2, 4, 3)), jnp.float32)
+    scale, bias, mean, var = (jnp.asarray(np.abs(generator.normal(size=3)) + 0.1, jnp.float32) for _ in range(4))
+    trained = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "var": var}}
+    frozen = {"batch_stats": {"scale": scale, "bias": bias, "mean": mean, "var": var}}
+    layer = FrozenBatchNorm(epsilon=1e-3)
+    expected = batch_norm(False, dtype="float32", epsilon=1e-3).apply(trained, x)
+    np.testing.assert_allclose(layer.apply(frozen, x), expected, rtol=1e-5)
+    fresh = layer.init(jax.random.key(0), x)
+    assert set(fresh) == {"batch_stats"} and set(fresh["batch_stats"]) == {"scale", "bias", "mean", "var"}
+    np.testing.assert_allclose(layer.apply(fresh, x), x, rtol=1e-3)
