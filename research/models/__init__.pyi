@@ -3,6 +3,7 @@ from .convnext import ConvNeXt as ConvNeXt, convnext as convnext
 from .convnext_roadmap import ConvNeXtRoadmap as ConvNeXtRoadmap
 from .ctc import CTC as CTC
 from .decoder_only import DecoderOnly as DecoderOnly
+from .detr import DETR as DETR, MLPHead as MLPHead, detr as detr
 from .dit import DiT as DiT, dit as dit
 from .efficientnet import EfficientNet as EfficientNet, Stage as Stage, efficientnet as efficientnet
 from .encoder_decoder import EncoderDecoder as EncoderDecoder
@@ -21,3 +22,5 @@ from .transformer import Transformer as Transformer, translation as translation
 from .unet import UNet as UNet, unet as unet
 from .vit import ViT as ViT, vit as vit
 from .whisper import SpeechEncoder as SpeechEncoder, Whisper as Whisper, whisper as whisper
+from .yolos import YOLOS as YOLOS, yolos as yolos
+from .yolox import CSP as CSP, Separable as Separable, Unit as Unit, YOLOX as YOLOX, yolox as yolox

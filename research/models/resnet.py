@@ -18,7 +18,7 @@ from research.layers.conv import conv
 from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
-from research.layers.norms import batch_norm
+from research.layers.norms import FrozenBatchNorm, batch_norm
 from research.layers.pooling import max_pool
 from research.layers.stochastic_depth import StochasticDepth, linear_rates
 from research.models.model import Model
@@ -41,13 +41,16 @@ class ResNet(Model):
         3×3 convolution, which keeps all.
       stem_width: the channels of the stem.
       strides: the stride of the first block of each stage.
+      dilations: the dilation of the 3×3 convolutions of each stage, whose first block has that of the stage before;
+        None means 1.  A stage with stride 1 instead of 2 and dilation 2 keeps the map's size (DC5).
       bottleneck_stride: the convolution of a bottleneck that is strided: "3x3" (usual since Goyal et al., 2017), or
         "1x1", the first one, as in the paper.
       shortcut: where a block changes the shape, its shortcut is a 1×1 convolution ("projection", option B) or strides
         and pads with zeros ("pad", option A, no parameters); "none" removes every shortcut, which gives the plain
         network.
       preactivation: norm and activation come before each convolution instead of after it (2016b).
-      norm: batch norm, group norm or none, one layer per convolution.
+      norm: batch norm, group norm or none, one layer per convolution; "frozen" is the batch norm of a trained network
+        as a fixed scale and shift, for detectors.
       activation: after the stem and after each sum.
       inner_activation: between the convolutions of a block; None means `activation`.
       stochastic_depth: the rate at which training drops the last block; earlier blocks have proportionally lower rates.
@@ -65,10 +68,11 @@ class ResNet(Model):
     stem: Literal["imagenet", "cifar"] = "imagenet"
     stem_width: int = 64
     strides: tuple[int, ...] = (1, 2, 2, 2)
+    dilations: tuple[int, ...] | None = None
     bottleneck_stride: Literal["3x3", "1x1"] = "3x3"
     shortcut: Literal["projection", "pad", "none"] = "projection"
     preactivation: bool = False
-    norm: Literal["batch", "group", "none"] = "batch"
+    norm: Literal["batch", "frozen", "group", "none"] = "batch"
     activation: Activation = "relu"
     inner_activation: Activation | None = None
     stochastic_depth: float = 0.0
@@ -80,8 +84,8 @@ class ResNet(Model):
 
     def check(self) -> None:
         super().check()
-        check_stages(self, "widths", "strides")
-        check_counts(self, "depths", "widths", "strides", "classes", "stem_width")
+        check_stages(self, "widths", "strides", *(() if self.dilations is None else ("dilations",)))
+        check_counts(self, "depths", "widths", "strides", "dilations", "classes", "stem_width")
         if self.block == "bottleneck" and any(width < 4 for width in self.widths):
             raise RequestError(f"widths={self.widths}: expected at least 4, since a bottleneck has a quarter inside")
         check_rates(self, "stochastic_depth", "dropout")
@@ -108,9 +112,11 @@ class ResNet(Model):
         maps["stem"] = x
 
         rates = iter(linear_rates(self.stochastic_depth, sum(self.depths)))
+        dilations = (1, *(self.dilations or (1,) * len(self.depths)))
         for i, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True)):
             for j in range(depth):
-                block = Block(fields(self), width, stride if j == 0 else 1, next(rates), name=f"stage{i}_block{j}")
+                own = (width, stride, dilations[i]) if j == 0 else (width, 1, dilations[i + 1])
+                block = Block(fields(self), *own, next(rates), name=f"stage{i}_block{j}")
                 x = block(x, train=train)
             maps[f"stage{i}"] = x
         if self.preactivation:
@@ -132,6 +138,7 @@ class Block(nn.Module):
     spec: Fields
     width: int
     stride: int
+    dilation: int
     drop: float
 
     @nn.compact
@@ -148,7 +155,13 @@ class Block(nn.Module):
         shortcut = y = x
         for i, (channels, kernel_size, stride) in enumerate(convolutions):
             convolve = conv(
-                channels, kernel_size, stride=stride, use_bias=spec.norm == "none", dtype=spec.dtype, name=f"conv{i}"
+                channels,
+                kernel_size,
+                stride=stride,
+                dilation=self.dilation if kernel_size == 3 else 1,
+                use_bias=spec.norm == "none",
+                dtype=spec.dtype,
+                name=f"conv{i}",
             )
             if spec.preactivation:
                 y = inner(normalization(spec, train, f"norm{i}")(y))
@@ -188,6 +201,8 @@ def normalization(
     kwargs = {"epsilon": spec.epsilon, "dtype": spec.dtype, "scale_init": scale_init, "name": name}
     if spec.norm == "batch":
         return batch_norm(train, momentum=spec.momentum, **kwargs)
+    if spec.norm == "frozen":
+        return FrozenBatchNorm(epsilon=spec.epsilon, dtype=spec.dtype, name=name)
     if spec.norm == "group":  # 32 groups (Wu & He, 2018), or the largest divisor of both 32 and the channels
         return lambda x: nn.GroupNorm(math.gcd(32, x.shape[-1]), param_dtype=param_dtype(spec.dtype), **kwargs)(x)
     return lambda x: x

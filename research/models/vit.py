@@ -44,6 +44,9 @@ class ViT(Model):
       mlp_width: the hidden features of each MLP; None means 4 `width`.
       classes: the number of logits.
       class_token: put a learned token before the patches.
+      extra_tokens: the number of learned tokens after the patches: registers (Darcet et al., 2024), or the detection
+        tokens of YOLOS.
+      positions_again: learned positions are also added after each block but the last, other ones for each (YOLOS).
       pool: the input of the head: the class "token", or the "average" over the patches.
       norm_after_pool: apply the last layer norm after pooling instead of to every token.
       positions: "learned", or "sincos" for fixed sines and cosines of row and column (the class token then has none).
@@ -67,6 +70,8 @@ class ViT(Model):
     mlp_width: int | None = None
     classes: int = 1000
     class_token: bool = True
+    extra_tokens: int = 0
+    positions_again: bool = False
     pool: Literal["token", "average"] = "token"
     norm_after_pool: bool = False
     positions: Literal["learned", "sincos"] = "learned"
@@ -91,6 +96,9 @@ class ViT(Model):
             raise RequestError("pool='token': there is no class token; expected pool='average' or class_token=True")
         if self.positions == "sincos" and self.width % 4:
             raise RequestError(f"width={self.width}: expected a multiple of 4 for positions='sincos'")
+        check_counts(self, "extra_tokens", least=0)
+        if self.positions_again and (self.positions != "learned" or self.scan_layers):
+            raise RequestError("positions_again=True: expected positions='learned' and scan_layers=False")
         check_rates(self, "dropout", "attention_dropout", "drop_path")
         check_factors(self, "norm_epsilon")
 
@@ -101,7 +109,8 @@ class ViT(Model):
         return height // self.patch_size, width // self.patch_size
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
+        """Returns logits; with `features`, all tokens [batch, tokens, width] after the last norm instead."""
         patch = self.patch_size
         check_images(x, f"ViT with patch_size={patch}", least=patch, multiple=patch)
         wide = param_dtype(self.dtype)
@@ -120,15 +129,25 @@ class ViT(Model):
         if self.class_token:
             token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width), wide)
             x = jnp.concatenate([jnp.broadcast_to(token, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)
+        if self.extra_tokens:
+            shape = (1, self.extra_tokens, self.width)
+            extra = self.param("extra_tokens", nn.initializers.normal(0.02), shape, wide)
+            x = jnp.concatenate([x, jnp.broadcast_to(extra, (len(x), *shape[1:])).astype(x.dtype)], axis=1)
         x = x + self._positions(grid).astype(x.dtype)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         self.sow("intermediates", "embedded", x)
+
+        again = self._positions_of_blocks(grid) if self.positions_again and self.depth > 1 else {}
+
+        def apply(block: Block, x: jax.Array, drop: float | jax.Array = 0.0) -> jax.Array:
+            x = block(x, drop, train=train)
+            return x + again[block.name].astype(x.dtype) if block.name in again else x
 
         x = stack(
             lambda name: Block(fields(self), name=name),
             self.depth,
             x,
-            lambda block, x, drop=0.0: block(x, drop, train=train),
+            apply,
             along=linear_rates(self.drop_path, self.depth) if self.drop_path > 0 else None,
             scan_layers=self.scan_layers,
             remat=self.remat,
@@ -136,20 +155,37 @@ class ViT(Model):
         norm = layer_norm(dtype=self.dtype, epsilon=self.norm_epsilon, name="norm")
         x = x if self.norm_after_pool else norm(x)
         self.sow("intermediates", "tokens", x)
-        x = x[:, 0] if self.pool == "token" else x[:, int(self.class_token) :].mean(1)
+        if features:
+            return norm(x) if self.norm_after_pool else x
+        patches = slice(int(self.class_token), x.shape[1] - self.extra_tokens)
+        x = x[:, 0] if self.pool == "token" else x[:, patches].mean(1)
         x = norm(x) if self.norm_after_pool else x
         self.sow("intermediates", "pooled", x)
         return dense(self.classes, dtype=self.dtype, init=nn.initializers.zeros, name="head")(x).astype(wide)
 
     def _positions(self, grid: tuple[int, int]) -> jax.Array:
         """Returns positions [1, tokens, width] for a grid of patches; the class token comes first."""
-        prefix = int(self.class_token)
         if self.positions == "sincos":
             waves = sincos_2d(*grid, self.width)
-            return jnp.concatenate([jnp.zeros((prefix, self.width)), waves])[None]
-        shape = (1, prefix + math.prod(self.grid), self.width)
-        table = self.param("positions", nn.initializers.normal(0.02), shape, param_dtype(self.dtype))
-        return table if grid == self.grid else resize_positions(table, self.grid, grid)
+            before, after = (jnp.zeros((count, self.width)) for count in (int(self.class_token), self.extra_tokens))
+            return jnp.concatenate([before, waves, after])[None]
+        return self._learned("positions", (1,), grid)
+
+    def _positions_of_blocks(self, grid: tuple[int, int]) -> dict[str, jax.Array]:
+        """Returns the positions [1, tokens, width] that are added after each block but the last, by its name."""
+        tables = self._learned("positions_again", (self.depth - 1, 1), grid)
+        return {f"block{i}": table for i, table in enumerate(tables)}
+
+    def _learned(self, name: str, axes: tuple[int, ...], grid: tuple[int, int]) -> jax.Array:
+        """Learned positions [*axes, tokens, width], interpolated to a grid of patches."""
+        tokens = int(self.class_token) + math.prod(self.grid) + self.extra_tokens
+        shape = (*axes, tokens, self.width)
+        table = self.param(name, nn.initializers.normal(0.02), shape, param_dtype(self.dtype))
+        if grid == self.grid:
+            return table
+        tables = table.reshape(-1, tokens, self.width)
+        new = [resize_positions(one[None], self.grid, grid, after=self.extra_tokens) for one in tables]
+        return jnp.stack(new).reshape(*axes, -1, self.width)
 
 
 class Block(nn.Module):
@@ -186,14 +222,15 @@ class Block(nn.Module):
         return x
 
 
-def resize_positions(positions: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
+def resize_positions(positions: jax.Array, old: tuple[int, int], new: tuple[int, int], *, after: int = 0) -> jax.Array:
     """Interpolates positions [1, tokens, width] from the `old` grid of patches to the `new` one.
 
-    Tokens before the patches keep their positions.
+    Tokens before the patches, and the `after` last ones, keep their positions.
     """
-    prefix = positions.shape[1] - math.prod(old)
-    grid = resize_grid(positions[0, prefix:].reshape(*old, -1), new)
-    return jnp.concatenate([positions[0, :prefix], grid.reshape(math.prod(new), -1)])[None]
+    end = positions.shape[1] - after
+    prefix = end - math.prod(old)
+    grid = resize_grid(positions[0, prefix:end].reshape(*old, -1), new)
+    return jnp.concatenate([positions[0, :prefix], grid.reshape(math.prod(new), -1), positions[0, end:]])[None]
 
 
 def resized(model: ViT, variables: dict[str, Any], image_size: int | tuple[int, int]) -> tuple[ViT, dict[str, Any]]:
@@ -201,8 +238,11 @@ def resized(model: ViT, variables: dict[str, Any], image_size: int | tuple[int, 
     new = model.clone(image_size=image_size)
     new.check()
     params = dict(variables["params"])
+    resize = partial(resize_positions, old=model.grid, new=new.grid, after=model.extra_tokens)
     if model.positions == "learned":
-        params["positions"] = resize_positions(params["positions"], model.grid, new.grid)
+        params["positions"] = resize(params["positions"])
+    if model.positions_again:
+        params["positions_again"] = jnp.stack([resize(one) for one in params["positions_again"]])
     return new, {**variables, "params": params}
 
 

@@ -14,6 +14,7 @@ from research.config.serialization import value_fields
 from research.errors import RequestError, nearest, prefixed, require
 from research.pretrained import (
     convnext,
+    detr,
     dit,
     efficientnet,
     gnn,
@@ -26,6 +27,8 @@ from research.pretrained import (
     unet,
     vit,
     whisper,
+    yolos,
+    yolox,
 )
 from research.pretrained.family import Family, Variant
 from research.pretrained.files import is_hub_id
@@ -43,6 +46,9 @@ FAMILIES: tuple[Family, ...] = (
     unet.FAMILY,
     dit.FAMILY,
     *gnn.FAMILIES,
+    detr.FAMILY,
+    yolos.FAMILY,
+    yolox.FAMILY,
 )
 
 

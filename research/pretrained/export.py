@@ -20,7 +20,8 @@ from research.pretrained import class_names as labels
 from research.pretrained import files, generation_config, mapping
 from research.pretrained.catalog import family_of
 from research.pretrained.family import Family
-from research.pretrained.preprocessing import Preprocessing, to_hf
+from research.pretrained.fitting import FitWithin
+from research.pretrained.preprocessing import Preprocessing
 from research.whole_files import write_whole
 
 
@@ -30,7 +31,7 @@ def export_pretrained(
     path: str | os.PathLike,
     *,
     publisher: str | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | FitWithin | None = None,
     class_names: Sequence[str] | None = None,
     decoding: generation_config.Decoding | None = None,
 ) -> pathlib.Path:
@@ -59,7 +60,7 @@ def export_pretrained(
     require(publisher in key_maps, f"publisher={publisher!r}: {nearest(publisher, key_maps)}")
 
     leaves = {name: np.asarray(x) for name, x in mapping.flatten(dict(variables)).items()}
-    channels = leaves[family.input_kernel].shape[-2] if family.input_kernel in leaves else None
+    channels = family.image_channels(leaves)
     expected = mapping.flatten(family.shapes(model, channels))
     leaves = {name: x for name, x in leaves.items() if name in expected}
     wrong = [
@@ -74,7 +75,7 @@ def export_pretrained(
         of_images = "in_channels" if publisher == "diffusers" else "num_channels"
         beside["config.json"] = config | ({} if channels is None else {of_images: channels})
         if preprocessing is not None:
-            beside["preprocessor_config.json"] = to_hf(preprocessing)
+            beside["preprocessor_config.json"] = preprocessing.to_hf()
         if decoding is not None:
             beside[generation_config.FILE] = generation_config.written(decoding)
             beside["config.json"] |= generation_config.special_tokens(decoding)

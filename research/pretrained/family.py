@@ -12,6 +12,7 @@ from flax import linen as nn
 from research.errors import nearest, require
 from research.layers.activations import Activation
 from research.pretrained.class_names import by_number
+from research.pretrained.fitting import FitWithin
 from research.pretrained.preprocessing import Preprocessing
 from research.pretrained.rules import KeyMap
 
@@ -72,6 +73,7 @@ class Family:
         head.
       head_bias: the leaf whose published shape gives the number of classes.
       input_kernel: the leaf whose published shape [out, in, ...] gives the number of image channels.
+      input_pixels: the number of pixels whose channels the input kernel sees as its own: 4 if a stem folds 2×2 squares.
       preprocessing: the input preprocessing, from (model, publisher).
       from_timm: builds our model from the arguments of timm's class; None if timm has no such family.
       architectures: {timm's name ("vit_base_patch16_224"): its arguments}.
@@ -92,7 +94,8 @@ class Family:
     head: tuple[str, ...] = ()
     head_bias: str | None = None
     input_kernel: str | None = None
-    preprocessing: Callable[[Any, str], Preprocessing | None] = _no_preprocessing
+    input_pixels: int = 1
+    preprocessing: Callable[[Any, str], Preprocessing | FitWithin | None] = _no_preprocessing
     from_timm: Callable[[Mapping[str, Any]], nn.Module] | None = None
     architectures: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     to_config: Callable[[Any], dict[str, Any]] | None = None
@@ -104,6 +107,11 @@ class Family:
         if channels is None or self.input_kernel is None:
             return given
         return given | {"x": jax.ShapeDtypeStruct((*given["x"].shape[:-1], channels), given["x"].dtype)}
+
+    def image_channels(self, leaves: Mapping[str, Any]) -> int | None:
+        """The number of channels of a model's images, from its leaves, {path: array or shape}; None without images."""
+        kernel = leaves.get(self.input_kernel)
+        return None if kernel is None else kernel.shape[-2] // self.input_pixels
 
     def shapes(self, model: nn.Module, channels: int | None = None) -> dict[str, Any]:
         """The model's abstract variables: shapes and dtypes, without memory."""

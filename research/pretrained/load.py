@@ -32,7 +32,8 @@ from research.pretrained import class_names as labels
 from research.pretrained import files, generation_config, mapping, timm_config
 from research.pretrained.catalog import FAMILIES, check_layers, family_in, family_of, find_variant, from_config
 from research.pretrained.family import Family, Shapes
-from research.pretrained.preprocessing import Preprocessing, from_hf, from_timm
+from research.pretrained.fitting import FitWithin
+from research.pretrained.preprocessing import Preprocessing, from_timm
 from research.pretrained.rules import KeyMap
 
 _FEW_LAYERS = 50
@@ -62,7 +63,7 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
         cls,
         model: nn.Module,
         variables: dict[str, Any],
-        preprocessing: Preprocessing | None,
+        preprocessing: Preprocessing | FitWithin | None,
         publisher: str,
         class_names: tuple[str, ...] | None = None,
         generation: Mapping[str, Any] | None = None,
@@ -91,7 +92,8 @@ class Pretrained(tuple[nn.Module, dict[str, Any]]):
           RequestError: the model does not classify images; there are no images, or one cannot be read; `batch_size` is
             not a positive integer.
         """
-        require(self.preprocessing is not None, f"predict: {type(self.model).__name__} does not classify images")
+        classifies = isinstance(self.preprocessing, Preprocessing)
+        require(classifies, f"predict: {type(self.model).__name__} does not classify images")
         listed = isinstance(images, Sequence | np.ndarray) and not isinstance(images, str | bytes)
         require(listed, f"images: expected a list of them, got {type(images).__name__}; put a single one in a list")
         shape = images.shape if isinstance(images, np.ndarray) else (0,) * 4
@@ -219,11 +221,11 @@ def load_pretrained(
     preprocessing = _usual(family, built, key_map.publisher)
     published = timm_config.constants(config or {})
     if preprocessing is not None:
-        preprocessing = preprocessing.for_channels(mapping.flatten(variables)[family.input_kernel].shape[-2])
+        preprocessing = preprocessing.for_channels(family.image_channels(mapping.flatten(variables)))
         if "architecture" in published:
             preprocessing = from_timm(published, preprocessing)
         if (processor := files.beside(path, "preprocessor_config.json")) is not None:
-            preprocessing = from_hf(processor, preprocessing)
+            preprocessing = preprocessing.from_hf(processor)
     if image_size is not None:
         require(preprocessing is not None, f"image_size={image_size}: {family.model.__name__} takes no images")
         preprocessing = preprocessing.resized(image_size)
@@ -236,10 +238,10 @@ def load_pretrained(
     return Pretrained(built, variables, preprocessing, key_map.publisher, names, generation)
 
 
-def _usual(family: Family, model: nn.Module, publisher: str) -> Preprocessing | None:
+def _usual(family: Family, model: nn.Module, publisher: str) -> Preprocessing | FitWithin | None:
     """The preprocessing of images in the publisher's own code; None if the model takes no images."""
-    usual = family.preprocessing(model, publisher)
-    return usual and dataclasses.replace(usual, even_corner=publisher != "huggingface")
+    own = family.preprocessing(model, publisher)
+    return dataclasses.replace(own, even_corner=publisher != "huggingface") if isinstance(own, Preprocessing) else own
 
 
 def read_into(
@@ -359,7 +361,7 @@ def _read(
     if dtype is not None:
         model = model.clone(dtype=dtype)
     model.check()
-    channels = shapes[family.input_kernel][1] if family.input_kernel in shapes else None
+    channels = shapes[family.input_kernel][1] // family.input_pixels if family.input_kernel in shapes else None
 
     expected = family.shapes(model, channels)
     fresh = family.head if classes is not None else ()

@@ -76,6 +76,14 @@ class Preprocessing:
         """A copy for another number of channels, each with the average of the current constants."""
         return dataclasses.replace(self, mean=_spread(self.mean, channels), std=_spread(self.std, channels))
 
+    def from_hf(self, config: Mapping[str, Any]) -> Preprocessing:
+        """Reads a `preprocessor_config.json`; missing values are this one's."""
+        return from_hf(config, self)
+
+    def to_hf(self) -> dict[str, Any]:
+        """The `preprocessor_config.json` of these values."""
+        return to_hf(self)
+
     def normalize(self, images: Any) -> Any:
         """Scales and normalises images [..., channels] of 0…255 (NumPy or JAX)."""
         return (images * self.scale - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)

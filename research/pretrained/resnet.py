@@ -19,7 +19,7 @@ from research.pretrained.family import (
     only,
 )
 from research.pretrained.preprocessing import Preprocessing
-from research.pretrained.rules import Alias, KeyMap, batch_norm, kernel
+from research.pretrained.rules import Alias, KeyMap, batch_norm, frozen_batch_norm, kernel
 
 BLOCKS = {"BasicBlock": "basic", "Bottleneck": "bottleneck"}
 """{timm's name of a block: Hugging Face's and ours}."""
@@ -80,36 +80,45 @@ def from_timm(config: Mapping[str, Any]) -> ResNet:
     )
 
 
-def huggingface_entries(theirs: str = "resnet.", ours: str = "") -> tuple:
-    """Key rules of the headless network, below a prefix of the published names and one of our paths."""
+def _norm(frozen: bool):
+    return frozen_batch_norm if frozen else batch_norm
+
+
+def huggingface_entries(theirs: str = "resnet.", ours: str = "", *, frozen: bool = False) -> tuple:
+    """Key rules of the headless network, below a prefix of the published names and one of our paths.
+
+    `frozen` is for `norm="frozen"`.
+    """
+    norm = _norm(frozen)
     layer = f"{theirs}encoder.stages.{{i}}.layers.{{j}}"
     block = f"{ours}stage{{i}}_block{{j}}"
     return (
         kernel(f"{theirs}embedder.embedder.convolution", f"{ours}stem_conv"),
-        batch_norm(f"{theirs}embedder.embedder.normalization", f"{ours}stem_norm"),
+        norm(f"{theirs}embedder.embedder.normalization", f"{ours}stem_norm"),
         kernel(f"{layer}.layer.{{k}}.convolution", f"{block}/conv{{k}}"),
-        batch_norm(f"{layer}.layer.{{k}}.normalization", f"{block}/norm{{k}}"),
+        norm(f"{layer}.layer.{{k}}.normalization", f"{block}/norm{{k}}"),
         kernel(f"{layer}.shortcut.convolution", f"{block}/shortcut_conv"),
-        batch_norm(f"{layer}.shortcut.normalization", f"{block}/shortcut_norm"),
+        norm(f"{layer}.shortcut.normalization", f"{block}/shortcut_norm"),
     )
 
 
-def timm_entries(stages: int, theirs: str = "", ours: str = "") -> tuple:
+def timm_entries(stages: int, theirs: str = "", ours: str = "", *, frozen: bool = False) -> tuple:
     """The same for timm and torchvision, which count from 1."""
+    norm = _norm(frozen)
     entries: list = [
         kernel(f"{theirs}conv1", f"{ours}stem_conv"),
-        batch_norm(f"{theirs}bn1", f"{ours}stem_norm"),
+        norm(f"{theirs}bn1", f"{ours}stem_norm"),
     ]
     for i in range(stages):
         layer, block = f"{theirs}layer{i + 1}.{{j}}", f"{ours}stage{i}_block{{j}}"
         for k in range(3):
             entries += [
                 kernel(f"{layer}.conv{k + 1}", f"{block}/conv{k}"),
-                batch_norm(f"{layer}.bn{k + 1}", f"{block}/norm{k}"),
+                norm(f"{layer}.bn{k + 1}", f"{block}/norm{k}"),
             ]
         entries += [
             kernel(f"{layer}.downsample.0", f"{block}/shortcut_conv"),
-            batch_norm(f"{layer}.downsample.1", f"{block}/shortcut_norm"),
+            norm(f"{layer}.downsample.1", f"{block}/shortcut_norm"),
         ]
     return tuple(entries)
 
@@ -119,17 +128,18 @@ def key_maps(model: ResNet) -> tuple[KeyMap, ...]:
         model.stem == "imagenet" and not model.preactivation,
         "published ResNets have stem='imagenet' and preactivation=False; this one does not",
     )
+    frozen = model.norm == "frozen"
     return (
         KeyMap(
             "huggingface",
             (
-                huggingface_entries(),
+                huggingface_entries(frozen=frozen),
                 kernel("classifier.1", "head"),
                 Alias("embedder.{rest*}", "resnet.embedder.{rest}"),  # files of the headless model
                 Alias("encoder.{rest*}", "resnet.encoder.{rest}"),
             ),
         ),
-        KeyMap("timm", (timm_entries(len(model.depths)), kernel("fc", "head"))),
+        KeyMap("timm", (timm_entries(len(model.depths), frozen=frozen), kernel("fc", "head"))),
     )
 
 

@@ -173,6 +173,15 @@ def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
     )
 
 
+def frozen_batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
+    """The same for `FrozenBatchNorm`, all of which is in `batch_stats`; files may count batches, ours count none."""
+    names = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+    return (
+        *(Rule(f"{theirs}.{a}", f"batch_stats/{ours}/{b}") for a, b in names.items()),
+        Unused(f"{theirs}.num_batches_tracked"),
+    )
+
+
 def embedding(theirs: str, ours: str) -> Rule:
     """A table of embeddings: weight <-> embedding, both [vocabulary, features]."""
     return Rule(f"{theirs}.weight", f"params/{ours}/embedding")

@@ -80,8 +80,7 @@ def _source(experiment: Experiment, wanted: Any) -> dict[str, Any]:
         return read_variables(trial_folder(where))
     leaves = paths.flatten(wanted)
     fresh = [path for path in leaves if any(paths.matches(path, pattern) for pattern in experiment.init_skip)]
-    kernel = leaves.get(family_of(model).input_kernel)
-    return read_into(model, where, channels=kernel and kernel.shape[-2], fresh=fresh)
+    return read_into(model, where, channels=family_of(model).image_channels(leaves), fresh=fresh)
 
 
 def _copy(x: Any) -> Any:
