@@ -17,6 +17,7 @@ from .graphs import (
     RowShape as RowShape,
 )
 from .images import ImageShape as ImageShape
+from .letterbox import Fitted as Fitted, letterbox as letterbox
 from .order import Bucketed as Bucketed, InOrder as InOrder, Plan as Plan, Shuffled as Shuffled
 from .source import (
     Columns as Columns,
@@ -26,8 +27,16 @@ from .source import (
     materialize as materialize,
     subset as subset,
 )
+from .sources.archives import Files as Files
 from .sources.arrays import Arrays as Arrays, InMemory as InMemory
+from .sources.box_images import (
+    Annotated as Annotated,
+    BoxImages as BoxImages,
+    Object as Object,
+    Pictures as Pictures,
+)
 from .sources.classes import Classes as Classes
+from .sources.coco import COCO as COCO
 from .sources.edge_list import EdgeList as EdgeList
 from .sources.folders import ImageFolder as ImageFolder, Images as Images
 from .sources.graph_pairs import GraphPairs as GraphPairs
@@ -42,6 +51,7 @@ from .sources.parallel_text import (
 from .sources.planetoid import Planetoid as Planetoid
 from .sources.python_source import PythonSource as PythonSource
 from .sources.recall import Recall as Recall
+from .sources.scattered_digits import ScatteredDigits as ScatteredDigits
 from .sources.scikit import Sklearn as Sklearn
 from .sources.speech import (
     LogMelFeatures as LogMelFeatures,
@@ -59,6 +69,7 @@ from .sources.text import (
     Tokens as Tokens,
 )
 from .sources.tfds import Records as Records, TFDS as TFDS
+from .sources.voc import VOC as VOC
 from .spec import Data as Data, Splits as Splits
 from .split import hold_out as hold_out
 from .transforms import (

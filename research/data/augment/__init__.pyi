@@ -7,6 +7,13 @@ from .augmentation import (
     RandomCrop as RandomCrop,
     augment as augment,
 )
+from .boxes import (
+    Boxed as Boxed,
+    FlipBoxes as FlipBoxes,
+    MixupBoxes as MixupBoxes,
+    Mosaic as Mosaic,
+    PlaceBoxes as PlaceBoxes,
+)
 from .color_jitter import ColorJitter as ColorJitter
 from .erasing import Cutout as Cutout, RandomErasing as RandomErasing
 from .mixing import CutMix as CutMix, Mixing as Mixing, Mixup as Mixup

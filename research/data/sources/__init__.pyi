@@ -27,3 +27,8 @@ from .text import (
 )
 from .tfds import Records as Records, TFDS as TFDS
 from .tfds_prepare import prepare as prepare
+from .archives import Files as Files
+from .box_images import Annotated as Annotated, BoxImages as BoxImages, Object as Object, Pictures as Pictures
+from .coco import COCO as COCO
+from .scattered_digits import ScatteredDigits as ScatteredDigits
+from .voc import VOC as VOC
