@@ -1,3 +1,4 @@
+from .detection import Found as Found, detect as detect, draw_boxes as draw_boxes
 from .features import features as features
 from .images import draw as draw
 from .load import load as load
