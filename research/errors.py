@@ -153,7 +153,7 @@ def refusal(error: RequestError) -> str:
     """The line that a terminal shows; words that nobody would read to their end are cut.
 
     >>> refusal(RequestError("steps=" + "9" * 1000 + ": expected less"))[:40], len(refusal(RequestError("9" * 5000)))
-    ('error: steps=999999999999999999999999999', 106)
+    ('error: steps=999999999999999999999999999', 107)
     """
     words = (word if len(word) <= 300 else f"{word[:80]}… ({len(word):,} characters)" for word in str(error).split())
     return f"error: {' '.join(words)}"

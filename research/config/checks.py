@@ -2,7 +2,8 @@
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "width", "depths", "classes")
+        check_counts(self, "width", "classes")
+        check_depths(self, "depths")
         check_rates(self, "dropout")
 
 Each raises RequestError, starting with the field's name.  Fields may be None where their types allow it; tuples are
@@ -23,6 +24,9 @@ from research.config.once import Once
 from research.config.types import conform, field_types
 from research.errors import nearest, prefixed, require
 
+MOST_LAYERS = 2_000
+"""Building a model takes time for each layer; published ones have a few hundred at most."""
+
 
 def check_types(spec: Any, above: str = "") -> None:
     """Checks that every field has its type: a Literal one of its choices, an int a whole number.
@@ -37,6 +41,12 @@ def check_types(spec: Any, above: str = "") -> None:
 def check_counts(spec: Any, *names: str, least: int = 1) -> None:
     """Checks that each field is at least `least`."""
     _check_items(spec, names, lambda item: item >= least, f"expected at least {least}")
+
+
+def check_depths(spec: Any, *names: str) -> None:
+    """Checks that each field is a number of layers that a model can be made of."""
+    check_counts(spec, *names)
+    _check_items(spec, names, lambda item: item <= MOST_LAYERS, f"expected at most {MOST_LAYERS:,} layers")
 
 
 def check_rates(spec: Any, *names: str) -> None:

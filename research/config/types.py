@@ -13,6 +13,8 @@ import numpy as np
 from research.config.serialization import value_fields
 from research.errors import RequestError, likely
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @functools.cache
 def field_types(cls: type) -> dict[str, Any]:
@@ -90,11 +92,13 @@ def conform_arm(value: Any, arm: Any, path: str) -> Any:
 
 
 def _bounded(number: float, path: str) -> float:
-    """Returns a number after checking that it is finite, and as a whole number fits into 64 bits."""
+    """Returns a number after checking that it is finite, and fits into 64 bits as a whole number, or into float32."""
     if isinstance(number, int) and not -(2**63) <= number < 2**63:
         raise RequestError(f"{path}={str(number)[:20]}…: expected a whole number below 2**63")
     if not math.isfinite(number):
         raise RequestError(f"{path}={number}: expected a finite number")
+    if isinstance(number, float) and abs(number) > _LARGEST:
+        raise RequestError(f"{path}={number}: expected a number of at most {_LARGEST:.2g}, the largest of float32")
     return number
 
 

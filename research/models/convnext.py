@@ -8,7 +8,15 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_factors, check_images, check_rates, check_size, check_stages
+from research.config.checks import (
+    check_counts,
+    check_depths,
+    check_factors,
+    check_images,
+    check_rates,
+    check_size,
+    check_stages,
+)
 from research.layers.activations import Activation, activation
 from research.layers.conv import conv
 from research.layers.dense import dense
@@ -64,7 +72,8 @@ class ConvNeXt(Model):
     def check(self) -> None:
         super().check()
         check_stages(self, "widths", "strides")
-        check_counts(self, "depths", "widths", "strides", "classes", "patch_size", "kernel_size", "expansion")
+        check_counts(self, "widths", "strides", "classes", "patch_size", "kernel_size", "expansion")
+        check_depths(self, "depths")
         check_rates(self, "drop_path", "dropout")
         check_factors(self, "epsilon", "head_epsilon")
 

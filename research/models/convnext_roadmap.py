@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_factors, check_images, check_rates, check_stages
+from research.config.checks import check_counts, check_depths, check_factors, check_images, check_rates, check_stages
 from research.config.types import conform
 from research.errors import require
 from research.layers.activations import Activation, activation
@@ -83,7 +83,8 @@ class ConvNeXtRoadmap(Model):
     def check(self) -> None:
         super().check()
         check_stages(self, "widths", "strides")
-        check_counts(self, "depths", "strides", "classes", "stem_width", "patch_size", "kernel_size")
+        check_counts(self, "strides", "classes", "stem_width", "patch_size", "kernel_size")
+        check_depths(self, "depths")
         check_counts(self, "widths", least=4 if self.block == "bottleneck" else 1)
         check_factors(self, "layer_scale")
         check_rates(self, "drop_path")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_factors, check_images, check_rates, check_size
+from research.config.checks import check_counts, check_depths, check_factors, check_images, check_rates, check_size
 from research.errors import RequestError
 from research.layers.activations import Activation, activation
 from research.layers.attention import MultiHeadAttention, check_heads
@@ -76,9 +76,8 @@ class DiT(Model):
 
     def check(self) -> None:
         super().check()
-        check_counts(
-            self, "image_size", "patch_size", "channels", "width", "depth", "num_heads", "mlp_width", "classes"
-        )
+        check_counts(self, "image_size", "patch_size", "channels", "width", "num_heads", "mlp_width", "classes")
+        check_depths(self, "depth")
         check_heads(self.width, self.num_heads)
         sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
         if any(side % self.patch_size for side in sides):

@@ -10,6 +10,7 @@ import jax
 from flax import linen as nn
 
 from research.config.checks import (
+    MOST_LAYERS,
     check_counts,
     check_factors,
     check_images,
@@ -128,6 +129,8 @@ class EfficientNet(Model):
             for field in dataclasses.fields(stage):
                 if getattr(stage, field.name) < 1:
                     raise RequestError(f"stages.{i}.{field.name}={getattr(stage, field.name)}: expected at least 1")
+        layers = sum(math.ceil(stage.repeats * self.depth) for stage in self.stages)
+        require(layers <= MOST_LAYERS, f"depth={self.depth}: {layers:,} blocks; expected at most {MOST_LAYERS:,}")
         blocks = len(self.blocks())
         require(
             all(0 <= k < blocks for k in self.symmetric_blocks),

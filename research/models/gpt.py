@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates, check_size
+from research.config.checks import check_counts, check_depths, check_rates, check_size
 from research.errors import RequestError
 from research.layers.activations import Activation, activation
 from research.layers.attention import MultiHeadAttention, check_heads
@@ -77,7 +77,8 @@ class GPT(DecoderOnly):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width")
+        check_counts(self, "vocab_size", "context_length", "width", "num_heads", "mlp_width")
+        check_depths(self, "depth")
         check_heads(self.width, self.num_heads, rotary=self.positions == "rotary")
         if self.positions == "sinusoidal" and self.width % 2:
             raise RequestError(f"width={self.width}: expected an even number for sinusoidal positions")

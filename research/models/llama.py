@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_part, check_size
+from research.config.checks import check_counts, check_depths, check_part, check_size
 from research.errors import require
 from research.layers.attention import MultiHeadAttention, check_heads
 from research.layers.attention_kernels import Kernel, check_kernel
@@ -75,7 +75,8 @@ class Llama(DecoderOnly):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "head_dim")
+        check_counts(self, "vocab_size", "context_length", "width", "num_heads", "mlp_width", "head_dim")
+        check_depths(self, "depth")
         check_heads(self.width, self.num_heads, self.num_kv_heads, self.head_dim, rotary=True)
         pad = self.pad_token
         require(pad is None or 0 <= pad < self.vocab_size, f"pad_token={pad}: expected 0 to {self.vocab_size - 1}")

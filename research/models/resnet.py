@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_factors, check_images, check_rates, check_shares, check_stages
+from research.config.checks import (
+    check_counts,
+    check_depths,
+    check_factors,
+    check_images,
+    check_rates,
+    check_shares,
+    check_stages,
+)
 from research.config.types import conform
 from research.errors import RequestError, nearest
 from research.layers.activations import Activation, activation
@@ -85,7 +93,8 @@ class ResNet(Model):
     def check(self) -> None:
         super().check()
         check_stages(self, "widths", "strides", *(() if self.dilations is None else ("dilations",)))
-        check_counts(self, "depths", "widths", "strides", "dilations", "classes", "stem_width")
+        check_counts(self, "widths", "strides", "dilations", "classes", "stem_width")
+        check_depths(self, "depths")
         if self.block == "bottleneck" and any(width < 4 for width in self.widths):
             raise RequestError(f"widths={self.widths}: expected at least 4, since a bottleneck has a quarter inside")
         check_rates(self, "stochastic_depth", "dropout")

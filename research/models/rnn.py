@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates
+from research.config.checks import check_counts, check_depths, check_rates
 from research.errors import RequestError
 from research.layers.activations import Activation
 from research.layers.dtypes import DType
@@ -52,7 +52,8 @@ class RNNLanguageModel(Model):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "vocab_size", "width", "depth", "embed_width")
+        check_counts(self, "vocab_size", "width", "embed_width")
+        check_depths(self, "depth")
         check_rates(self, "dropout")
         if self.tied_head and self.embed_width not in (None, self.width):
             raise RequestError(f"embed_width={self.embed_width}: expected width={self.width} for a tied head")
@@ -159,7 +160,8 @@ class RNNClassifier(Model):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "classes", "vocab_size", "width", "depth", "embed_width", "input_width")
+        check_counts(self, "classes", "vocab_size", "width", "embed_width", "input_width")
+        check_depths(self, "depth")
         check_rates(self, "dropout")
 
     @nn.compact

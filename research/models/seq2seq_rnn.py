@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates
+from research.config.checks import check_counts, check_depths, check_rates
 from research.errors import RequestError
 from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
@@ -70,7 +70,8 @@ class Seq2SeqRNN(EncoderDecoder):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "vocab_size", "source_vocab_size", "width", "depth", "embed_width")
+        check_counts(self, "vocab_size", "source_vocab_size", "width", "embed_width")
+        check_depths(self, "depth")
         check_rates(self, "dropout")
         if self.tied_head and self.embed_width not in (None, self.width):
             raise RequestError(f"embed_width={self.embed_width}: expected width={self.width} for a tied head")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates, check_size
+from research.config.checks import check_counts, check_depths, check_rates, check_size
 from research.errors import RequestError
 from research.layers.activations import Activation
 from research.layers.attention_kernels import Kernel
@@ -95,7 +95,8 @@ class Transformer(EncoderDecoder):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "vocab_size", "source_vocab_size", "context_length", "width", "depth", "decoder_depth")
+        check_counts(self, "vocab_size", "source_vocab_size", "context_length", "width")
+        check_depths(self, "depth", "decoder_depth")
         check_counts(self, "num_heads", "decoder_num_heads", "mlp_width", "decoder_mlp_width")
         check_rates(self, "dropout", "attention_dropout", "activation_dropout")
         check_stack(self, encoder_sizes(self))

@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from research.config.checks import (
     check_counts,
+    check_depths,
     check_factors,
     check_images,
     check_rates,
@@ -95,7 +96,8 @@ class UNet(Model):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "image_size", "channels", "widths", "depth", "head_dim", "groups", "classes")
+        check_counts(self, "image_size", "channels", "widths", "head_dim", "groups", "classes")
+        check_depths(self, "depth")
         check_stages(self, "attention", stages="widths")
         for name in ("groups", "head_dim"):
             size = getattr(self, name)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_factors, check_images, check_rates, check_size
+from research.config.checks import check_counts, check_depths, check_factors, check_images, check_rates, check_size
 from research.errors import RequestError
 from research.layers.activations import Activation, activation
 from research.layers.attention import MultiHeadAttention, check_heads
@@ -88,7 +88,8 @@ class ViT(Model):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "patch_size", "width", "depth", "num_heads", "mlp_width", "classes")
+        check_counts(self, "patch_size", "width", "num_heads", "mlp_width", "classes")
+        check_depths(self, "depth")
         check_heads(self.width, self.num_heads)
         if any(side < self.patch_size or side % self.patch_size for side in _pair(self.image_size)):
             raise RequestError(f"image_size={self.image_size}: expected a multiple of patch_size={self.patch_size}")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.config.checks import check_counts, check_rates, check_size
+from research.config.checks import check_counts, check_depths, check_rates, check_size
 from research.errors import RequestError, TooLong, require
 from research.layers.activations import Activation
 from research.layers.attention_kernels import Kernel
@@ -70,7 +70,8 @@ class SpeechEncoder(Model):
 
     def check(self) -> None:
         super().check()
-        check_counts(self, "mels", "width", "depth", "num_heads", "mlp_width", "audio_length", "strides")
+        check_counts(self, "mels", "width", "num_heads", "mlp_width", "audio_length", "strides")
+        check_depths(self, "depth")
         check_rates(self, "dropout", "attention_dropout", "activation_dropout")
         check_stack(self, encoder_sizes(self))
         if self.width % 2 or self.width < 4:
@@ -170,7 +171,8 @@ class Whisper(EncoderDecoder):
     def check(self) -> None:
         super().check()
         like(self, SpeechEncoder, parent=None).check()
-        check_counts(self, "vocab_size", "context_length", "decoder_depth", "decoder_num_heads", "decoder_mlp_width")
+        check_counts(self, "vocab_size", "context_length", "decoder_num_heads", "decoder_mlp_width")
+        check_depths(self, "decoder_depth")
         check_stack(self, decoder_sizes(self), num_heads="decoder_num_heads")
 
     @nn.compact

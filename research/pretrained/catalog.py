@@ -9,7 +9,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from research.config.checks import check_types
+from research.config.checks import MOST_LAYERS, check_types
 from research.config.serialization import value_fields
 from research.errors import RequestError, nearest, prefixed, require
 from research.pretrained import (
@@ -128,9 +128,6 @@ def from_config(config: Mapping[str, Any]) -> tuple[Family, nn.Module]:
         model.check()
     return family, model
 
-
-MOST_LAYERS = 2_000
-"""Building a model takes time for each layer; published ones have a few hundred at most."""
 
 _LARGEST = 2**31 - 1
 

@@ -4,7 +4,6 @@ import typing
 
 import pytest
 
-from launch.cli import main
 from launch.list import entries
 from launch.request import read_request
 from research.config.override import leaf_paths, override
@@ -48,9 +47,3 @@ def test_numbers_that_nobody_means_are_one_line(name):
                 assert lines[-1].startswith(f"error: {path.partition('.')[0]}") and len(lines[-1]) < 1000, (path, text)
                 assert "\n" not in lines[-1] and "Error:" not in lines[-1], (path, text)
     assert len(lines) > 100
-
-
-def test_a_number_of_thousands_of_digits_is_cut(capsys):
-    assert main(["show", "digits_mlp", "--set", f"data.test={'x' * 5000}"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: data.test=") and len(told) < 400 and "5,0" in told

@@ -196,15 +196,21 @@ def _lines(file: epath.Path, comment: str | None) -> str:
 
 
 def _check_quotes(file: epath.Path, text: str, delimiter: str) -> None:
-    """Refuses a quote that opens a value and is not closed at its end: it would take in the rows that follow."""
+    """Refuses a quote that opens a value and is not closed at its end: it would take in the rows that follow.
+
+    Between tabs, a quote that another one closes some rows later is refused, too: such files are mostly written without
+    quotes around values.
+    """
     edge = re.escape(delimiter) + "\n"
     quoted = re.compile(rf'(?:\A|(?<=[{edge}]))"[^"]*+(?:""[^"]*+)*+("[ \t]*(?=[{edge}]|\Z))?')
     for match in quoted.finditer(text):
-        if match[1] is None:
+        over_rows = delimiter == "\t" and "\t" in match[0] and "\n" in match[0]
+        if match[1] is None or over_rows:
             line, value = text.count("\n", 0, match.start()) + 1, match[0].split("\n")[0]
+            found = "that ends in a later row" if match[1] else "that does not end the value"
             raise RequestError(
-                f"{file}, line {line}: {value[:40]} begins with a quote that does not end the value; close it, and "
-                'write quotes inside of a quoted value twice (""); or set quoted=False if quotes are part of the values'
+                f"{file}, line {line}: {value[:40]} begins with a quote {found}; close it, and write quotes inside of "
+                'a quoted value twice (""); or set quoted=False if quotes are part of the values'
             )
 
 

@@ -9,6 +9,10 @@ import pytest
 from research.config.checks import check_part, check_types
 from research.config.override import override
 from research.errors import RequestError
+from research.models.efficientnet import EfficientNet
+from research.models.gpt import GPT
+from research.models.resnet import ResNet
+from research.models.rnn import RNNLanguageModel
 
 Mode = Literal["fast", "slow"]
 
@@ -62,3 +66,18 @@ def test_the_error_of_a_part_begins_with_its_path():
     check_part("stages.0", None, 3)
     with pytest.raises(RequestError, match=r"^stages\.0\.size=4: expected at most 3$"):
         check_part("stages.0", Part(4), 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (GPT(vocab_size=5, depth=10**6), "depth=1000000: expected at most 2,000 layers"),
+        (ResNet(depths=(1, 1, 1, 2**31)), "depths=(1, 1, 1, 2147483648): expected at most 2,000 layers"),
+        (RNNLanguageModel(vocab_size=5, depth=0), "depth=0: expected at least 1"),
+        (EfficientNet(depth=1e30), "depth=1e+30: "),
+    ],
+)
+def test_a_model_of_a_million_layers_is_refused_before_it_is_built(model, message):
+    with pytest.raises(RequestError) as error:
+        model.check()
+    assert str(error.value).startswith(message)

@@ -231,10 +231,11 @@ def refused_at_once(folder) -> str:
     [
         ({"n_layer": 10**6}, "config: 1,000,000 layers: expected at most 2,000"),
         ({"n_layer": 1000}, "28 tensors, but the config describes 1,000 layers: expected at most 50"),
-        ({"n_layer": 10**400}, "expected at most"),
+        ({"n_layer": 10**400}, "expected a whole number below 2**63"),
         ({"n_layer": 1e30}, "expected a whole number"),
         ({"n_layer": -(10**6)}, "expected at least 1"),
-        ({"n_embd": 10**30}, "width=1000000000000000000000000000000: expected at most 2147483647"),
+        ({"n_embd": 10**30}, "width=10000000000000000000…: expected a whole number below 2**63"),
+        ({"n_embd": 10**12}, "width=1000000000000: expected at most 2147483647"),
         ({"vocab_size": 2**31 - 1}, "of another shape"),
         ({"n_embd": 10**9, "n_head": 1}, "of another shape"),
     ],
@@ -265,7 +266,7 @@ def test_a_config_that_describes_no_model_is_refused_at_once(gpt, changes, said,
 def test_a_million_layers_of_any_family(family, changes):
     _, metadata = parity.load(family)
     start = time.process_time()
-    with pytest.raises(RequestError, match="^config: .* layers: expected at most 2,000$|different lengths"):
+    with pytest.raises(RequestError, match="^config: .* layers: expected at most 2,000$|different lengths|of float32$"):
         from_config({**metadata["config"], **changes})
     assert time.process_time() - start < 1
 

@@ -203,12 +203,25 @@ def test_a_column_that_the_test_file_lacks_is_named(tmp_path):
 @pytest.mark.parametrize("delimiter", ["\t", " "])
 def test_quotes_may_be_part_of_the_values(tmp_path, delimiter):
     path = tmp_path / "data.tsv"
-    cells = [["x", "y"], ['"Oh', "a"], ['7"', "b"], ['""', "a"], ['"', 'b"']]
+    cells = [["x", "y"], ['""', "a"], ['7"', "b"], ['"', 'b"'], ['"Oh', "a"]]
     path.write_text("\n".join(delimiter.join(row) for row in cells))
     table = read_table(str(path), delimiter=delimiter, quoted=False)
     assert [list(row.values()) for row in table.to_pylist()] == cells[1:]
-    with pytest.raises(RequestError, match="begins with a quote .* or set quoted=False if quotes are part of the val"):
+    with pytest.raises(
+        RequestError, match="Oh.*does not end the value.* or set quoted=False if quotes are part of the"
+    ):
         read_table(str(path), delimiter=delimiter)
+
+
+def test_a_quote_between_tabs_that_another_row_closes_takes_in_no_rows(tmp_path):
+    path = tmp_path / "data.tsv"
+    path.write_text('x\ty\n"Oh\ta\nno"\tb\n')
+    with pytest.raises(
+        RequestError, match='line 2: "Oh\ta begins with a quote that ends in a later row; .*quoted=False'
+    ):
+        read_table(str(path), delimiter="\t")
+    path.write_text('x\ty\n"two\nlines"\tb\n')
+    assert read_table(str(path), delimiter="\t").to_pylist() == [{"x": "two\nlines", "y": "b"}]
 
 
 def test_tables_and_texts_may_hold_quotes(tmp_path):
