@@ -143,7 +143,8 @@ class ProgramCache:
 
         @functools.cache
         def initial() -> TrainState:
-            return programs.init([e.seed for e in own], [hparams(e) for e in own], largest)
+            """The first trial, for each; sizes and times do not depend on values."""
+            return programs.init([own[0].seed] * len(own), [hparams(own[0])] * len(own), largest)
 
         if key not in self._candidates:
             like = self._candidates.get(program_key(experiments[0], feeds, None))

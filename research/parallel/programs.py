@@ -110,20 +110,28 @@ class Programs:
     def init(self, seeds: Sequence[int], hparams: Sequence[Mapping[str, float]], sent: Sent) -> State:
         """The state before the first step, from each trial's seed and hparams.
 
-        `sent` holds the arrays that one trial is sent for any step; only their shapes matter.
+        `sent` holds the arrays that one trial is sent for any step; only their shapes matter.  A trial that is given
+        several times, the same objects, is initialised once.
         """
-        sent = dict(sent)
-        keys = [jax.random.key(seed) for seed in seeds]
-        values = [{path: jnp.asarray(x, jnp.result_type(float)) for path, x in own.items()} for own in hparams]
+        sent, states = dict(sent), {}
+        for seed, own in zip(seeds, hparams, strict=True):
+            if (seed, id(own)) not in states:
+                values = {path: jnp.asarray(x, jnp.result_type(float)) for path, x in own.items()}
+                states[seed, id(own)] = self._initialised(jax.random.key(seed), values, sent)
+        return self.placement.place(
+            self.placement.join([states[seed, id(own)] for seed, own in zip(seeds, hparams, strict=True)])
+        )
+
+    def _initialised(self, key: jax.Array, values: Mapping[str, jax.Array], sent: Sent) -> State:
+        """The state of a single trial before the first step."""
         if self._compiled.init is None:
             init = init_of(self.functions.init)
-            shapes = jax.eval_shape(init, keys[0], values[0], self.resident, sent)
+            shapes = jax.eval_shape(init, key, values, self.resident, sent)
             # Initialisation runs once, so on a CPU it is compiled without optimisation, which would take longest.
             options = {"xla_backend_optimization_level": 0} if self.placement.platform == "cpu" else None
             shardings = self.placement.initial_shardings(shapes)
             self._compiled.init = jax.jit(init, out_shardings=shardings, compiler_options=options)
-        states = [self._compiled.init(key, own, self.resident, sent) for key, own in zip(keys, values, strict=True)]
-        return self.placement.place(self.placement.join(states))
+        return self._compiled.init(key, values, self.resident, sent)
 
     # -- training ------------------------------------------------------------------------------------------------------
 
