@@ -110,15 +110,18 @@ def places(batch) -> int:
     return batch["source"].shape[1] + batch["target"].shape[1]
 
 
-def test_the_batch_that_needs_most_has_the_largest_shape():
-    largest = make_feed(padded(), "host").batches(0, 8).largest()
+@pytest.mark.parametrize("storage", ["host", "workers"])
+def test_the_batch_that_needs_most_has_the_largest_shape(storage):
+    largest = make_feed(padded(), storage).batches(0, 8).largest()
     assert largest["source"].shape == (8, WIDTH["source"]) and largest["target"].shape == (8, WIDTH["target"])
 
 
-def test_the_average_batch_is_as_large_as_steps_are_in_the_mean():
+@pytest.mark.parametrize("storage", ["host", "workers"])
+def test_the_average_batch_is_as_large_as_steps_are_in_the_mean(storage):
     """None of the available shapes is closer."""
-    batches = make_feed(padded(n=900), "host").batches(0, 8)
-    seen = [places(batches[step]) for step in range(900 // 8)]
+    batches = make_feed(padded(n=900), storage).batches(0, 8)
+    on_host = make_feed(padded(n=900), "host").batches(0, 8)
+    seen = [places(on_host[step]) for step in range(900 // 8)]
     nearest = min(set(seen), key=lambda size: abs(size - np.mean(seen)))
     assert places(batches.average()) == nearest < places(batches.largest())
 

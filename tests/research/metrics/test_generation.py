@@ -39,6 +39,12 @@ def test_samples_of_one_mode_are_faithful_but_not_varied(generator):
     assert precision == pytest.approx(0.5) and recall == 1
 
 
+def test_three_neighbours_are_the_radius_unless_told_otherwise():
+    real, generated = np.arange(10.0)[:, None], np.array([11.5, 11.6, 12.5, 12.6, 12.7])[:, None]
+    assert precision_recall(real, generated)[0] == pytest.approx(0.4)
+    assert [precision_recall(real, generated, k)[0] for k in (2, 3, 4)] == pytest.approx([0, 0.4, 1])
+
+
 def test_nearest_agrees_with_all_distances(generator):
     references, queries = generator.normal(size=(500, 7)), generator.normal(size=(1500, 7))
     distances = np.linalg.norm(queries[:, None] - references, axis=-1)
