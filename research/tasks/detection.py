@@ -161,8 +161,8 @@ class Detection(Task):
 
     def _pictures(self, outputs: Mapping[str, np.ndarray], rows: np.ndarray) -> Boxes:
         images = outputs["picture"][rows].astype(np.float32)
-        low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
-        images = (images - low) / np.maximum(high - low, 1e-6)
+        low, high = images.min(initial=np.inf), images.max(initial=-np.inf)  # preprocessing may have moved the range
+        images = (images - low) / max(high - low, 1e-6)
         scale = outputs["picture_scale"][rows][:, None, None]
         confident = outputs["scores"][rows] >= CONFIDENT
         most = max(int(confident.sum(1).max(initial=0)), 1)
