@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 from research.console import say, write_what_it_can
-from research.errors import RequestError, nearest, refusal
+from research.errors import RequestError, nearest, one_line, refusal
+from research.parallel import hosts
 
 COMMANDS = ("list", "show", "plan", "run", "report", "eval", "compile")
 
@@ -43,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="METRIC",
         help="successive halving by a validation metric, such as validation/loss",
     )
+    run.add_argument("--processes", metavar="N", help="expect N processes that train together (default: the cluster's)")
+    run.add_argument("--process", metavar="I", help="the number of this process, from 0 (default: the cluster's)")
+    run.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is reached (default: the cluster's)")
     run.add_argument(
         "--debug", action="store_true", help="run one step without compiling, and name the first operation with a NaN"
     )
@@ -97,24 +102,43 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str | None, option: str) -> int | None:
+def _count(text: str | None, option: str, least: int = 1) -> int | None:
     # Python refuses to convert thousands of digits.
-    if text is not None and (not text.isdecimal() or len(text) > 18 or int(text) < 1):
-        raise RequestError(f"{option} {text:.40}: expected a whole number, at least 1")
+    if text is not None and (not text.isdecimal() or len(text) > 18 or int(text) < least):
+        raise RequestError(f"{option} {text:.40}: expected a whole number, at least {least}")
     return None if text is None else int(text)
 
 
 def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -> int:
-    """Runs a command and returns the exit status: 0 all trials ended, 1 some failed, 2 the request was wrong.
+    """Runs a command and returns the exit status.
+
+    0: all trials ended.  1: some failed.  2: the request was wrong.  75: one of several processes was lost or stopped,
+    and the same command in all of them continues.
 
     With `own_process`, this process does nothing else, and a command may end it at once.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _status(list(sys.argv[1:] if arguments is None else arguments), own_process)
+    except BaseException as error:
+        if hosts.several():
+            traceback.print_exc()
+        hosts.end(1, one_line(error))
+        raise
+    hosts.end(status)
+    return status
+
+
+def _status(arguments: list[str], own_process: bool) -> int:
     write_what_it_can(sys.stdout)
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise RequestError(f"no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
         return _dispatch(parser().parse_args(arguments), own_process)
+    except hosts.Lost as error:
+        say(f"{error}; start the same command in all processes again", sys.stderr)
+        return hosts.AGAIN
+    except hosts.Elsewhere:
+        return 2
     except RequestError as error:
         say(refusal(error), sys.stderr)
         return 2
@@ -150,6 +174,9 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
             devices=_count(asked.devices, "--devices"),
         )
 
+    if asked.command == "run":
+        process = _count(asked.process, "--process", 0)
+        hosts.start(_count(asked.processes, "--processes"), process, asked.coordinator)
     from launch.request import read_request
 
     if asked.command == "show":

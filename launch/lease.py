@@ -23,9 +23,8 @@ import psutil
 from etils import epath
 
 from research.console import say
-from research.errors import RequestError
+from research.errors import RequestError, Stopped
 from research.training.records import is_local, read_json
-from research.training.trial import Stopped
 
 LEASE_SECONDS = 60.0
 """A lease expires if it is not renewed for this long."""

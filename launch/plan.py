@@ -19,10 +19,11 @@ from research.data.feeds import Feeds
 from research.data.memory import available_memory
 from research.data.source import first_example
 from research.experiment import Experiment
+from research.parallel import hosts
 from research.parallel.placement import Held
 from research.parallel.programs import Programs
 from research.training.evaluate import evaluation_memory
-from research.training.programs import make_programs
+from research.training.programs import make_programs, placement_of
 from research.training.state import TrainState
 
 MEMORY_SHARE = 0.8
@@ -93,7 +94,7 @@ def split_evenly(names: Sequence[str], largest: int) -> list[tuple[str, ...]]:
 def device_memory() -> int:
     """Bytes of memory for a program: the device's limit, or the host's available memory if there is no limit."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return int(stats.get("bytes_limit") or available_memory())
+    return hosts.smallest("the memory for programs", int(stats.get("bytes_limit") or available_memory()))
 
 
 @dataclasses.dataclass
@@ -137,7 +138,8 @@ class ProgramCache:
         trials = len(experiments) if stacked else None
         key = program_key(experiments[0], feeds, trials)
         own = experiments if stacked else experiments[:1]
-        batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size)
+        rows = placement_of(experiments[0], trials=trials).rows(experiments[0].batch_size)
+        batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size, rows)
         with contextlib.closing(batches):
             largest, average = batches.largest(), batches.average()
 
@@ -190,11 +192,11 @@ def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarra
     enough = MEASURED_SECONDS / max(time.perf_counter() - started, 1e-9)
     steps_per_call = max(1, min(programs.steps_per_call(state, sent), 8, int(enough)))
     started, steps = time.perf_counter(), 0
-    while steps == 0 or time.perf_counter() - started < MEASURED_SECONDS:
+    while steps == 0 or hosts.agree("timing", time.perf_counter() - started < MEASURED_SECONDS):
         state, _ = programs.train(state, [sent] * steps_per_call)
         jax.block_until_ready(state)
         steps += steps_per_call
-    return steps * (programs.trials or 1) / (time.perf_counter() - started)
+    return hosts.agree("the time", steps * (programs.trials or 1) / (time.perf_counter() - started))
 
 
 def largest_stack(single: Candidate) -> int:

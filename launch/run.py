@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,15 +20,16 @@ from launch.lease import Lease
 from launch.plan import Group
 from launch.request import Request
 from research.config.once import Once
-from research.config.serialization import canonical
+from research.config.serialization import canonical, stable_hash
 from research.console import counted, say
 from research.data.feeds import Feeds, KnownFeeds, make_feeds
-from research.errors import RequestError, in_one_line, one_line, placed
+from research.errors import RequestError, Stopped, in_one_line, one_line, placed
 from research.experiment import FITTED, Experiment
+from research.parallel import hosts
 from research.training.check import check_trainable
 from research.training.loop import Interrupted
 from research.training.records import read_json
-from research.training.trial import Stopped, Trial, finished_status, record_failure, standing
+from research.training.trial import Trial, finished_status, record_failure, standing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,33 +105,60 @@ def run(
     """
     _quieten_orbax()
     folder = RunFolder(out or request.default_folder)
-    folder.check_same(request, prune)
+    hosts.check_alike("the request", stable_hash(request.record()), "the same command and code in all processes")
+    hosts.by_leader("the run's folder", lambda: folder.check_same(request, prune))
     halving = Halving.parse(prune, request) if prune else None
-    ended = {trial.name for trial in request.trials if finished_status(folder.trial(trial.name))}
-    prepared = prepare(request, halving and halving.metric, ended=ended)
-    unwritten = folder.check_configs(prepared.experiments, prepared.once)
+    ended = hosts.by_leader("the ended trials", lambda: _ended(folder, [trial.name for trial in request.trials]))
+    with hosts.together("preparing"):
+        prepared = prepare(request, halving and halving.metric, ended=ended)
+    resolved = stable_hash(list(prepared.experiments.values()))
+    hosts.check_alike("an experiment with its data", resolved, "the same data in all processes")
     with contextlib.ExitStack() as held:
-        try:
-            lease = held.enter_context(Lease(folder.path, own_process=own_process))
-            folder.check_same(request, prune)  # another launcher may have been there in the meantime
-            folder.write_request(request, stack, prune)
-            for name in unwritten:
-                folder.write_config(name, prepared.experiments[name])
-        except OSError as error:
-            raise RequestError(f"{folder.path}: cannot be written to: {one_line(error)}") from error
-        trials = counted(len(prepared.experiments), "trial")
-        say(f"{trials} in {folder.path}; data: {_where(prepared)}", sys.stderr)
+        lease = Lease(folder.path, own_process=own_process)
+        hosts.by_leader("the run's folder", lambda: _open(folder, request, prepared, stack, prune, held, lease))
+        permit = lease.check if hosts.leads() else _always
+        if hosts.leads():
+            trials = counted(len(prepared.experiments), "trial")
+            say(f"{trials} in {folder.path}; data: {_where(prepared)}", sys.stderr)
         try:
             with local.stopping_signals() as stop:
-                _train_all(request, folder, prepared, halving, stack, stop, lease.check)
-            lease.check()
-            return _report(folder)
+                _train_all(request, folder, prepared, halving, stack, stop, permit)
+            return hosts.by_leader("the report", functools.partial(_report, folder, permit))
+        except hosts.Lost:
+            raise
         except Interrupted as interrupted:
-            say(f"{interrupted}; the same command continues from there", sys.stderr)
-            return 1
+            if hosts.leads():
+                say(f"{interrupted}; the same command continues from there", sys.stderr)
+            return hosts.AGAIN if hosts.several() else 1
         except Stopped as stopped:
-            say(str(stopped), sys.stderr)
+            if hosts.leads():
+                say(str(stopped), sys.stderr)
             return 1
+
+
+def _always() -> None:
+    """Permits every write: a process that does not lead writes checkpoints only, which process 0 completes."""
+
+
+def _open(
+    folder: RunFolder,
+    request: Request,
+    prepared: Prepared,
+    stack: str,
+    prune: str | None,
+    held: contextlib.ExitStack,
+    lease: Lease,
+) -> None:
+    """Takes the folder for this launcher, and writes what is asked for."""
+    unwritten = folder.check_configs(prepared.experiments, prepared.once)
+    try:
+        held.enter_context(lease)
+        folder.check_same(request, prune)  # another launcher may have been there in the meantime
+        folder.write_request(request, stack, prune)
+        for name in unwritten:
+            folder.write_config(name, prepared.experiments[name])
+    except OSError as error:
+        raise RequestError(f"{folder.path}: cannot be written to: {one_line(error)}") from error
 
 
 def _quieten_orbax() -> None:
@@ -158,17 +187,15 @@ def _train_all(
     rungs = [*(halving.rungs if halving else ()), request.experiment.steps]
     for rung in rungs:
         if halving is not None and rung != rungs[0]:
-            permit()
-            halving.prune(folder, rungs[rungs.index(rung) - 1], list(prepared.experiments))
-        decided = [group for group in folder.groups() if halving is None or group.until == rung]
+            below, names = rungs[rungs.index(rung) - 1], list(prepared.experiments)
+            hosts.by_leader("pruning", functools.partial(_prune, halving, folder, below, names, permit))
+        decided = [group for group in _groups(folder) if halving is None or group.until == rung]
         for group in decided:
             _train_group(group, cache, folder, prepared, stop, permit)
         placed = {name for group in decided for name in group.trials}
-        left = {
-            name: experiment
-            for name, experiment in prepared.experiments.items()
-            if name not in placed and not finished_status(folder.trial(name))
-        }
+        unplaced = [name for name in prepared.experiments if name not in placed]
+        ended = hosts.by_leader("the ended trials", functools.partial(_ended, folder, unplaced))
+        left = {name: prepared.experiments[name] for name in unplaced if name not in ended}
         until = {name: rung if rung != rungs[-1] else experiment.steps for name, experiment in left.items()}
         for step in dict.fromkeys(until.values()):
             some = {name: experiment for name, experiment in left.items() if until[name] == step}
@@ -178,8 +205,7 @@ def _train_all(
                 feeds, groups = prepared.of(undecided.trials), []
                 with _failing(folder, undecided.trials, permit):
                     groups = plan.decide(undecided, prepared.experiments, feeds, stack, cache)
-                permit()
-                folder.add_groups(groups)
+                hosts.by_leader("the groups", functools.partial(_add_groups, folder, groups, permit))
                 for group in groups:
                     _train_group(group, cache, folder, prepared, stop, permit)
 
@@ -194,7 +220,9 @@ def _train_group(
 ) -> None:
     """Trains those trials of a group that have not reached its step yet."""
     trials = [Trial(name, prepared.experiments[name], folder.trial(name)) for name in group.trials]
-    names = [trial.name for trial in trials if standing(trial, group.until) is None]
+    names = hosts.by_leader(
+        "the unfinished trials", lambda: [t.name for t in trials if standing(t, group.until) is None]
+    )
     if not names:
         return
     with _failing(folder, names, permit):
@@ -211,24 +239,49 @@ def _failing(folder: RunFolder, names: Iterable[str], permit: Callable[[], None]
     except Stopped:
         raise
     except Exception as error:
-        permit()
-        for name in names:
-            say(f"{name}: failed: {placed(error)}", sys.stderr)
-            with contextlib.suppress(OSError):  # with a full disk, the missing result shows the failure
-                record_failure(folder.trial(name), error)
+        hosts.share_failure("a failure", error)
+        hosts.by_leader("the failures", functools.partial(_record_failures, folder, names, error, permit))
+
+
+def _record_failures(folder: RunFolder, names: Iterable[str], error: Exception, permit: Callable[[], None]) -> None:
+    permit()
+    for name in names:
+        say(f"{name}: failed: {placed(error)}", sys.stderr)
+        with contextlib.suppress(OSError):  # with a full disk, the missing result shows the failure
+            record_failure(folder.trial(name), error)
+
+
+def _ended(folder: RunFolder, names: Iterable[str]) -> list[str]:
+    return [name for name in names if finished_status(folder.trial(name))]
+
+
+def _prune(halving: Halving, folder: RunFolder, rung: int, names: list[str], permit: Callable[[], None]) -> None:
+    permit()
+    halving.prune(folder, rung, names)
+
+
+def _add_groups(folder: RunFolder, groups: list[Group], permit: Callable[[], None]) -> None:
+    permit()
+    folder.add_groups(groups)
+
+
+def _groups(folder: RunFolder) -> list[Group]:
+    """The groups recorded in sweep.json, as process 0 reads them."""
+    return [Group.from_record(r) for r in hosts.by_leader("the groups", lambda: [g.record() for g in folder.groups()])]
 
 
 def _where(prepared: Prepared) -> str:
     return "; ".join(dict.fromkeys(feeds.train.reason for feeds in prepared.feeds.values()))
 
 
-def _report(folder: RunFolder) -> int:
+def _report(folder: RunFolder, permit: Callable[[], None]) -> int:
     """Writes the report and prints its table; returns 0 if every trial ended, 1 if some failed.
 
     A report that cannot be made is told, but takes nothing from the results of the trials.
     """
     from launch.reporting import report
 
+    permit()
     try:
         report([folder.path])
     except Exception as error:  # drawing can raise anything

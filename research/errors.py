@@ -52,6 +52,10 @@ class RequestError(ValueError):
     """
 
 
+class Stopped(Exception):
+    """Training ends without a result, although no trial has failed."""
+
+
 class TooLong(RequestError):
     """An example is longer than a model allows; `column` names the column of the batch."""
 

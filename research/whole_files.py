@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 
 from etils import epath
@@ -43,7 +44,7 @@ def write_whole(path: epath.PathLike, content: str | bytes, *, synced: bool = Fa
 def written_aside(path: epath.PathLike, write: Callable[[epath.Path], None]) -> None:
     """Calls `write` with another path in the folder of a local file, and then gives that file its name."""
     path = epath.Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # processes in two containers may share a number
     try:
         write(aside)
         os.replace(aside, path)

@@ -17,6 +17,8 @@ LAYERS = (
     ("research.console", "research.listing", "research.whole_files"),
     ("research.errors",),
     ("research.faces",),
+    ("research.parallel.clusters", "research.parallel.watch"),
+    ("research.parallel.hosts",),  # so that every part may ask it, and nothing else knows of several processes
     ("research.config", "research.paths"),
     ("research.locations",),
     # parts of models, and data

@@ -10,15 +10,16 @@ from launch.folder import RunFolder
 from launch.plan import Group
 from research.data.feeds import Feeds
 from research.experiment import Experiment
+from research.parallel import hosts
 from research.parallel.programs import Programs
 from research.training.loop import train
-from research.training.progress import TextProgress
+from research.training.progress import Progress, TextProgress
 from research.training.trial import Trial
 
 
 @contextmanager
 def stopping_signals() -> Iterator[Callable[[], bool]]:
-    """Makes SIGTERM and SIGINT ask training to save and stop; a second SIGINT interrupts immediately."""
+    """Makes SIGTERM and SIGINT ask all processes to save and stop; a second SIGINT interrupts immediately."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -28,7 +29,7 @@ def stopping_signals() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: any(hosts.gather("asked to stop", bool(asked)))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -50,7 +51,7 @@ def train_group(
       research.training.trial.Stopped: `permit`, which is called before each write, raised it.
     """
     trials = [Trial(name, experiments[name], folder.trial(name)) for name in group.trials]
-    progress = TextProgress()
+    progress = TextProgress() if hosts.leads() else Progress()
     try:
         train(
             trials,

@@ -225,8 +225,10 @@ def _read_tuple(text: str, args: tuple[Any, ...], path: str) -> Any:
     inside = text.strip()
     if inside[:1] + inside[-1:] in ("()", "[]"):
         inside = inside[1:-1]
-    parts = [part.strip() for part in inside.split(",") if part.strip()]
-    hints = args if args[-1] is not Ellipsis else (args[0],) * len(parts)
+    fixed = args[-1] is not Ellipsis
+    separator = ":" if fixed and "," not in inside and inside.count(":") == len(args) - 1 else ","  # data:2
+    parts = [part.strip() for part in inside.split(separator) if part.strip()]
+    hints = args if fixed else (args[0],) * len(parts)
     if len(parts) != len(hints):
         raise Mismatch
     return tuple(_parsed(part, h, None, f"{path}.{i}") for i, (part, h) in enumerate(zip(parts, hints, strict=True)))

@@ -35,6 +35,7 @@ from research.data.source import Columns, Source, first_example, materialize, nb
 from research.data.spec import Storage
 from research.data.worker_processes import ReadAhead
 from research.errors import require
+from research.parallel import hosts
 
 
 def take(resident: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +59,10 @@ def take(resident: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
     return _weighted({name: rows(name, x) for name, x in columns.items()} | masks, sent) | common
 
 
+Rows = slice | np.ndarray
+"""The rows of each batch that a process reads: all, or int [rows]."""
+
+
 def columns_of(resident: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that have an example axis."""
     return {name: x for name, x in resident.items() if name != SHARED}
@@ -73,7 +78,7 @@ MASK = "_mask"
 class Batches:
     """Batches from columns in memory: `batches[step]` is a batch, `batches.sent(step)` the arrays sent for it."""
 
-    def __init__(self, plan: Plan, source: Source, *, resident: bool, rows: slice):
+    def __init__(self, plan: Plan, source: Source, *, resident: bool, rows: Rows):
         self._plan, self._source, self._resident, self._rows = plan, source, resident, rows
         self._columns = source.arrays()
 
@@ -115,7 +120,7 @@ class WorkerBatches(Batches):
     Request steps in order: a step out of order restarts the workers, which takes some seconds.
     """
 
-    def __init__(self, plan: Plan, source: Source, *, workers: int, rows: slice):
+    def __init__(self, plan: Plan, source: Source, *, workers: int, rows: Rows):
         self._read, self._workers = _Read(source, first_example(source), plan, rows), workers
         self._iterator, self._next = None, None
 
@@ -177,7 +182,7 @@ class Feed:
         columns = self.source.arrays() if self.storage == "device" else {}
         return columns | ({SHARED: self.shared} if self.shared else {})
 
-    def batches(self, seed: int, batch_size: int, rows: slice = slice(None)) -> Batches:
+    def batches(self, seed: int, batch_size: int, rows: Rows = slice(None)) -> Batches:
         """The batches of training; `rows` selects this process's part of each batch, if several processes share it."""
         require(batch_size >= 1, f"batch_size={batch_size}: expected at least 1")
         if self.buckets is None:
@@ -199,14 +204,14 @@ class Feed:
         late = np.zeros(self.examples, bool) if first is None else ~np.asarray(first, bool)
         return np.lexsort((self.buckets, late)).astype(np.int32)
 
-    def _batches(self, plan: Plan, rows: slice) -> Batches:
+    def _batches(self, plan: Plan, rows: Rows) -> Batches:
         if self.storage == "workers":
             return WorkerBatches(plan, self.source, workers=self.workers, rows=rows)
         return Batches(plan, self.source, resident=self.storage == "device", rows=rows)
 
 
 def evaluation_batches(
-    feed: Feed | Source, batch_size: int, examples: int | None = None, *, rows: slice = slice(None)
+    feed: Feed | Source, batch_size: int, examples: int | None = None, *, rows: Rows = slice(None)
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the arrays from which `take` makes evaluation batches: every example once, in `Feed.reading_order`.
 
@@ -226,12 +231,20 @@ def evaluation_batches(
             yield batches.sent(step) | {"example": plan[step]["index"][rows]}
 
 
-def largest_evaluation_batch(feed: Feed, batch_size: int, examples: int | None = None) -> dict[str, np.ndarray]:
+def numbers_of_batches(feed: Feed, batch_size: int, examples: int | None = None) -> Iterator[np.ndarray]:
+    """Yields the examples' numbers in each of the `evaluation_batches`, int32 [batch], whichever rows they have."""
+    plan = _in_order(feed, batch_size, examples)
+    yield from (plan[step]["index"] for step in range(len(plan)))
+
+
+def largest_evaluation_batch(
+    feed: Feed, batch_size: int, examples: int | None = None, *, rows: Rows = slice(None)
+) -> dict[str, np.ndarray]:
     """The arrays of the largest of the `evaluation_batches`; starts no workers."""
     plan = _in_order(feed, batch_size, examples)
     step = 0 if feed.buckets is None else int(np.argmax(feed.buckets[plan.order])) // batch_size
-    with feed._batches(plan, slice(None)) as batches:
-        return batches.peek(step) | {"example": plan[step]["index"]}
+    with feed._batches(plan, rows) as batches:
+        return batches.peek(step) | {"example": plan[step]["index"][rows]}
 
 
 def _in_order(feed: Feed, batch_size: int, examples: int | None) -> InOrder:
@@ -270,7 +283,7 @@ def make_feed(
             ("workers", "the host", host_budget_bytes, host_budget),
         )
         for fallback, place, given, default in budgets:
-            budget = default() if given is None else given
+            budget = hosts.smallest("the memory for data", default()) if given is None else given
             if size <= budget:
                 break
             chosen, what = fallback, f"{what}, over {place}'s budget of {_mebibytes(budget)}"
@@ -307,7 +320,7 @@ class _Read:
     source: Source
     first: dict[str, np.ndarray]
     plan: Plan
-    rows: slice
+    rows: Rows
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Opens the source when a worker starts: two threads that import its modules at once can deadlock."""
@@ -346,7 +359,7 @@ def _average_bucket(plan: Plan, source: Source) -> int:
     return int(abs(places - mean).argmin())
 
 
-def _asked(source: Source, asked: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
+def _asked(source: Source, asked: dict[str, np.ndarray], rows: Rows) -> dict[str, np.ndarray]:
     """The arrays that a plan asks for, cut to `rows` of the batch, with the masks of padded columns."""
     sent = {name: x[rows] for name, x in asked.items()}
     if not _is_padded(source):

@@ -5,12 +5,13 @@
     sent = placement.put(sent)                          # moves the rows of a batch to the devices
     outputs = placement.fetch(program(state, sent))     # copies the outputs to NumPy arrays
 
-Only this module distinguishes jit from pmap.  Code that several hosts need (placing the rows of one host, gathering
-those of the others) belongs here too.
+Only this module distinguishes jit from pmap, and devices of this process from those of others.  If several processes
+share a mesh, each of them puts the rows of a batch that its own devices hold, and fetches whole outputs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,12 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from research.data.windows import Windows
 from research.errors import RequestError
-from research.parallel.spec import DATA, Parallel
-from research.paths import map_with_path, matches
+from research.parallel import hosts
+from research.parallel.spec import DATA, FSDP, Parallel
+from research.paths import flatten, map_with_path, matches
+
+SMALLEST_SHARDED = 2**14
+"""Elements of the smallest array that `Parallel.shard` splits; to gather a smaller one takes longer than it saves."""
 
 Sent = Mapping[str, np.ndarray]
 """The arrays sent to the devices for one step: see `research/data/feed.py`."""
@@ -66,37 +71,63 @@ def make_placement(
       devices: devices to place arrays on; None uses those of this job.
 
     Raises:
-      RequestError: the devices do not fill the mesh, or `devices` is given for pmap, which uses those of this job.
+      RequestError: the devices do not fill the mesh, or pmap is asked for with `devices` or by several processes.
     """
-    if parallel.strategy == "pmap" and devices is not None:
-        raise RequestError("parallel.strategy=pmap: expected jit, to compile for other devices")
+    if parallel.strategy == "pmap" and (devices is not None or hosts.several()):
+        others = "for several processes" if devices is None else "to compile for other devices"
+        raise RequestError(f"parallel.strategy=pmap: expected jit, {others}")
     return (Replicas if parallel.strategy == "pmap" else Placement)(parallel, trials=trials, devices=devices)
 
 
 class Placement:
     """Arrays over a mesh, for programs under jit.
 
-    The mesh axis "data" splits the trial axis if the number of trials is a multiple of its size, else the batch.
-    States follow the experiment's rules.
+    The mesh axis "data" splits the trial axis if the number of trials is a multiple of its size, else the batch; the
+    axis "fsdp" splits the batch.  States follow the experiment's rules, then its `shard`.
 
     Attributes:
       trials: size of the trial axis, or None.
       mesh: the devices.
-      shards: size of the mesh axis "data".
+      shards: number of parts of a batch: the product of the sizes of the mesh axes "data" and "fsdp".
       platform: platform of the devices: "cpu", "gpu" or "tpu".
     """
 
     def __init__(self, parallel: Parallel, *, trials: int | None, devices: Sequence[jax.Device] | None):
         self.trials = trials
         self.mesh = parallel.make_mesh(devices)
-        self.shards = self.mesh.shape[DATA]
+        sizes = self.mesh.shape
+        self.shards = sizes[DATA] * sizes.get(FSDP, 1)
         self.platform = self.mesh.devices.flat[0].platform
         self._rules = parallel.rules
+        self._sharded_axis = (FSDP if FSDP in sizes else DATA) if parallel.shard else None
+        batch_axis = (DATA, FSDP) if FSDP in sizes else DATA
         over_devices = self._trials_over_devices()
-        self._trial_axis, self._batch_axis = (DATA, None) if over_devices else (None, DATA)
+        self._trial_axis, self._batch_axis = (DATA, None) if over_devices else (None, batch_axis)
+        self._processes = {device.process_index for device in self.mesh.devices.flat}
+        if devices is None and len(self._processes) < hosts.count():
+            raise RequestError(f"parallel.mesh={parallel.mesh}: leaves some processes without a device")
+        self._own = self._own_shards()
 
     def _trials_over_devices(self) -> bool:
-        return self.trials is not None and self.shards > 1 and self.trials % self.shards == 0
+        whole = self.shards == self.mesh.shape[DATA] and self._sharded_axis is None
+        return self.trials is not None and self.shards > 1 and self.trials % self.shards == 0 and whole
+
+    @property
+    def _shared(self) -> bool:
+        """True if devices of other processes hold parts of the arrays."""
+        return len(self._processes) > 1
+
+    def _own_shards(self) -> list[int]:
+        """The parts of a batch, out of `shards`, that devices of this process hold; [] if none of them is its own."""
+        of_device = self._sharding(self._batch_axis).addressable_devices_indices_map((self.shards,))
+        return sorted({index[0].start or 0 for index in of_device.values()})
+
+    def rows(self, batch_size: int) -> slice | np.ndarray:
+        """The rows of a batch that this process sends: all of them, unless other processes have some."""
+        if not self._shared or self._batch_axis is None or not self._own:
+            return slice(None)
+        each = batch_size // self.shards
+        return np.concatenate([np.arange(part * each, (part + 1) * each) for part in self._own])
 
     def check_divides(self, batch_size: int, accumulation: int) -> None:
         """Raises RequestError unless every micro-batch divides over the devices."""
@@ -126,21 +157,42 @@ class Placement:
         """Places arrays sent for training, [(steps), (trials), batch, ...], for `over_devices`; shapes stay shapes."""
         trial = () if self.trials is None else (self._trial_axis,)
         sharding = self._sharding(*(None,) * stacked_steps, *trial, self._batch_axis)
-        return {name: _on_devices(x, sharding) for name, x in sent.items()}
+        return {name: self._put_rows(x, sharding, int(stacked_steps) + len(trial)) for name, x in sent.items()}
 
     def put_for_all(self, sent: Sent) -> dict[str, jax.Array]:
         """Places arrays that all trials share, [batch, ...], for an evaluation."""
-        return jax.device_put(dict(sent), self._sharding(self._batch_axis))
+        return {name: self._put_rows(x, self._sharding(self._batch_axis), 0) for name, x in sent.items()}
+
+    def _put_rows(self, x: Any, sharding: NamedSharding, axis: int) -> Any:
+        """Places an array of which this process has its `rows` along `axis`."""
+        if not self._shared or self._batch_axis is None or isinstance(x, jax.ShapeDtypeStruct):
+            return _on_devices(x, sharding)
+        each = x.shape[axis] // len(self._own)
+        shape = (*x.shape[:axis], each * self.shards, *x.shape[axis + 1 :])
+
+        def of_device(index: tuple[slice, ...]) -> np.ndarray:
+            start = each * self._own.index((index[axis].start or 0) // each)
+            return x[(*index[:axis], slice(start, start + each), *index[axis + 1 :])]
+
+        return jax.make_array_from_callback(shape, sharding, of_device)
+
+    def on_each(self, arrays: Any) -> Any:
+        """Places a tree of small arrays, complete on each device."""
+        return jax.tree.map(lambda x: _on_devices(x, self._sharding()), arrays) if self._shared else arrays
 
     def fetch(self, arrays: Any) -> Any:
         """Copies a tree of arrays to the host, as NumPy arrays; waits until the devices have computed them."""
+        if self._shared:
+            gathered = self._sharding()
+            arrays = jax.tree.map(lambda x: x if x.is_fully_replicated else _moved(x, gathered), arrays)
         return jax.device_get(arrays)
 
     # -- states --------------------------------------------------------------------------------------------------------
 
     def place(self, state: Any) -> Any:
         """Moves a state of whole arrays to the devices."""
-        return jax.device_put(state, self.state_shardings(state))
+        shardings = self.state_shardings(state)
+        return jax.tree.map(_on_devices, state, shardings) if self._shared else jax.device_put(state, shardings)
 
     def whole(self, state: Any) -> Any:
         """The whole arrays of a placed state; they stay on the devices.  Also usable inside programs."""
@@ -152,14 +204,17 @@ class Placement:
         If several processes share the state, its arrays stay on the devices, and each process saves its own part.
         """
         whole = self.whole(state)
-        if jax.process_count() > 1:
-            return whole
+        if self._shared:
+            return jax.tree.map(jnp.copy, whole) if self.platform == "cpu" else whole  # a CPU's copies are views
         return jax.tree.map(lambda x: jax.random.clone(x) if _is_key(x) else np.array(x), whole)
 
     def join(self, states: Sequence[Any]) -> Any:
-        """Stacks the states of all trials on the host; without a trial axis, returns the only state."""
+        """Stacks the states of all trials, on the host unless it is shared; without a trial axis, returns the only."""
         if self.trials is None:
             return states[0]
+        if self._shared:
+            stack = lambda *states: jax.tree.map(lambda *x: jnp.stack(x), *states)  # noqa: E731
+            return jax.jit(stack, out_shardings=self.state_shardings(jax.eval_shape(stack, *states)))(*states)
         return jax.tree.map(lambda *x: jnp.stack(x) if _is_key(x[0]) else np.stack([np.asarray(a) for a in x]), *states)
 
     def part(self, whole: Any, i: int) -> Any:
@@ -171,7 +226,9 @@ class Placement:
 
         They keep a state that is too large for one device from ever lying on one.
         """
-        return self.state_shardings(state) if self.trials is None else None
+        if self.trials is None:
+            return self.state_shardings(state)
+        return jax.tree.map(lambda _: self._sharding(), state) if self._shared else None
 
     def state_shardings(self, state: Any) -> Any:
         """The sharding of every array of a state, by the experiment's rules.
@@ -188,9 +245,27 @@ class Placement:
                 if ndim >= len(axes) > 0 and (matches(name, pattern) or matches(name, f"*/{pattern}")):
                     self._check_splits(name, x.shape[len(lead) :], axes)
                     return self._sharding(*lead, *axes)
-            return self._sharding(*lead)
+            return self._sharding(*lead, *self._split(x.shape[len(lead) :]))
 
         return map_with_path(sharding, state)
+
+    def _split(self, shape: tuple[int, ...]) -> tuple[str | None, ...]:
+        """The mesh axis of each dimension by `Parallel.shard`: the largest dimension that divides, of a large array."""
+        axis = self._sharded_axis
+        if axis is None or math.prod(shape) < SMALLEST_SHARDED:
+            return ()
+        size = self.mesh.shape[axis]
+        largest = max((i for i, n in enumerate(shape) if n % size == 0), key=lambda i: shape[i], default=None)
+        return () if largest is None else (*(None,) * largest, axis)
+
+    def kept_whole(self, state: Any) -> list[str]:
+        """The large arrays of a state that `Parallel.shard` would split, but none of whose dimensions divides."""
+        lead, axis = int(self.trials is not None), self._sharded_axis
+        if axis is None or self.mesh.shape[axis] == 1:
+            return []
+        shardings = flatten(self.state_shardings(state))
+        large = {name: x for name, x in flatten(state).items() if math.prod(x.shape[lead:]) >= SMALLEST_SHARDED}
+        return [name for name in large if not any(shardings[name].spec[lead:])]
 
     def _check_splits(self, name: str, shape: tuple[int, ...], axes: Sequence[str | None]) -> None:
         for size, axis in zip(shape, axes, strict=False):
@@ -198,7 +273,7 @@ class Placement:
                 devices = self.mesh.shape[axis]
                 raise RequestError(f"parallel.rules: {name} {shape} does not divide over the {devices} of {axis!r}")
 
-    def _sharding(self, *axes: str | None) -> NamedSharding:
+    def _sharding(self, *axes: str | tuple[str, ...] | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
 
@@ -237,7 +312,28 @@ def _on_devices(x: Any, sharding: Sharding) -> Any:
     """Moves an array to its devices; gives a shape the sharding."""
     if isinstance(x, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-    return jax.device_put(x, sharding)
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    # `device_put` would compare the arrays of all processes at every call.
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return x if x.sharding == sharding else _moved(x, sharding)
+    if _is_key(x):
+        data = _on_devices(jax.random.key_data(x), sharding)
+        return jax.jit(jax.random.wrap_key_data, static_argnames="impl", out_shardings=sharding)(
+            data, impl=jax.random.key_impl(x)
+        )
+    x = np.asarray(x)
+    x = x.astype(jax.dtypes.canonicalize_dtype(x.dtype))
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _moved(x: jax.Array, sharding: Sharding) -> jax.Array:
+    """Moves an array over several processes to another sharding."""
+    return jax.jit(_same, out_shardings=sharding)(x)
+
+
+def _same(x: jax.Array) -> jax.Array:
+    return x
 
 
 def _split_axis(x: np.ndarray, axis: int, parts: int) -> np.ndarray:

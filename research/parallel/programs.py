@@ -131,6 +131,7 @@ class Programs:
             options = {"xla_backend_optimization_level": 0} if self.placement.platform == "cpu" else None
             shardings = self.placement.initial_shardings(shapes)
             self._compiled.init = jax.jit(init, out_shardings=shardings, compiler_options=options)
+        key, values = self.placement.on_each((key, dict(values)))
         return self._compiled.init(key, values, self.resident, sent)
 
     # -- training ------------------------------------------------------------------------------------------------------

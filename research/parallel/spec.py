@@ -16,6 +16,11 @@ from research.errors import RequestError
 DATA = "data"
 """The mesh axis over which a batch is split."""
 
+FSDP = "fsdp"
+"""The mesh axis over which parameters are split, and the batch too."""
+
+Shard = Literal["fsdp"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parallel:
@@ -23,9 +28,13 @@ class Parallel:
 
     Attributes:
       strategy: "jit" compiles one program for a mesh; "pmap" maps a program over devices and sums over the axis "data".
-      mesh: (axis, size) pairs, with an axis "data" for the batch; a size of -1 takes the remaining devices.
+      mesh: (axis, size) pairs, with an axis "data"; a size of -1 takes the remaining devices.  The batch is split over
+        "data" and, if there is one, over the axis "fsdp".  The command line reads data:2,fsdp:4.
       rules: (pattern of a parameter's path, mesh axis or None for each of its dimensions) pairs.  The first match
-        applies; the optimizer's state follows its parameter; arrays that match no rule are copied to every device.
+        applies; the optimizer's state follows its parameter; arrays that match no rule are copied to every device,
+        unless `shard` splits them.
+      shard: "fsdp" splits the largest dimension that divides, of every large array of the state, over the mesh axis
+        "fsdp", or over "data" if there is no such axis (Rajbhandari et al., 2020); None splits none.
       steps_per_call: steps in one call of the compiled program.  None runs 64 steps in a loop on the device if the data
         live there; it runs 1 step if each step is sent its data, and for convolutions on a CPU, where XLA is about 16
         times slower inside a loop (`experiments/speed/loop_on_cpu.py`).
@@ -34,6 +43,7 @@ class Parallel:
     strategy: Literal["jit", "pmap"] = "jit"
     mesh: tuple[tuple[str, int], ...] = ((DATA, -1),)
     rules: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
+    shard: Shard | None = None
     steps_per_call: int | None = None
 
     def check(self) -> None:
@@ -45,8 +55,8 @@ class Parallel:
             raise RequestError(f"mesh={self.mesh}: expected sizes of at least 1, at most one of them -1")
         if self.steps_per_call is not None and self.steps_per_call < 1:
             raise RequestError(f"steps_per_call={self.steps_per_call}: expected at least 1, or none")
-        if self.strategy == "pmap" and (len(names) > 1 or self.rules):
-            raise RequestError("strategy=pmap: expected mesh=(('data', n),) and no rules; use jit for those")
+        if self.strategy == "pmap" and (len(names) > 1 or self.rules or self.shard):
+            raise RequestError("strategy=pmap: expected mesh=(('data', n),), no rules and no shard; use jit for those")
         for pattern, axes in self.rules:
             for axis in axes:
                 if axis is not None and axis not in names:

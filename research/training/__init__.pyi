@@ -11,7 +11,7 @@ from .folder import (
     read_variables as read_variables,
     trial_folder as trial_folder,
 )
-from .loop import Interrupted as Interrupted, train as train
+from .loop import Interrupted as Interrupted, Look as Look, train as train
 from .pending import Call as Call, PendingMetrics as PendingMetrics, StepMetrics as StepMetrics
 from .programs import EvalKey as EvalKey, make_programs as make_programs
 from .progress import Progress as Progress, TextProgress as TextProgress
@@ -21,4 +21,4 @@ from .slots import Slot as Slot, Slots as Slots
 from .state import TrainState as TrainState
 from .step import make_eval_step as make_eval_step, make_init as make_init, make_train_step as make_train_step
 from .transfer import initial_parameters as initial_parameters
-from .trial import Stopped as Stopped, Trial as Trial
+from .trial import Trial as Trial

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from research import paths
 from research.console import counted
 from research.data.feed import MASK, SHARED, columns_of, take
 from research.data.feeds import Feeds
@@ -64,6 +65,7 @@ def check_trainable(experiment: Experiment, feeds: Feeds, prune: str | None = No
             evaluation, _ = selecting(asked, metric, experiment.all_evaluations(), experiment.task)
             _check_metric(f"{asked}{metric}", metric, evaluation, feeds, metrics[evaluation.name])
     experiment.optimizer.check_paths(state.params)
+    paths.check_patterns("parallel.rules", [pattern for pattern, _ in experiment.parallel.rules], state.params)
     placement.state_shardings(state)
     if experiment.init_from is not None:
         initial_parameters(experiment, state, stacked=False)

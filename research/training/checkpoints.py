@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from research.errors import RequestError, one_line
+from research.parallel import hosts
 from research.training.checkpoint_records import CheckpointRecords
 from research.training.records import is_local
 from research.training.state import is_key
@@ -39,8 +40,7 @@ class Checkpoints:
 
     Attributes:
       every_steps: saves at multiples of this many steps; None saves by time only.
-      every_seconds: saves when this many seconds have passed since the last save; None saves by steps only.  A program
-        over several hosts ignores it.
+      every_seconds: saves when this many seconds have passed since the last save; None saves by steps only.
       keep: number of latest checkpoints to keep; during training at least two, so that there is one to fall back to.
       best: a metric of an evaluation that runs during training, such as "validation/accuracy".  The state with its best
         value is also kept, and the evaluations that run once at the end, such as "test", use it.  The task declares
@@ -112,6 +112,10 @@ class Store:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
+    def open(self) -> None:
+        """Makes the folder, and reads which steps are saved; processes that share the state open it together."""
+        self._open()
+
     def steps(self) -> list[int]:
         """The saved steps, latest first."""
         return sorted(self._open().all_steps(), reverse=True) if self.folder.exists() else []
@@ -140,7 +144,8 @@ class Store:
 
         storable = _storable(state)
         if is_local(self.folder):
-            _require_space(self.folder, sum(x.nbytes for x in jax.tree.leaves(storable)))
+            needed = sum(x.nbytes for x in jax.tree.leaves(storable))
+            hosts.by_leader("the space for a checkpoint", lambda: _require_space(self.folder, needed))
         self._scores[step] = self._score(metrics or {})
         records = self.records.make(
             step, checksums=_checksums(storable), scores=metrics or {}, spent=spent or {}, logged=logged or {}
@@ -187,7 +192,9 @@ class Store:
         try:
             asked = None if like is None else _storable(like, abstract=True)
             older = asked is not None and self._is_older(step, asked)
-            saved = ocp.args.StandardRestore(None if older else asked)
+            # Without shapes to restore to, arrays that were saved on other devices come to one of this process.
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            saved = ocp.args.StandardRestore(None if older else asked, fallback_sharding=here)
             state = self._open().restore(step, args=ocp.args.Composite(state=saved))["state"]
             state_step = int(np.ravel(state.get("step", step))[0])
             intact = self.records.verifies(step, _checksums(state), state_step)
@@ -272,10 +279,10 @@ def _storable(tree: Any, *, abstract: bool = False) -> Any:
     from flax import serialization
 
     def leaf(x: Any) -> Any:
+        sharding = getattr(x, "sharding", None)
         if is_key(x):
             x = jax.eval_shape(jax.random.key_data, x) if abstract else jax.random.key_data(x)
         if abstract:
-            sharding = getattr(x, "sharding", None)
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
         return x
 
@@ -304,9 +311,9 @@ def _rewrap(stored: Any, like: Any) -> Any:
 
 
 def _checksums(stored: Any) -> dict[str, int]:
-    """The CRC-32 of every array that this process holds completely, by path."""
+    """The CRC-32 of every array that each process holds completely, by path."""
     return {
         path: zlib.crc32(np.ascontiguousarray(np.asarray(x)))
         for path, x in _leaves(stored).items()
-        if getattr(x, "is_fully_addressable", True)
+        if getattr(x, "is_fully_addressable", True) or x.is_fully_replicated
     }

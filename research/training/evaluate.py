@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from research.data.feed import MASK, Feed, evaluation_batches, largest_evaluation_batch, make_feed
+from research.data.feed import (
+    MASK,
+    Feed,
+    evaluation_batches,
+    largest_evaluation_batch,
+    make_feed,
+    numbers_of_batches,
+)
 from research.data.feeds import Feeds
 from research.data.source import Columns
 from research.errors import RequestError
 from research.evaluation.evaluations import Evaluation
 from research.experiment import Experiment
+from research.parallel.placement import Placement
 from research.parallel.programs import Programs
 from research.tasks.task import Task, metrics_of
 from research.training.events import Every
@@ -108,10 +116,12 @@ def outputs_of(
     return [_whole(own, order) for own in of_trials]
 
 
-def largest_batch(feed: Feed, experiment: Experiment, evaluation: Evaluation, shards: int) -> dict[str, np.ndarray]:
-    """The arrays sent for the largest batch of an evaluation, {name: [batch, ...]}."""
-    size = _batch_size(feed, experiment, evaluation, shards)
-    return largest_evaluation_batch(feed, size, evaluation.examples)
+def largest_batch(
+    feed: Feed, experiment: Experiment, evaluation: Evaluation, placement: Placement
+) -> dict[str, np.ndarray]:
+    """The arrays sent for the largest batch of an evaluation, {name: [rows of this process, ...]}."""
+    size = _batch_size(feed, experiment, evaluation, placement.shards)
+    return largest_evaluation_batch(feed, size, evaluation.examples, rows=placement.rows(size))
 
 
 def evaluation_memory(programs: Programs, state: TrainState, experiment: Experiment, feeds: Feeds) -> int:
@@ -119,7 +129,7 @@ def evaluation_memory(programs: Programs, state: TrainState, experiment: Experim
     evaluations, largest = Evaluations(experiment, feeds), {}
     for evaluation in (*evaluations.recurring, *evaluations.once):
         feed, key = evaluations.feed(evaluation), key_of(evaluation)
-        sent = largest_batch(feed, experiment, evaluation, programs.placement.shards)
+        sent = largest_batch(feed, experiment, evaluation, programs.placement)
         size = sum(x.nbytes for x in sent.values())
         if key not in largest or size > largest[key][0]:
             largest[key] = size, feed, sent
@@ -140,8 +150,10 @@ def _started(
     """Starts each batch; yields its examples' numbers and its outputs, which may still be pending on the devices."""
     size = _batch_size(feed, experiment, evaluation, programs.placement.shards)
     resident, key = programs.hold(feed), key_of(evaluation)
-    for sent in evaluation_batches(feed, size, evaluation.examples):
-        yield sent["example"], programs.evaluate(key, state, resident, sent)
+    numbers = numbers_of_batches(feed, size, evaluation.examples)
+    batches = evaluation_batches(feed, size, evaluation.examples, rows=programs.placement.rows(size))
+    for examples, sent in zip(numbers, batches, strict=True):
+        yield examples, programs.evaluate(key, state, resident, sent)
 
 
 def _fetched(programs: Programs, started: Iterable[tuple[np.ndarray, Any]]) -> Iterator[tuple[np.ndarray, Outputs]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 
-import jax
-
 from research.training.checkpoints import Checkpoints
 
 
@@ -31,17 +29,17 @@ class Every:
 
 
 class Save(Every):
-    """Saving, which is due by the steps and the seconds of a policy; seconds count from the last call of `done`."""
+    """Saving by the steps and the seconds of a policy; seconds count from the last call of `done`."""
 
     def __init__(self, policy: Checkpoints):
         super().__init__(policy.every_steps)
-        # Several hosts would disagree about the time, so they save by steps only.
-        self._seconds = policy.every_seconds if jax.process_count() == 1 else None
+        self._seconds = policy.every_seconds
         self.done()
 
-    def due(self, step: int) -> bool:
-        late = self._seconds is not None and time.monotonic() - self._saved >= self._seconds
-        return late or super().due(step)
+    @property
+    def late(self) -> bool:
+        """True if the policy's seconds have passed; processes that share the state must agree about it."""
+        return self._seconds is not None and time.monotonic() - self._saved >= self._seconds
 
     def done(self) -> None:
         """Notes that everything has just been saved."""

@@ -7,28 +7,52 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from research.config.hparams import hparams
 from research.data.feeds import Feeds
+from research.errors import Stopped
 from research.evaluation.evaluations import Evaluation
+from research.parallel import hosts
 from research.parallel.programs import Programs
 from research.training.clock import Clock
 from research.training.evaluate import Evaluations, outputs_of
 from research.training.events import Every, Save
-from research.training.pending import PendingMetrics
+from research.training.pending import MAX_IN_FLIGHT, PendingMetrics
 from research.training.programs import make_programs
 from research.training.progress import Progress
 from research.training.side_by_side import SideBySide
 from research.training.slots import Slot, Slots
 from research.training.state import TrainState
 from research.training.transfer import initial_parameters
-from research.training.trial import Stopped, Trial
+from research.training.trial import Trial
 
 SECONDS_PER_CALL = 0.25
 """Target duration of a call that runs several steps; progress and SIGTERM are handled between calls."""
+
+
+SECONDS_PER_LOOK = 2.0
+"""Target time between looks at clocks and signals, if several processes have to agree about them."""
+
+
+class Look(NamedTuple):
+    """What clocks and signals ask for.
+
+    Attributes:
+      stop: the state shall be saved and training end.
+      late: the policy's seconds since the last save have passed.
+      follow: the metrics of the latest calls shall be read.
+      most: steps in the next calls.
+      calls: calls before the next look.
+    """
+
+    stop: bool
+    late: bool
+    follow: bool
+    most: int
+    calls: int
 
 
 class Interrupted(Stopped):
@@ -74,7 +98,8 @@ def train(
         slots = Slots(together, programs.placement, until, progress.note, permit)
         if not slots.active:
             continue
-        batches = [feeds.train.batches(t.experiment.seed, t.experiment.batch_size) for t in together]
+        rows = programs.placement.rows(experiment.batch_size)
+        batches = [feeds.train.batches(t.experiment.seed, t.experiment.batch_size, rows) for t in together]
         with contextlib.closing(SideBySide(batches, stacked=stacked)) as side_by_side, _failing_together(slots):
             _train(slots, side_by_side, feeds, programs, progress, stop, until)
 
@@ -87,6 +112,7 @@ def _failing_together(slots: Slots) -> Iterator[None]:
     except Stopped:
         raise
     except Exception as error:  # a model, a program or a device can raise anything
+        hosts.share_failure("a failure of training", error)
         for slot in slots.active:
             slot.fail(error)
 
@@ -112,6 +138,10 @@ def _train(
     clock = Clock(**slots.spent(step)) if step else Clock()
     slots.each(Slot.open, step, evaluated_again=step == until)
     progress.start(step, experiment.steps, [slot.trial.name for slot in slots.active])
+    if whole := placement.kept_whole(state.params):
+        progress.note(
+            f"parallel.shard={experiment.parallel.shard}: {', '.join(whole)}: no dimension divides; kept whole"
+        )
 
     pending = PendingMetrics(placement.fetch)
     log, evaluations, saving = Every(experiment.log_every), Evaluations(experiment, feeds), Save(experiment.checkpoints)
@@ -129,7 +159,7 @@ def _train(
             "parameters": parameters,
             "storage": feeds.train.reason,
             "kernels": programs.kernels,
-            "platform": jax.devices()[0].platform,
+            "platform": placement.platform,
             "devices": int(placement.mesh.size),
             **({"scoring": scoring} if scoring else {}),
         }
@@ -141,14 +171,14 @@ def _train(
             return
         clock.lap(read.steps)
         for slot in slots.active:
-            diverged = slot.guarded(slot.follow, read, lambda step: log.due(step) or step == until)
-            if diverged is not None:
+            diverged = slot.follow(read, lambda step: log.due(step) or step == until)
+            if diverged is not None and slot.active:
                 error = f"loss or gradient is not finite at step {diverged}"
                 progress.note(f"{slot.trial.name}: {error}: diverged")
                 with clock.paused():
                     slot.end("diverged", **facts(diverged), error=error)
             else:
-                slot.guarded(slot.log.flush)
+                slot.guarded(slot.flush)
         if still := [slot.index for slot in slots.active]:
             progress.update(read.start + read.steps, read.values["loss"][-1, still], clock.rate)
 
@@ -168,6 +198,8 @@ def _train(
                 evaluate(evaluations.once, slots.best(state, ending) if choosing else state, ending)
             for slot in ending:
                 slot.guarded(slot.store.delete_surplus)  # waits until the last checkpoint is written
+            slots.settle()
+            for slot in ending:
                 if slot.active:
                     best = {"best_step": slot.store.best_step()} if choosing else {}
                     slot.end("finished", **facts(step), **best, **more)
@@ -176,28 +208,48 @@ def _train(
         slots.save(state, step, clock.record())
         saving.done()
 
+    def look() -> Look:
+        """What clocks and signals ask for, which all processes do together."""
+        slots.settle()
+        rate = clock.rate or 0.0
+        most = max(1, min(capacity, round(rate * SECONDS_PER_CALL))) if rate and capacity > 1 else min(4, capacity)
+        calls = max(1, min(MAX_IN_FLIGHT, round(rate * SECONDS_PER_LOOK / most))) if hosts.several() else 1
+        follow = clock.since_lap > SECONDS_PER_CALL / 2
+        return Look(stop(), *hosts.agree("the next calls", [saving.late, follow, most, calls]))
+
     finish(slots.stopping, stopped_at_step=step)  # the process was killed between the last save and the result
     capacity = programs.steps_per_call(state, batches.largest())
-    most = min(4, capacity)
+    calls = 0
     while step < until and slots.active:
-        if stop():
-            follow()
-            save()
-            slots.each(Slot.close)
-            raise Interrupted(step)
+        if calls == 0:
+            now = look()
+            calls = now.calls
+            if now.stop:
+                follow()
+                save()
+                slots.each(Slot.close)
+                slots.settle()
+                raise Interrupted(step)
+            if now.follow:
+                follow(leave=1)
+            if now.late:
+                follow()
+                with clock.paused():
+                    save()
+            if not slots.active:
+                break
+        calls -= 1
         happens = min(until, evaluations.next_due(step), saving.next_due(step))
         with clock.waiting(lambda: pending.device_idle):
-            taken = batches.take(step, min(most, happens - step))
+            taken = batches.take(step, min(now.most, happens - step))
         compiled = programs.compiling_seconds
         state, metrics = programs.train(state, taken)
         clock.leave_out(programs.compiling_seconds - compiled)
         clock.start()  # not before the first call, which warms up
         pending.add(step, len(taken), metrics)
         step += len(taken)
-        if pending.full or clock.since_lap > SECONDS_PER_CALL / 2:
+        if pending.full:
             follow(leave=1)
-        if clock.rate and capacity > 1:
-            most = max(1, min(capacity, round(clock.rate * SECONDS_PER_CALL)))
         due = evaluations.due(step)
         if step < until and (due or saving.due(step)):
             follow()
@@ -212,6 +264,7 @@ def _train(
     with clock.paused():
         evaluate(evaluations.recurring, state, slots.active)
         save()
+    slots.settle()
     if until < experiment.steps:
         slots.each(Slot.close)
     else:
@@ -221,6 +274,7 @@ def _train(
 def _initial_state(slots: Slots, feeds: Feeds, programs: Programs) -> TrainState:
     """The state before the first step."""
     experiments = [slot.trial.experiment for slot in slots.slots]
-    with feeds.train.batches(experiments[0].seed, experiments[0].batch_size) as batches:
+    size = experiments[0].batch_size
+    with feeds.train.batches(experiments[0].seed, size, programs.placement.rows(size)) as batches:
         largest = batches.largest()
     return programs.init([e.seed for e in experiments], [hparams(e) for e in experiments], largest)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from research.errors import RequestError, nearest, one_line, placed
+from research.errors import RequestError, Stopped, nearest, one_line, placed
 from research.evaluation.evaluations import selecting
 from research.evaluation.exhibit_files import write_exhibits
+from research.parallel import hosts
 from research.parallel.placement import Placement
 from research.tasks.task import metrics_of
 from research.training.checkpoints import CorruptCheckpoint, Store
@@ -19,7 +20,7 @@ from research.training.evaluate import task_of
 from research.training.pending import StepMetrics
 from research.training.records import MetricsLog, finite, write_json
 from research.training.state import TrainState
-from research.training.trial import Stopped, Trial, record_failure, standing
+from research.training.trial import Trial, record_failure, standing
 
 
 class Slot:
@@ -31,6 +32,7 @@ class Slot:
       metrics: the latest metrics of each evaluation and the training loss, {"validation/loss": ...}, for result.json.
       scores: the metrics of the evaluations at step `scored`.
       watched: the values of the early-stopping metric, one per evaluation.
+      trouble: an error of this process, of which the others do not know yet.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class Slot:
             note=lambda line: note(f"{trial.name}: {line}"),
         )
         self.log: MetricsLog | None = None
-        self.status = standing(trial, until)
+        self.status = hosts.by_leader(f"the standing of {trial.name}", lambda: standing(trial, until))
+        self.trouble: Exception | None = None
         self.metrics: dict[str, float | None] = {}
         self.scored, self.scores = -1, {}
         self.watched: list[float | None] = []
@@ -80,43 +83,65 @@ class Slot:
 
     def open(self, step: int, *, evaluated_again: bool) -> None:
         """Opens the files to continue from `step`, and removes metrics and checkpoints of later steps."""
-        once = [evaluation.name for evaluation in self.evaluations.values() if evaluation.once]
-        self.log = MetricsLog(
-            self.trial.folder,
-            resume_from=step,
-            evaluated_again=evaluated_again,
-            once=once,
-            written=self.store.records.logged(step) if step else None,
-            permit=self.permit,
-        )
-        if self.log.damaged:
-            self.note(f"{self.trial.name}: metrics.jsonl is damaged: lines before step {step} are missing or changed")
-        scores: dict[int, dict[str, float | None]] = {}
-        for line in self.log.kept:
-            name, metrics = line["split"], {name: x for name, x in line.items() if name not in ("step", "split")}
-            self._remember(name, metrics)
-            scores.setdefault(line["step"], {}).update({f"{name}/{metric}": x for metric, x in metrics.items()})
-        self.store.scores = {} if self.log.damaged else scores
+
+        def read() -> dict[str, Any]:
+            once = [evaluation.name for evaluation in self.evaluations.values() if evaluation.once]
+            self.log = MetricsLog(
+                self.trial.folder,
+                resume_from=step,
+                evaluated_again=evaluated_again,
+                once=once,
+                written=self.store.records.logged(step) if step else None,
+                permit=self.permit,
+            )
+            if self.log.damaged:
+                lines = f"lines before step {step} are missing or changed"
+                self.note(f"{self.trial.name}: metrics.jsonl is damaged: {lines}")
+            scores: dict[int, dict[str, float | None]] = {}
+            for line in self.log.kept:
+                name, metrics = line["split"], {name: x for name, x in line.items() if name not in ("step", "split")}
+                self._remember(name, metrics)
+                scores.setdefault(line["step"], {}).update({f"{name}/{metric}": x for metric, x in metrics.items()})
+            kept = [] if self.log.damaged else list(scores.items())
+            return {"metrics": self.metrics, "watched": self.watched, "scores": kept}
+
+        known = hosts.by_leader(f"the metrics of {self.trial.name}", read)
+        self.metrics, self.watched, self.store.scores = known["metrics"], known["watched"], dict(known["scores"])
         self.store.delete_after(step)
 
     def follow(self, read: StepMetrics, due: Callable[[int], bool]) -> int | None:
-        """Writes the training metrics of the steps that are due.
+        """Takes the training metrics of the steps that are due, to be written at the next `flush`.
 
         Returns the first step whose loss or gradient is not finite, or None.
         """
         values = {name: x[:, self.index] for name, x in read.values.items()}
         bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"]))
-        diverged = int(np.argmax(bad)) if bad.any() else None
-        for k in range(read.steps if diverged is None else diverged + 1):
-            step = read.start + k + 1
-            if due(step) or k == diverged:
-                line = {name: float(x[k]) for name, x in values.items()}
+        diverged = read.start + int(np.argmax(bad)) + 1 if bad.any() else None
+        last = read.start + read.steps if diverged is None else diverged
+        lines = {
+            step: {name: float(x[step - read.start - 1]) for name, x in values.items()}
+            for step in range(read.start + 1, last + 1)
+            if due(step) or step == diverged
+        }
+        self.guarded(self._add, lines)
+        return diverged
+
+    def _add(self, lines: Mapping[int, Mapping[str, float]]) -> None:
+        for step, line in lines.items():
+            if self.log is not None:
                 self.log.write(step, "train", line)
-                self._remember("train", line)
-        return None if diverged is None else read.start + diverged + 1
+            self._remember("train", line)
 
     def score(self, step: int, name: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Writes the metrics and the exhibits of an evaluation; returns the metrics."""
+        metrics = hosts.by_leader(f"{name} of {self.trial.name}", lambda: self._written(step, name, outputs))
+        self._remember(name, metrics)
+        kept = self.scores if self.scored == step else {}
+        self.scored, self.scores = step, kept | {f"{name}/{metric}": finite(x) for metric, x in metrics.items()}
+        return metrics
+
+    def _written(self, step: int, name: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Computes the metrics and the exhibits of an evaluation, and writes them."""
         task = task_of(self.trial.experiment, self.evaluations[name])
         metrics, exhibits = metrics_of(task, outputs), task.exhibits(outputs)
         self.log.write(step, name, metrics)
@@ -124,10 +149,12 @@ class Slot:
         class_names, events = self.trial.experiment.data.class_names, self.log.events
         for line in write_exhibits(self.trial.folder, name, step, exhibits, class_names=class_names, events=events):
             self.note(f"{self.trial.name}: {line}")
-        self._remember(name, metrics)
-        kept = self.scores if self.scored == step else {}
-        self.scored, self.scores = step, kept | {f"{name}/{metric}": finite(x) for metric, x in metrics.items()}
         return metrics
+
+    def flush(self) -> None:
+        """Writes the metrics of training to the file."""
+        if self.log is not None:
+            self.log.flush()
 
     def _remember(self, name: str, line: Mapping[str, float | None]) -> None:
         line = {"loss": line["loss"]} if name == "train" else line
@@ -156,42 +183,58 @@ class Slot:
     def restore_best(self, like: TrainState) -> TrainState:
         """The trial's state at its best evaluation."""
         self.store.wait()
-        best = self.store.best_step()
+        best = hosts.by_leader(f"the best step of {self.trial.name}", self.store.best_step)
         if best is None:
             raise RequestError(f"checkpoints.best={self.trial.experiment.checkpoints.best}: never finite")
         return self.store.restore(best, like)
 
     def guarded(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Calls `action(*arguments, **named)` if the trial is active; an error fails this trial only."""
+        """Calls `action(*arguments, **named)` if the trial is active; an error fails this trial only.
+
+        If several processes train it, they ask for permission and fail the trial at the next `Slots.settle`, so that
+        all of them take the same actions.
+        """
         if not self.active:
             return None
-        self.permit()
+        if not hosts.several():
+            self.permit()
         try:
             return action(*arguments, **named)
         except Stopped:
             raise
         except Exception as error:  # files, Orbax and the metrics of a task can raise anything
-            self.fail(error)
+            self.trouble = self.trouble or error
+            if not hosts.several():
+                self.fail(error)
             return None
 
     def fail(self, error: Exception) -> None:
         """Ends the trial as failed."""
+        hosts.by_leader(f"the failure of {self.trial.name}", lambda: self._record(error))
+        self.end("failed", error=placed(error))
+
+    def _record(self, error: Exception) -> None:
         self.permit()
         with contextlib.suppress(OSError):
             record_failure(self.trial.folder, error)
-        self.end("failed", error=placed(error))
 
     def end(self, status: str, **facts: Any) -> None:
         """Closes the trial's files and writes result.json; the file is missing if it cannot be written."""
-        self.permit()
+        hosts.by_leader("the permission to write", self.permit)
         self.status = status
+        problem = None if self.trouble is None else placed(self.trouble)
         for close in (self.log.close if self.log else lambda: None, self.store.close):
             try:
                 close()
             except Stopped:
                 raise
             except Exception as error:
-                self.status, facts["error"] = "failed", facts.get("error", one_line(error))
+                problem = problem or one_line(error)
+        if problems := [x for x in hosts.gather(f"the end of {self.trial.name}", problem) if x is not None]:
+            self.status, facts["error"] = "failed", facts.get("error", problems[0])
+        hosts.by_leader(f"the result of {self.trial.name}", lambda: self._write_result(facts))
+
+    def _write_result(self, facts: Mapping[str, Any]) -> None:
         if self.status == "failed":
             self.note(f"{self.trial.name}: failed: {facts['error']}")
         self.permit()
@@ -202,7 +245,8 @@ class Slot:
 
     def close(self) -> None:
         """Closes the files without ending the trial."""
-        self.log.close()
+        if self.log is not None:
+            self.log.close()
         self.store.close()
 
 
@@ -218,6 +262,7 @@ class Slots:
         permit: Callable[[], None] = lambda: None,
     ):
         self.slots = [Slot(i, trial, until, note, permit) for i, trial in enumerate(trials)]
+        self.permit = permit
         self.placement = placement
         self.note = note
 
@@ -236,18 +281,38 @@ class Slots:
         for slot in self.active:
             slot.guarded(action, slot, *arguments, **named)
 
+    def settle(self) -> None:
+        """Fails the trials, in every process, that are in trouble in one of them.
+
+        Raises:
+          Stopped: nothing may be written any more.
+        """
+        if not hosts.several():
+            return
+        hosts.by_leader("the permission to write", self.permit)
+        own = {str(slot.index): one_line(slot.trouble) for slot in self.slots if slot.trouble is not None}
+        for process, troubles in enumerate(hosts.gather("the troubles of trials", own)):
+            for index, error in troubles.items():
+                slot = self.slots[int(index)]
+                if slot.active:
+                    slot.fail(slot.trouble or RuntimeError(f"process {process}: {error}"))
+
     def restore(self, state: TrainState) -> tuple[int, TrainState]:
         """(step, state) of the latest step whose checkpoints are readable for every active trial; else (0, state)."""
         active, whole = self.active, self.placement.whole(state)
         like = self.placement.part(whole, 0)
-        readable = {slot.trial.name: set(slot.store.steps()) for slot in active}
+        for slot in active:
+            slot.store.open()
+        steps = hosts.by_leader("the saved steps", lambda: {slot.trial.name: slot.store.steps() for slot in active})
+        readable = {name: set(saved) for name, saved in steps.items()}
         saved = {name for name, steps in readable.items() if steps}
         for step in sorted(set.intersection(*readable.values()), reverse=True):
             parts, errors = {}, {}
             for slot in active:
                 try:
-                    parts[slot.index] = slot.store.restore(step, like)
-                except CorruptCheckpoint as error:
+                    with hosts.together(f"restoring step {step} of {slot.trial.name}"):
+                        parts[slot.index] = slot.store.restore(step, like)
+                except (CorruptCheckpoint, hosts.Elsewhere) as error:
                     readable[slot.trial.name].remove(step)
                     errors[slot.trial.name] = error
             if not errors:
@@ -271,6 +336,7 @@ class Slots:
         """Starts saving the state of each active trial; `spent` holds the training time and steps so far."""
         for slot in self.active:  # every trial finishes its last checkpoint before any starts the next
             slot.guarded(slot.store.wait)
+        self.settle()
         host = self.placement.snapshot(state)
         self.each(lambda slot: slot.save(step, self.placement.part(host, slot.index), spent))
 

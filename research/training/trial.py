@@ -14,10 +14,6 @@ from research.training.records import read_json, write_json
 from research.whole_files import write_whole
 
 
-class Stopped(Exception):
-    """Training ends without a result, although no trial has failed."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Trial:
     """A resolved experiment (`Experiment.fit`) with its name and the folder that it writes to."""

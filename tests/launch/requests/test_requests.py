@@ -127,6 +127,11 @@ COMMANDS = {
         "run $W/fine.py --set data.validation=0 --set checkpoints.best=validation/loss",
         "no validation split",
     ),
+    "a rule that matches nothing": (
+        'run $W/fine.py --set \'parallel.rules=[["*/kernl", ["data"]]]\'',
+        "parallel.rules='*/kernl': matches none of",
+    ),
+    "pmap with shards": ("run $W/fine.py --set parallel.shard=fsdp --set parallel.strategy=pmap", "no shard; use jit"),
     "mesh without data": ("run $W/fine.py --set 'parallel.mesh=[[\"date\", 1]]'", "one of them 'data'"),
     "mesh beyond the devices": ("run $W/fine.py --set 'parallel.mesh=[[\"data\", 999]]'", "devices do not fill it"),
     "rule of an unknown axis": (

@@ -74,6 +74,7 @@ def test_a_whole_part_goes_before_its_fields_whatever_the_order():
         ("share", "0.5", 0.5),
         ("name", "1", "1"),
         ("rates", '[["head/*", 0.1]]', (("head/*", 0.1),)),
+        ("rates", "head/*:0.1,*:1", (("head/*", 0.1), ("*", 1.0))),
         ("optimizer", "SGD", SGD()),
         ("optimizer", '{"_type": "research.optimizers:SGD", "momentum": 0.9}', SGD(momentum=0.9)),
     ],

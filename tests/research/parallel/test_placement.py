@@ -69,6 +69,46 @@ def test_each_device_gets_its_rows_of_a_batch(parallel, trials, steps):
         assert placed.addressable_shards[0].data.size == x.size // placement.shards
 
 
+FSDP = {
+    "over data": (Parallel(mesh=(("data", 8),), shard="fsdp"), 8),
+    "over its own axis": (Parallel(mesh=(("data", 2), ("fsdp", 4)), shard="fsdp"), 4),
+}
+
+
+def layers():
+    return {
+        "kernel": np.ones((96, 256), np.float32),
+        "layers": np.ones((3, 128, 64), np.float32),
+        "odd": np.ones((129, 131), np.float32),
+        "bias": np.ones(256, np.float32),
+        "rng": jax.random.key(0),
+    }
+
+
+@pytest.mark.parametrize(("parallel", "parts"), FSDP.values(), ids=FSDP)
+def test_sharding_splits_the_largest_dimension_that_divides(parallel, parts):
+    placement = make_placement(parallel)
+    state = {"params": layers(), "moments": layers()}
+    placed = placement.place(state)
+    first = {name: x.addressable_shards[0].data.shape for name, x in placed["params"].items()}
+    assert first["kernel"] == (96, 256 // parts) and first["layers"] == (3, 128 // parts, 64)
+    assert first["odd"] == (129, 131) and first["bias"] == (256,)
+    assert placement.kept_whole(state) == ["moments/odd", "params/odd"]
+    assert jax.tree.all(jax.tree.map(lambda x, y: x.sharding == y.sharding, placed["params"], placed["moments"]))
+    assert placement.shards == 8 and placement.put({"x": np.ones((16, 3))})["x"].addressable_shards[0].data.shape == (
+        2,
+        3,
+    )
+    chex.assert_trees_all_equal(plain(placement.whole(placed)["params"]), plain(layers()))
+
+
+def test_sharding_of_trials_leaves_their_axis_alone():
+    placement = make_placement(FSDP["over data"][0], trials=8)
+    placed = placement.place(placement.join([layers()] * 8))
+    assert placed["kernel"].addressable_shards[0].data.shape == (8, 96, 32)
+    assert placement.put({"x": np.ones((8, 16, 3))})["x"].addressable_shards[0].data.shape == (8, 2, 3)
+
+
 def test_shapes_stay_shapes():
     placement = make_placement(PLACEMENTS["mesh"])
     shape = jax.ShapeDtypeStruct((16, 3), jnp.float32)
