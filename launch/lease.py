@@ -71,15 +71,17 @@ class Lease:
       folder: the run's folder, which is created if it does not exist.
       own_process: this process does nothing else.  It then ends as soon as the lease is lost, so that checkpoints that
         are being written in the background are not completed.
+      token: names the lease; all processes that train the run together, of which one holds it, know it.
 
     Raises:
       RequestError: another launcher holds the lease.
     """
 
-    def __init__(self, folder: epath.Path, *, own_process: bool = False):
+    def __init__(self, folder: epath.Path, *, own_process: bool = False, token: str | None = None):
         self.folder = folder
         self._own_process = own_process
-        self._kept: _Kept = (_InFiles if is_local(folder) else _InStore)(folder / "lease.json")
+        kind = _InFiles if is_local(folder) else _InStore
+        self._kept: _Kept = kind(folder / "lease.json", token or uuid.uuid4().hex)
         self._ended, self._ending = threading.Event(), threading.Lock()
 
     def __enter__(self) -> Lease:
@@ -114,6 +116,14 @@ class Lease:
             os._exit(1)
         raise lost
 
+    def give_up(self) -> None:
+        """Deletes the lease just before this process ends, so that another launcher need not wait until it expires.
+
+        Any of the processes that know its token may do so: if the one that holds it lives, it stops.
+        """
+        self._ending.acquire()
+        self._kept.give_back()
+
     def _taken_by(self) -> str:
         held = read_json(self.folder / "lease.json")
         if not (isinstance(held, dict) and {"pid", "host"} <= held.keys()):
@@ -140,9 +150,10 @@ class _InFiles:
     Its age is measured by the clock of the file system, so that the clocks of two hosts may differ.
     """
 
-    def __init__(self, path: epath.Path):
+    def __init__(self, path: epath.Path, token: str):
         self.path = path
-        self._owner = _owner()
+        self._owner = _owner(token)
+        self._file: int | None = None
 
     def take(self) -> None:
         own = self.path.with_name(f".lease.{self._owner['token']}.tmp")
@@ -211,17 +222,26 @@ class _InFiles:
         os.utime(self._file)  # this never touches the file of another launcher
 
     def give_back(self) -> None:
-        try:
-            for _ in range(100):  # another launcher locks the file while it looks at it
-                try:
-                    with _locked(self._file):
-                        if self.is_ours():
-                            self.path.unlink()
-                    return
-                except BlockingIOError:
-                    time.sleep(0.01)
-        finally:
+        for _ in range(100):  # another launcher locks the file while it looks at it
+            try:
+                self._delete()
+                break
+            except FileNotFoundError:
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+        if self._file is not None:
             os.close(self._file)
+
+    def _delete(self) -> None:
+        """Deletes the file if it is ours, also if it was made by another process."""
+        held = os.open(self.path, os.O_RDWR)
+        try:
+            with _locked(held):
+                if self.is_ours():
+                    self.path.unlink()
+        finally:
+            os.close(held)
 
 
 class _InStore:
@@ -230,9 +250,9 @@ class _InStore:
     A lease that looks expired is watched for longer than it takes to renew it.
     """
 
-    def __init__(self, path: epath.Path):
+    def __init__(self, path: epath.Path, token: str):
         self.path = path
-        self._owner = _owner()
+        self._owner = _owner(token)
         self._seen = -math.inf
 
     def take(self) -> None:
@@ -269,9 +289,9 @@ class _InStore:
             self.path.unlink()
 
 
-def _owner() -> dict[str, Any]:
+def _owner(token: str) -> dict[str, Any]:
     """Identifies this process, whose number is unique within a namespace of its host, and this lease."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "processes": _processes(), "token": uuid.uuid4().hex}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "processes": _processes(), "token": token}
 
 
 def _processes() -> str | None:

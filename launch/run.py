@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import logging
 import sys
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -114,8 +115,9 @@ def run(
     resolved = stable_hash(list(prepared.experiments.values()))
     hosts.check_alike("an experiment with its data", resolved, "the same data in all processes")
     with contextlib.ExitStack() as held:
-        lease = Lease(folder.path, own_process=own_process)
+        lease = Lease(folder.path, own_process=own_process, token=hosts.agree("the lease", uuid.uuid4().hex))
         hosts.by_leader("the run's folder", lambda: _open(folder, request, prepared, stack, prune, held, lease))
+        held.enter_context(hosts.given_up(lease.give_up))
         permit = lease.check if hosts.leads() else _always
         if hosts.leads():
             trials = counted(len(prepared.experiments), "trial")

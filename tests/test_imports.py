@@ -18,6 +18,8 @@ LAYERS = (
     ("research.errors",),
     ("research.faces",),
     ("research.parallel.clusters", "research.parallel.watch"),
+    ("research.parallel.link",),
+    ("research.parallel.meeting",),
     ("research.parallel.hosts",),  # so that every part may ask it, and nothing else knows of several processes
     ("research.config", "research.paths"),
     ("research.locations",),

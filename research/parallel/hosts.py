@@ -16,35 +16,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
+import functools
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from research.console import say
 from research.errors import RequestError, Stopped, one_line
-from research.parallel.clusters import STARTING_SECONDS, joining
-from research.parallel.watch import AGAIN, BEAT_SECONDS, GRACE_SECONDS, KEYS, Watch, leave, read_all
+from research.parallel.clusters import joining
+from research.parallel.link import Apart, Elsewhere, Link, Lost
+from research.parallel.meeting import meet
+from research.parallel.watch import AGAIN, leave
 
-WAITING_SECONDS = 1800
-"""How long a process waits for others that are alive, as while one of them compiles, before it gives up."""
+__all__ = ["AGAIN", "Apart", "Elsewhere", "Lost"]
 
-
-class Lost(Stopped):
-    """Another process is missing; the same command, started again in all processes, continues."""
-
-
-class Elsewhere(RequestError):
-    """An error of another process, which reports it itself."""
-
-
-class Apart(RuntimeError):
-    """Processes are at different decisions, because one of them has failed, or of a fault of this program."""
-
+JOINING_SECONDS = 60
+"""How long JAX may take to connect processes that have met."""
 
 # -- start and end -----------------------------------------------------------------------------------------------------
 
@@ -64,7 +53,7 @@ def start(processes: int | None = None, process: int | None = None, coordinator:
 
     Raises:
       RequestError: this process would train alone although several are expected, or they do not fit together.
-      Lost: some processes are missing after `STARTING_SECONDS`.
+      Lost: some processes are missing after a time (`meeting.py`).
     """
     global _link
     found = joining(processes, process, coordinator)
@@ -76,6 +65,9 @@ def start(processes: int | None = None, process: int | None = None, coordinator:
     # others long enough to end in order.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_enable_recoverability", True)
+    with contextlib.suppress(ValueError):  # not in the main thread, where no signals arrive
+        signal.signal(signal.SIGTERM, _end_all)
+    meet(found, functools.partial(say, stream=sys.stderr))
     try:
         jax.distributed.initialize(
             found.coordinator,
@@ -83,13 +75,13 @@ def start(processes: int | None = None, process: int | None = None, coordinator:
             found.process,
             found.devices,
             cluster_detection_method="deactivate",
-            initialization_timeout=STARTING_SECONDS,
+            initialization_timeout=JOINING_SECONDS,
             shutdown_timeout_seconds=10,
         )
     except Exception as error:
         where = f"process {found.process} of {found.processes} with process 0 at {found.coordinator}"
         if "DEADLINE_EXCEEDED" in str(error) or "UNAVAILABLE" in str(error):
-            raise Lost(f"{where}: others are missing after {STARTING_SECONDS} s ({one_line(error)})") from None
+            raise Lost(f"{where}: others have been lost at the start ({one_line(error)})") from None
         raise RequestError(f"{where}: cannot start: {one_line(error)}") from error
     from jax._src.distributed import global_state  # the barriers and keys have no public name
 
@@ -126,7 +118,35 @@ def end(status: int, why: str = "") -> None:
 
     with contextlib.suppress(Exception):
         jax.distributed.shutdown()
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _link = None
+
+
+def _end_all(number: int, frame: object) -> None:
+    """Ends all processes because this one was asked to end while there is nothing to save."""
+    if _link is None:
+        leave(AGAIN, "asked to end; start the same command in all processes again")
+    line = f"{_link.name(_link.process)} was asked to end; start the same command in all processes again"
+    _link.tell_end(AGAIN, line, at_once=True)
+    _link.leave(AGAIN, line)
+
+
+@contextlib.contextmanager
+def given_up(release: Callable[[], None]) -> Iterator[None]:
+    """Calls `release` if process 0 has to end before the block does; if it is lost, the others call theirs.
+
+    Args:
+      release: releases what would hinder the same command when it is started again, such as a lease.
+    """
+    if _link is None:
+        yield
+        return
+    _link.releases.append(release)
+    try:
+        yield
+    finally:
+        _link.releases.remove(release)
 
 
 def _outlive(coordinator: str) -> Any:
@@ -143,8 +163,9 @@ def _outlive(coordinator: str) -> Any:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except OSError:
-            known = _link is not None
-            leave(*(_link.watch.loss(0) if known else (AGAIN, "process 0 is lost; start the same command again")))
+            if _link is None:
+                leave(AGAIN, "process 0 is lost; start the same command in all processes again")
+            _link.leave(*_link.watch.loss(0), lost=0)
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
     set_handler = ctypes.CDLL(None).signal
@@ -256,139 +277,3 @@ def check_alike(what: str, value: Any, expected: str) -> None:
         if its != values[0]:
             kind = RequestError if leads() else Elsewhere
             raise kind(f"{_link.name(other)}: {what} differs from process 0's; expected {expected}")
-
-
-# -- the connection ----------------------------------------------------------------------------------------------------
-
-
-class Link:
-    """The connection of a process to the others, through keys that process 0 keeps for all.
-
-    Args:
-      client: the client of JAX's coordination service.
-      process: the number of this process.
-      processes: the number of processes.
-      seconds: how long to wait for others that are alive.
-
-    Attributes:
-      names: the host of each process, once known.
-      over: set when the processes need no longer watch one another.
-      watch: shows that this process lives, once started, and watches the others.
-      kept: something to keep as long as the connection.
-    """
-
-    def __init__(self, client: Any, process: int, processes: int, seconds: float = WAITING_SECONDS):
-        self.process, self.processes = process, processes
-        self.names = [""] * processes
-        self.over = threading.Event()
-        self.watch = Watch(self, client, self.over)
-        self.kept: Any = None
-        self._client, self._seconds = client, seconds
-        self._round = 0
-
-    def name(self, process: int) -> str:
-        """A process and its host."""
-        return f"process {process}" + (f" ({self.names[process]})" if self.names[process] else "")
-
-    def agree(self, what: str, value: Any) -> Any:
-        """Process 0's value."""
-        self._round += 1
-        if self.process == 0:
-            self._put(f"answer/{self._round}", {"what": what, "value": value})
-        return self._answer(what)
-
-    def gather(self, what: str, value: Any) -> list[Any]:
-        """The values of all processes; fails in all of them unless they are at the same decision."""
-        self._round += 1
-        own = {"what": what, "value": value}
-        if self.process != 0:
-            self._put(f"said/{self._round}/{self.process}", own)
-            return self._answer(what)
-        said = {0: own, **self._said(what)}
-        for earlier in range(self._forgotten, self._round):  # all have read the answers before this decision
-            self._delete(f"answer/{earlier}")
-        self._delete(f"said/{self._round}/")
-        self._forgotten = self._round
-        answer = {"what": what, "value": [said[i]["value"] for i in range(self.processes)]}
-        if apart := [i for i, its in sorted(said.items()) if its["what"] != what]:
-            its = said[apart[0]]
-            answer["apart"] = f"{self.name(apart[0])} is at {its['what']} ({its['value']}), process 0 at {what}"
-        self._put(f"answer/{self._round}", answer)
-        return self._answer(what)
-
-    _forgotten = 1
-
-    def share(self, what: str, failure: str | None) -> None:
-        """Raises `Elsewhere` with the first failure of any process, if there is one."""
-        if failure is not None:
-            self.tell_end(1, failure)
-        failures = self.gather(what, failure)
-        if failure is not None:
-            self._delete(f"ended/{self.process}")
-        for other, its in enumerate(failures):
-            if its is not None:
-                raise Elsewhere(its if all(x == its for x in failures) else f"{self.name(other)}: {its}")
-
-    def share_failure(self, what: str, failure: str) -> None:
-        """Raises `Apart` in the processes that are at other decisions, and waits until all share a failure."""
-        if self.process == 0:  # others may wait for its decision
-            self._round += 1
-            self._put(f"answer/{self._round}", {"what": what, "apart": f"{self.name(0)}: {failure}"})
-        with contextlib.suppress(Elsewhere):
-            while True:
-                with contextlib.suppress(Apart):
-                    self.share(what, failure)
-
-    def tell_end(self, status: int, why: str, *, at_once: bool = False) -> None:
-        """Tells the others that this process ends, and why, so that they end too: in a while, or at once."""
-        self._put(f"ended/{self.process}", [status, why, at_once])
-
-    def all_end(self) -> bool:
-        """Waits for the ends of all processes; False if some do not come."""
-        try:
-            self._client.wait_at_barrier(f"{KEYS}end", int(1000 * (GRACE_SECONDS + 5 * BEAT_SECONDS)))
-        except Exception:
-            return False
-        return True
-
-    def _answer(self, what: str) -> Any:
-        until = time.monotonic() + 1.1 * self._seconds + 1  # a little longer than process 0 waits
-        while time.monotonic() < until:
-            text = self._try(lambda: self._client.blocking_key_value_get(f"{KEYS}answer/{self._round}", 5000))
-            if text is not None:
-                answer = json.loads(text)
-                if answer["what"] != what or "apart" in answer:
-                    here = f"process {self.process} is at {what}, process 0 at {answer['what']}"
-                    raise Apart(answer.get("apart", here))
-                return answer["value"]
-        raise Lost(f"{self.name(0)} has not reached {what} for {self._seconds:,.0f} s")
-
-    def _said(self, what: str) -> dict[int, Any]:
-        """Waits for the values of the other processes."""
-        until, pause, said = time.monotonic() + self._seconds, 0.0005, {}
-        while time.monotonic() < until:
-            said = read_all(self._try(lambda: self._client.key_value_dir_get(f"{KEYS}said/{self._round}/")))
-            if len(said) == self.processes - 1:
-                return said
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
-        missing = ", ".join(self.name(i) for i in range(1, self.processes) if i not in said)
-        line = f"{missing}: not at {what}, where process 0 has waited for {self._seconds:,.0f} s"
-        self.tell_end(AGAIN, line, at_once=True)
-        raise Lost(line)
-
-    def _put(self, key: str, value: Any) -> None:
-        text = json.dumps(value, default=float)  # of NumPy numbers
-        self._try(lambda: self._client.key_value_set(f"{KEYS}{key}", text, allow_overwrite=True))
-
-    def _delete(self, key: str) -> None:
-        self._try(lambda: self._client.key_value_delete(f"{KEYS}{key}"))
-
-    def _try(self, call: Callable[[], Any]) -> Any:
-        """The value of a call to the service; None if it fails: if process 0 is lost, the watch ends this process."""
-        try:
-            return call()
-        except Exception as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                time.sleep(0.1)
-            return None

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from research.console import say
@@ -41,7 +40,7 @@ class Member(Protocol):
 
     def name(self, process: int) -> str: ...
 
-    def tell_end(self, status: int, why: str, *, at_once: bool = False) -> None: ...
+    def leave(self, status: int, line: str, lost: int | None = None) -> None: ...
 
 
 def leave(status: int, line: str) -> None:
@@ -67,11 +66,10 @@ class Watch:
       member: the connection of this process.
       client: the client of JAX's coordination service.
       over: set when there is nothing to watch any more.
-      end: ends this process: (status, line).
     """
 
-    def __init__(self, member: Member, client: Any, over: threading.Event, end: Callable[[int, str], None] = leave):
-        self._member, self._client, self._over, self._end = member, client, over, end
+    def __init__(self, member: Member, client: Any, over: threading.Event):
+        self._member, self._client, self._over = member, client, over
         watched = range(1, member.processes) if member.process == 0 else (0,)
         self._heard = {other: (None, time.monotonic()) for other in watched}  # the latest beat, and when it came
         self._ended: dict[int, Any] = {}
@@ -106,11 +104,12 @@ class Watch:
             since = {other: since.get(other, now) for other in self._ended}
             found = self.verdict(now, since)
             if found is not None:
-                self._end(*found)
+                self._member.leave(*found)
                 return
 
-    def verdict(self, now: float, since: dict[int, float]) -> tuple[int, str] | None:
-        """The status and the line with which this process has to end; None if it can go on.
+    def verdict(self, now: float, since: dict[int, float]) -> tuple[int, str, int | None] | None:
+        """The status and the line with which this process has to end, and the process that is lost, if one is; None
+        if this process can go on.
 
         Args:
           now: the time in seconds.
@@ -120,14 +119,10 @@ class Watch:
         for other, (status, why, at_once) in ended.items():
             waited = member.process not in ended and now - since.get(other, now) > GRACE_SECONDS
             if other != member.process and (at_once or waited):
-                return (status, why) if at_once else self.loss(other)
+                return (status, why, None) if at_once else (*self.loss(other), None)
         for other, (_, at) in self._heard.items():
             if other not in ended and now - at > LOST_SECONDS:
-                status, line = self.loss(other)
-                if member.process == 0:
-                    member.tell_end(status, line, at_once=True)
-                    time.sleep(2 * BEAT_SECONDS)  # the others read it
-                return status, line
+                return *self.loss(other), other
         return None
 
     def loss(self, other: int) -> tuple[int, str]:

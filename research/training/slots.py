@@ -177,8 +177,12 @@ class Slot:
         beside = [] if best is None else [name for name in scores if name.partition("/")[0] == best.partition("/")[0]]
         if beside and best not in beside:
             raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, beside)}")
+        written = hosts.by_leader(f"the metrics of {self.trial.name}", self._written_so_far)
+        self.store.save(step, state, scores, spent, written)
+
+    def _written_so_far(self) -> dict[str, int]:
         self.log.flush()
-        self.store.save(step, state, scores, spent, self.log.written)
+        return self.log.written
 
     def restore_best(self, like: TrainState) -> TrainState:
         """The trial's state at its best evaluation."""

@@ -94,6 +94,18 @@ def test_a_lease_holds_while_its_owner_lives(tmp_path, dead_pid, content, second
         assert files(tmp_path) == before
 
 
+def test_a_process_that_knows_the_token_gives_up_the_lease(tmp_path):
+    with Lease(tmp_path, token="ours") as lease:
+        Lease(tmp_path, token="another").give_up()
+        lease.check()
+        Lease(tmp_path, token="ours").give_up()
+        assert files(tmp_path) == {}
+        with pytest.raises(LeaseLost, match=r"its lease\.json is gone"):
+            lease.check()
+        with Lease(tmp_path) as next_one:
+            next_one.check()
+
+
 def test_clocks_of_two_hosts_may_differ_by_minutes(tmp_path, monkeypatch):
     with Lease(tmp_path):
         (tmp_path / "lease.json").write_text(held_by(host="elsewhere"))

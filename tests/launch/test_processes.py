@@ -1,16 +1,11 @@
-"""Several processes that train together: the same results as one, on any number of them, and nothing lost by a kill."""
+"""Several processes that train together: the same results as one, and nothing lost by a kill or a signal."""
 
 import random
-import shutil
 import signal
 
-import numpy as np
 import pytest
-from command_line import lines, read, saved_steps, state, write_module
-from families import FAMILIES
-from processes import Processes
-
-from research import paths
+from command_line import read, write_module
+from processes import Processes, assert_close, disturb, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -50,49 +45,6 @@ def train(folder, count, devices, module, out, *options):
     return outcomes
 
 
-def trials(run):
-    return sorted((run / "trials").iterdir())
-
-
-def assert_close(run, reference, atol=1e-5):
-    """Compares every line of the metrics, and the last parameters."""
-    assert [trial.name for trial in trials(run)] == [trial.name for trial in trials(reference)]
-    for trial, other in zip(trials(run), trials(reference), strict=True):
-        ours, theirs = lines(trial), lines(other)
-        assert [(x["step"], x["split"], x.keys()) for x in ours] == [(x["step"], x["split"], x.keys()) for x in theirs]
-        for one, its in zip(ours, theirs, strict=True):
-            for name in one.keys() - {"split"}:
-                assert one[name] == pytest.approx(its[name], abs=atol, rel=1e-4), (trial.name, one["step"], name)
-        params = [paths.flatten(state(x)["params"]) for x in (trial, other)]
-        for name in params[0]:
-            np.testing.assert_allclose(params[0][name], params[1][name], atol=10 * atol, err_msg=name)
-        assert read(trial / "result.json")["status"] == "finished"
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_two_processes_train_like_one(family, tmp_path):
-    module = module_of(tmp_path, family)
-    train(tmp_path, 1, 8, module, tmp_path / "one")
-    train(tmp_path, 2, 4, module, tmp_path / "two")
-    assert_close(tmp_path / "two", tmp_path / "one")
-
-
-def test_another_number_of_processes_continues(tmp_path):
-    module = module_of(tmp_path)
-    whole = tmp_path / "whole"
-    train(tmp_path, 1, 8, module, whole)
-    for before, after, layout in ((1, 4, ()), (2, 1, ("--set", "data.storage=host"))):
-        run = tmp_path / f"from{before}to{after}"
-        train(tmp_path, before, 8 // before, module, run, *layout)
-        (trial,) = trials(run)
-        assert saved_steps(trial)[-1] == 50
-        shutil.rmtree(trial / "checkpoints" / "50")  # as if all had been killed before the last save
-        (trial / "result.json").unlink()
-        outcomes = train(tmp_path, after, 8 // after, module, run, *layout)
-        assert any("continues at step 40" in outcome.err for outcome in outcomes)
-        assert_close(run, whole)
-
-
 def test_trials_train_side_by_side(tmp_path):
     module = module_of(tmp_path)
     arguments = ("--sweep", "rates", "--stack", "on")
@@ -110,35 +62,37 @@ def undisturbed(tmp_path_factory):
     return module, folder / "run"
 
 
-def disturbed(undisturbed, folder, number, kills, seed):
-    """Signals one of two processes at random moments, starts both again, and compares the end."""
+def disturbed(undisturbed, folder, number, seed, moments):
+    """Signals each of two processes at a random moment, starts both again, and compares the end."""
     module, reference = undisturbed
     generator, run = random.Random(seed), folder / "run"
-    for attempt in range(kills + 1):
-        processes = Processes(folder / f"io{attempt}", 2, 2, "run", module, "--out", run)
-        if attempt == kills:
-            outcomes = processes.wait()
-            assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
-            break
-        victim, after = generator.randrange(2), generator.uniform(0, 20)
-        outcomes, seconds = processes.signal_when(lambda: "2 processes" in processes.errors(0), victim, number, after)  # noqa: B023
-        # A signal before training has begun ends the process that gets it.
-        assert {outcome.status for outcome in outcomes} <= {0, 75, -number}, outcomes
-        assert seconds < 60, outcomes
-        assert {read(result)["status"] for result in run.glob("trials/*/result.json")} <= {"finished"}, outcomes
+    for attempt, most in enumerate(moments):
+        once = disturb(folder / f"io{attempt}", attempt % 2, number, generator, "run", module, "--out", run, most=most)
+        assert {read(result)["status"] for result in run.glob("trials/*/result.json")} <= {"finished"}, once
+        assert not (run / "lease.json").exists(), once  # so that another host need not wait until it expires
+    train(folder, 2, 2, module, run)
     assert_close(run, reference, atol=0)
 
 
 def test_killed_processes_lose_nothing(undisturbed, tmp_path):
-    disturbed(undisturbed, tmp_path, signal.SIGKILL, kills=2, seed=0)
+    disturbed(undisturbed, tmp_path, signal.SIGKILL, 0, moments=(20.0, 20.0))
 
 
 def test_a_signal_to_one_process_saves_on_all(undisturbed, tmp_path):
-    disturbed(undisturbed, tmp_path, signal.SIGTERM, kills=1, seed=1)
+    disturbed(undisturbed, tmp_path, signal.SIGTERM, 1, moments=(0.0, 20.0))
 
 
-def test_a_process_without_the_others_says_who_is_missing(tmp_path):
+def test_a_process_that_would_train_alone_is_refused(tmp_path):
     module = module_of(tmp_path)
     (outcome,) = Processes(tmp_path / "io", 1, 1, "run", module, "--processes", 2, "--process", 0).wait()
     assert outcome.status == 2 and outcome.err.count("\n") == 1
     assert "would train alone: expected --coordinator HOST:PORT too" in outcome.err
+
+
+def test_a_process_that_waits_says_for_which_and_ends_when_asked(tmp_path):
+    joining = ("--processes", 2, "--process", 0, "--coordinator", f"localhost:{free_port()}")
+    alone = Processes(tmp_path / "io", 1, 1, "run", module_of(tmp_path), *joining)
+    line = "process 0 of 2 waits for process 1\n"
+    (outcome,), seconds = alone.signal_when(lambda: line in alone.errors(0), 0, signal.SIGTERM)
+    assert outcome.status == 75 and seconds < 10
+    assert outcome.err == line + "asked to end; start the same command in all processes again\n"

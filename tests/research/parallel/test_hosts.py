@@ -9,7 +9,7 @@ import pytest
 from research.errors import RequestError, Stopped
 from research.parallel import hosts
 from research.parallel.clusters import Joining, joining
-from research.parallel.hosts import Elsewhere, Link, Lost
+from research.parallel.link import Elsewhere, Link, Lost
 from research.parallel.watch import AGAIN, GRACE_SECONDS, LOST_SECONDS, Watch
 
 
@@ -111,7 +111,7 @@ def test_a_failure_of_one_makes_the_others_fail_at_their_next_decision(failing):
             if link.process == failing:
                 raise OSError("no such file")
             for reached in range(1, 50):
-                link.agree("b", 1)
+                link.agree("b", reached)
                 link.gather("c", 1)
         except Exception as error:
             link.share_failure("a failure", str(error))
@@ -184,16 +184,22 @@ def test_a_process_that_gives_no_sign_of_life_is_lost(monkeypatch):
     start = time.monotonic()
     assert watch.verdict(start + LOST_SECONDS - 1, {}) is None
     line = "process 1 (b) is lost; start the same command in all processes again to continue"
-    assert watch.verdict(start + LOST_SECONDS + 1, {}) == (AGAIN, line)
+    assert watch.verdict(start + LOST_SECONDS + 1, {}) == (AGAIN, line, 1)
+    left = []
+    monkeypatch.setattr("research.parallel.link.leave", lambda *found: left.append(found))
+    monkeypatch.setattr("research.parallel.link.BEAT_SECONDS", 0.01)
+    link.releases.append(lambda: left.append("released"))
+    link.leave(AGAIN, line)
+    assert left == ["released", (AGAIN, line)]
     other = Watch(Link(service, 2, 3), service, threading.Event())
     other.hear()
-    assert other.verdict(time.monotonic(), {0: 0.0}) == (AGAIN, line)  # process 0 has told it
+    assert other.verdict(time.monotonic(), {0: 0.0}) == (AGAIN, line, None)  # process 0 has told it
 
 
 def test_others_watch_process_0_only():
     watch, *_ = watch_of(1)
-    status, line = watch.verdict(time.monotonic() + LOST_SECONDS + 1, {})
-    assert status == AGAIN and line.startswith("process 0 (a) is lost")
+    status, line, lost = watch.verdict(time.monotonic() + LOST_SECONDS + 1, {})
+    assert status == AGAIN and lost == 0 and line.startswith("process 0 (a) is lost")
 
 
 def test_an_end_of_another_process_ends_this_one_after_a_while():
@@ -201,7 +207,7 @@ def test_an_end_of_another_process_ends_this_one_after_a_while():
     Link(service, 2, 3).tell_end(1, "no memory")
     watch.hear()
     assert watch.verdict(1.0 + GRACE_SECONDS - 0.5, {2: 1.0}) is None
-    assert watch.verdict(1.0 + GRACE_SECONDS + 0.5, {2: 1.0}) == (1, "process 2 (c) has ended: no memory")
+    assert watch.verdict(1.0 + GRACE_SECONDS + 0.5, {2: 1.0}) == (1, "process 2 (c) has ended: no memory", None)
     link.tell_end(0, "")  # it ends by itself
     watch.hear()
     assert watch.verdict(1.0 + GRACE_SECONDS + 0.5, {1: 1.0, 2: 1.0}) is None
