@@ -11,6 +11,7 @@ import numpy as np
 
 from research.config.checks import check_counts
 from research.errors import RequestError, require
+from research.layers.rows import on_each_row
 
 _MOST_WEIGHTS = 2**26  # of filters; more take long to make
 
@@ -71,7 +72,7 @@ class LogMel:
         x = jnp.pad(waveforms.astype(jnp.float32), ((0, 0), (half, half)), mode="reflect")
         starts = np.arange(self.frames(samples)) * self.hop
         frames = x[:, starts[:, None] + np.arange(self.window)] * hann(self.window)
-        power = jnp.square(jnp.abs(jnp.fft.rfft(frames)))
+        power = jnp.square(jnp.abs(on_each_row(jnp.fft.rfft, frames)))
         bands = power @ mel_filters(self.mels, self.window, self.sample_rate)
         log = jnp.log10(jnp.maximum(bands, 1e-10))
         if self.dynamic_range is not None:

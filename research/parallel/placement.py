@@ -11,8 +11,9 @@ share a mesh, each of them puts the rows of a batch that its own devices hold, a
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +23,9 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from research.data.windows import Windows
 from research.errors import RequestError
+from research.layers.rows import rows_over
 from research.parallel import hosts
+from research.parallel.activations import split_along_batch
 from research.parallel.spec import DATA, FSDP, Parallel
 from research.paths import flatten, map_with_path, matches
 
@@ -146,6 +149,20 @@ class Placement:
         """
         out = (self.state_shardings(state), self._sharding())
         return jax.jit(program(None), donate_argnums=0, out_shardings=out)
+
+    @contextlib.contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Keeps computations on the devices that hold the rows of the batch, in programs that are traced inside."""
+        axes = (self._batch_axis,) if isinstance(self._batch_axis, str) else self._batch_axis
+        if axes is None or self.shards == 1:
+            yield
+            return
+        are_split = self._rules or self._sharded_axis  # else XLA has nothing to guess
+        with (
+            rows_over(self.mesh, axes),
+            split_along_batch(self.mesh, axes) if are_split else contextlib.nullcontext(),
+        ):
+            yield
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
@@ -282,6 +299,10 @@ class Replicas(Placement):
 
     def _trials_over_devices(self) -> bool:
         return False
+
+    @contextlib.contextmanager
+    def tracing(self) -> Iterator[None]:
+        yield  # each program sees its rows only
 
     def over_devices(self, program: Callable[[str | None], Callable], state: Any) -> Any:
         return jax.pmap(

@@ -159,7 +159,11 @@ class Programs:
             started, capacity = time.perf_counter(), self.steps_per_call(state, sent)
             mapped = self.placement.over_devices(lambda axis_name: self._steps(axis_name, capacity), state)
             platform = self.placement.platform
-            with kernels.targeting(platform), kernels.recording() as self.kernels:
+            with (
+                kernels.targeting(platform),
+                kernels.recording() as self.kernels,
+                self.placement.tracing(),
+            ):
                 lowered = mapped.lower(state, self.resident, self._call_of([sent]), np.int32(1))
                 options = kernels.compiler_options(platform, self.kernels)
                 for name, value in options.items():
@@ -230,7 +234,9 @@ class Programs:
         if layout not in self._compiled.evaluate:
             step, trials = self.functions.evaluate(key), self.trials is not None
             evaluate = evaluation_of(step, trials=trials, whole=self.placement.whole)
-            self._compiled.evaluate[layout] = jax.jit(evaluate).lower(*arguments).compile()
+            with self.placement.tracing():
+                lowered = jax.jit(evaluate).lower(*arguments)
+            self._compiled.evaluate[layout] = lowered.compile()
         return self._compiled.evaluate[layout]
 
 

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from flax import linen as nn
 
+from research.layers.log_mel import LogMel
 from research.parallel.placement import Held, make_placement
 from research.parallel.spec import Parallel
 
@@ -107,6 +109,32 @@ def test_sharding_of_trials_leaves_their_axis_alone():
     placed = placement.place(placement.join([layers()] * 8))
     assert placed["kernel"].addressable_shards[0].data.shape == (8, 96, 32)
     assert placement.put({"x": np.ones((8, 16, 3))})["x"].addressable_shards[0].data.shape == (8, 2, 3)
+
+
+def constraints(parallel):
+    """The first axes of all sharding constraints in the program of a small model, for a batch of 16."""
+    model = nn.Sequential([nn.Dense(32), nn.Dense(8)])
+    x = jnp.ones((16, 4))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    with make_placement(parallel).tracing():
+        traced = jax.make_jaxpr(model.apply)(variables, x)
+    return [e.params["sharding"].spec[0] for e in traced.eqns if e.primitive.name == "sharding_constraint"]
+
+
+def test_activations_stay_split_like_the_batch_where_parameters_are_split():
+    assert constraints(FSDP["over its own axis"][0]) == [("data", "fsdp")] * 3
+    assert constraints(FSDP["over data"][0]) == ["data"] * 3
+    assert constraints(Parallel()) == constraints(Parallel(strategy="pmap")) == []
+
+
+def test_features_of_speech_are_computed_where_the_recordings_are():
+    placement = make_placement(PLACEMENTS["mesh"])
+    waveforms = np.random.default_rng(0).normal(size=(16, 3200)).astype(np.float32)
+    sent = placement.put({"x": waveforms})["x"]
+    with placement.tracing():
+        compiled = jax.jit(LogMel(mels=20)).lower(sent).compile()
+    assert "all-gather" not in compiled.as_text() and "fft" in compiled.as_text()
+    np.testing.assert_allclose(compiled(sent), LogMel(mels=20)(waveforms), atol=1e-5)
 
 
 def test_shapes_stay_shapes():
