@@ -18,7 +18,7 @@ from research.models.mpnn import MPNN
 from research.pretrained.config_values import row, whole
 from research.pretrained.family import Family
 from research.pretrained.rnn import recurrent
-from research.pretrained.rules import SAME, KeyMap, Rule, batch_norm, each, kernel
+from research.pretrained.rules import SAME, KeyMap, Rule, Unused, batch_norm, each, kernel, norm
 
 AGGREGATIONS = {"add": "sum", "sum": "sum", "mean": "mean", "max": "max"}
 """{PyTorch Geometric's name of an aggregation or a pooling: ours}."""
@@ -118,7 +118,7 @@ def _named(model: GraphNetwork) -> list[tuple[str, str]]:
 def key_maps(model: GraphNetwork) -> tuple[KeyMap, ...]:
     """The names of PyTorch Geometric's layers."""
     layer = {GCN: _gcn, GraphSAGE: _sage, GAT: _gat, GIN: _gin}[type(model)]
-    norms = {"batch": batch_norm, "layer": lambda theirs, ours: kernel(theirs, ours)}
+    norms = {"batch": batch_norm, "layer": norm}
     entries = [layer(model, theirs, ours) for theirs, ours in _named(model)]
     entries += [norms[model.norm](f"norms.{i}", f"norm{i}") for i in range(len(model.widths)) if model.norm != "none"]
     return (KeyMap("pyg", (*entries, kernel("head", "head"))),)
@@ -147,7 +147,7 @@ def _gat(model: GAT, theirs: str, ours: str) -> tuple:
 def _gin(model: GIN, theirs: str, ours: str) -> tuple:
     last = 3 if model.inner_norm else 2
     return (
-        Rule(f"{theirs}.eps", f"params/{ours}/epsilon"),
+        Rule(f"{theirs}.eps", f"params/{ours}/epsilon") if model.learn_epsilon else Unused(f"{theirs}.eps"),
         kernel(f"{theirs}.nn.0", f"{ours}/dense0"),
         batch_norm(f"{theirs}.nn.1", f"{ours}/norm") if model.inner_norm else (),
         kernel(f"{theirs}.nn.{last}", f"{ours}/dense1"),

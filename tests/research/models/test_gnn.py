@@ -267,3 +267,25 @@ def test_a_gine_layer_is_that_of_numpy():
     np.add.at(y, edges[:, 1], messages)
     y = relu(y @ own["dense0"]["kernel"] + own["dense0"]["bias"]) @ own["dense1"]["kernel"] + own["dense1"]["bias"]
     np.testing.assert_allclose(model.apply({"params": params}, **inputs), y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GCN(widths=(4, 4), classes=2, input_width=3, norm="layer", output="graphs"),
+        GraphSAGE(widths=(4,), classes=2, input_width=3, norm="batch"),
+        GAT(widths=(4,), heads=2, classes=2, input_width=3, version=2, edge_features=True, edge_input_width=2),
+        GIN(widths=(4,), classes=1, input_width=3, edge_features=True, edge_input_width=2, output="edges"),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_every_parameter_has_a_published_name(model):
+    family = graph_networks.OF[{GCN: "gcn", GraphSAGE: "sage", GAT: "gat", GIN: "gin"}[type(model)]]
+    generator = np.random.default_rng(0)
+    shapes = family.shapes(model)
+    ours = jax.tree.map(lambda x: generator.normal(size=x.shape).astype(np.float32), shapes)
+    (key_map,) = family.key_maps(model)
+    theirs = mapping.to_theirs(key_map, ours)
+    jax.tree.map(np.testing.assert_array_equal, mapping.to_ours(key_map, theirs, shapes), ours)
+    leaves = {name.rpartition(".")[2] for name in theirs}
+    assert leaves <= {"weight", "bias", "att", "eps", "running_mean", "running_var", "num_batches_tracked"}
