@@ -13,6 +13,7 @@ A batch has boxes in pixels of the image as the model sees it, filled up to a fi
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -37,10 +38,11 @@ PICTURES = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Detection(Task):
+class Detection(Task, abc.ABC):
     """The base of detection; a subclass defines `loss` and `detect`.
 
-    >>> direction(Detection(classes=2, class_names=("cat", "dog")), "test/ap_cat")
+    >>> from research.metrics.directions import direction
+    >>> direction(Detection.better, "test/ap_cat")
     'max'
 
     Metrics: "ap", "ap50", "ap75", "ar", by size and by class (`research.detection.average_precision`).
@@ -63,9 +65,9 @@ class Detection(Task):
     most: int = 100
     picture: int = 256
 
+    @abc.abstractmethod
     def detect(self, apply: Apply, batch: Batch) -> Kept:
         """Returns the boxes found in each image, best first: [batch, found, ...]."""
-        raise NotImplementedError
 
     def check(self) -> None:
         check_counts(self, "classes", "most")
