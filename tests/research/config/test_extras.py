@@ -28,4 +28,4 @@ def test_the_extras_that_the_code_names_exist_and_hold_the_library():
     ]
     assert used
     for module, extra in used:
-        assert any(module in requirement for requirement in extras[extra]), (module, extra)
+        assert any(module.partition(".")[0] in requirement for requirement in extras[extra]), (module, extra)
