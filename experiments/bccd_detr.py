@@ -2,7 +2,7 @@
 
     python -m launch run experiments.bccd_detr
 
-DETR needs long training, and 205 pictures are few.  It has not been measured to its end; RESULTS.md says what was.
+DETR needs long training, and 205 pictures are few.  The recipe has not been measured yet.
 """
 
 from experiments.bccd_yolox import CELLS, blood_cells

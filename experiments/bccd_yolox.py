@@ -5,8 +5,8 @@ that holds bccd/BCCD_Dataset-1.0.zip, which is read as it is downloaded.
 
     python -m launch run experiments.bccd_yolox
 
-A YOLOv8n of 3.0 million parameters, pre-trained on COCO, is reported to have an AP50 of 0.904 there.  This experiment
-has not been measured to its end; RESULTS.md says what was.
+A YOLOv8n of 3.0 million parameters, pre-trained on COCO, is reported to have an AP50 of 0.904 there.  The recipe has
+not been measured yet.
 """
 
 import os
