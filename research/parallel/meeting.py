@@ -98,13 +98,15 @@ def _receive(processes: int, port: int, notes: _Notes) -> None:
 def _welcome(guest: socket.socket, processes: int, here: dict[int, tuple[str, socket.socket]]) -> None:
     """Adds a process that has come to those that are here; ignores connections that are not from a process."""
     guest.settimeout(GUEST_SECONDS)
-    hello = _read(guest)
-    if hello is None or type(hello.get("process")) is not int:
+    hello = _read(guest) or {}
+    process, expected, host = (hello.get(name) for name in ("process", "processes", "host"))
+    if type(process) is not int or type(expected) is not int or type(host) is not str or process < 1:
         return
-    process, host = hello["process"], hello["host"]
     name = f"process {process} ({host})"
-    if hello["processes"] != processes:
-        problem = f"{name} expects {hello['processes']} processes, process 0 expects {processes}; expected one number"
+    if expected != processes:
+        problem = f"{name} expects {expected} processes, process 0 expects {processes}; expected one number"
+    elif process >= processes:
+        return
     elif process in here and not _has_gone(here[process][1]):
         problem = f"both {here[process][0]} and {host} start process {process}; expected different numbers"
     else:
@@ -178,7 +180,7 @@ def _read(of: socket.socket) -> dict[str, Any] | None:
         line += byte
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import socket
+import time
 
 import pytest
 from processes import free_port
@@ -59,11 +60,26 @@ def test_a_process_that_goes_may_come_again():
     with concurrent.futures.ThreadPoolExecutor() as threads:
         first = threads.submit(met, *at(number, 0, count=2))
         hello = json.dumps({"process": 1, "processes": 2, "host": "a"}).encode() + b"\n"
-        for said in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b"", hello[:9]):  # of other programs
-            with contextlib.suppress(OSError), socket.create_connection(("localhost", number), timeout=5) as other:
-                other.sendall(said)
+        strangers = [b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b"[" * 4000 + b"\n", b"", hello[:9]]
+        for fields in ({"process": 1}, {"process": -1, "processes": 2, "host": "a"}, {"process": 2, "processes": 2}):
+            strangers.append(json.dumps(fields).encode() + b"\n")
+        with contextlib.ExitStack() as connections:
+            for said in strangers:
+                connections.enter_context(_connected(number)).sendall(said)
+            time.sleep(0.5)
         second = threads.submit(met, *at(number, 1, count=2))
         assert first.result()[0] == second.result()[0] == [None]
+
+
+def _connected(number):
+    """A connection to process 0, once it listens."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection(("localhost", number), timeout=5)
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
