@@ -40,7 +40,8 @@ def test_a_detector_takes_the_same_steps_on_eight_devices_and_in_micro_batches(n
         )
         task = tasks.SetDetection(classes=10, most=5)
     else:
-        model, task = models.YOLOX(classes=10, depth=0.33, width=0.0625, momentum=1.0), tasks.DenseDetection(classes=10)
+        model = models.YOLOX(classes=10, depth=0.1, width=0.0625, levels=(3,), momentum=1.0)
+        task = tasks.DenseDetection(classes=10)
     base = dataclasses.replace(
         toys.experiment(model=model, task=task, data=digits, optimizer=SGD(learning_rate=1e-3), batch_size=16),
         preprocess=(data.Scale("image", 1 / 255),),
@@ -63,7 +64,8 @@ def test_a_detector_takes_the_same_steps_on_eight_devices_and_in_micro_batches(n
 @pytest.mark.slow
 def test_a_small_run_through_the_launcher(tmp_path):
     """Average precision in the results, exhibits beside them; the saved run finds boxes in an array."""
-    sizes = {"model.width": 0.0625, "data.examples": 40, "data.test": 6, "data.validation": 8, "steps": 4}
+    sizes = {"model.width": 0.0625, "model.depth": 0.1, "model.levels": "(3,)", "steps": 4}
+    sizes |= {"data.examples": 40, "data.test": 6, "data.validation": 8}
     sizes |= {"batch_size": 8, "eval_batch_size": 8, "optimizer.schedule": "Constant", "eval_every": "none"}
     arguments = [part for path, value in sizes.items() for part in ("--set", f"{path}={value}")]
     with quickly(tmp_path / "compiled"):

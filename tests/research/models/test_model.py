@@ -18,7 +18,7 @@ from research.models.vit import ViT
 WRONG = [
     (MLP((4,), 2, norm="bacth"), "norm='bacth': expected one of none, batch, layer; did you mean 'batch'?"),
     (SimpleCNN(pool="avg"), "pool='avg': expected one of max, average, stride, none"),
-    (ResNet(norm="layer"), "norm='layer': expected one of batch, group, none"),
+    (ResNet(norm="layer"), "norm='layer': expected one of batch, frozen, group, none"),
     (ResNet(inner_activation="rellu"), "inner_activation='rellu': expected one of relu, .*'relu'"),
     (EfficientNet(pool="mean"), "pool='mean': expected one of average, max"),
     (ConvNeXt(activation="gleu"), "activation='gleu': expected one of relu, gelu, .*'gelu'"),
