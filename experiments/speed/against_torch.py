@@ -169,7 +169,9 @@ def noised(model: UNet | DiT) -> Experiment:
     }
     return Experiment(
         model=model,
-        task=Denoising(classes=model.classes, process=Diffusion(schedule="linear", prediction="noise")),
+        task=Denoising(
+            classes=model.classes, process=Diffusion(schedule="linear", prediction="noise"), shape=(32, 32, 3)
+        ),
         data=InMemory(train=train, validation=0),
         optimizer=AdamW(learning_rate=1e-3),
         steps=8,
