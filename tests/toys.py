@@ -61,7 +61,7 @@ def experiment(**changes) -> Experiment:
 
 
 class Trained(NamedTuple):
-    """What the first steps give: losses [step] or [step, trial], and the programs and the state to go on with."""
+    """Losses of first steps, [step] or [step, trial], with the programs and the state to continue from."""
 
     losses: np.ndarray
     programs: Programs

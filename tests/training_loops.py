@@ -6,6 +6,7 @@ import itertools
 
 import jax
 import numpy as np
+import pytest
 import toys
 from command_line import lines, read, saved_steps, state
 
@@ -13,7 +14,7 @@ from research.data.feeds import make_feeds
 from research.models.mlp import MLP
 from research.tasks.classification import Classification
 from research.training.checkpoints import Checkpoints
-from research.training.loop import train
+from research.training.loop import Interrupted, train
 from research.training.programs import make_programs
 from research.training.progress import Progress
 from research.training.trial import Trial
@@ -99,6 +100,25 @@ def same(a, b):
         assert lines(one) == lines(other)
         untimed = [{k: v for k, v in read(f / "result.json").items() if "second" not in k} for f in (one, other)]
         assert untimed[0] == untimed[1]
+
+
+def stopping_changes_nothing(folder, experiment, feeds, *, stacked):
+    """Trains two seeds into folder/whole, and with a stop into folder/stopped; checks that both end the same."""
+    experiments = [dataclasses.replace(experiment, seed=seed) for seed in (0, 1)]
+    programs = make_programs(experiment, feeds.train.resident, trials=2 if stacked else None)
+
+    def run(name, stop=lambda: False):
+        trials = [Trial(str(i), one, folder / name / str(i)) for i, one in enumerate(experiments)]
+        train(trials, feeds, stacked=stacked, progress=Progress(), stop=stop, programs=programs)
+
+    with pytest.raises(Interrupted):
+        run("stopped", stop_at(2))
+    run("stopped")
+    run("whole")
+    for trial in ("0", "1"):
+        one, other = folder / "stopped" / trial, folder / "whole" / trial
+        assert lines(one) == lines(other)
+        jax.tree.map(np.testing.assert_array_equal, state(one), state(other))
 
 
 def stop_at(call):

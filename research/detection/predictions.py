@@ -1,4 +1,4 @@
-"""What detectors return, and the cells of a dense one."""
+"""Predictions of detectors, and the cells of a dense detector's maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which atoms and bonds the answer about a molecule rests on, drawn on the molecule."""
+"""Importance of the atoms and bonds of a molecule for a prediction, drawn on the molecule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Method = Literal["gradient", "occlusion"]
 
 
 class Importance(NamedTuple):
-    """What each part of a molecule adds to an output of the model, in units of that output.
+    """Contributions of the parts of a molecule to an output of the model, in units of that output.
 
     Attributes:
       smiles: the molecule.

@@ -3,9 +3,7 @@
     segment_sum(values, segments, count)    # [rows, values, ...] and int [rows, values] to [rows, count, ...]
 
 Segments are numbered in each row by itself, in any order.  A value of segment `count` or higher is padding and enters
-no result.  A sum is a scatter, and its derivative a gather.  On one core of a CPU, 16 rows of 288 values of 64 features
-take 0.2 ms so, and 3.4 ms by a product with one-hot segments; one row of 10,556 values of 16 features takes 0.1 ms,
-whether XLA knows that the segments are sorted or not.
+no result.  A sum is a scatter, and its derivative a gather.
 """
 
 from __future__ import annotations

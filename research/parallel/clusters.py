@@ -1,4 +1,4 @@
-"""How a process joins the others of its program: as it was told, or as the cluster that started it says."""
+"""Finds the other processes of a program, from arguments and the environment or from the cluster that started it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from research.errors import RequestError, one_line, require
 
 STARTING_SECONDS = 300
-"""How long the processes wait for one another at the start."""
+"""Seconds that the processes wait for one another at the start."""
 
 
 class Joining(NamedTuple):
-    """How a process joins the others.
+    """The place of a process among the others of its program.
 
     Attributes:
       coordinator: HOST:PORT of process 0.
@@ -31,7 +31,7 @@ class Joining(NamedTuple):
 def joining(
     processes: int | None, process: int | None, coordinator: str | None, environment: Mapping[str, str] = os.environ
 ) -> Joining | None:
-    """How this process joins the others; None if it is alone.
+    """Returns the place of this process among the others; None if it is alone.
 
     Arguments are those of `hosts.start`; missing ones are read from ESPALIER_PROCESSES, ESPALIER_PROCESS and
     JAX_COORDINATOR_ADDRESS, and then from the cluster.
@@ -56,7 +56,7 @@ def joining(
 
 
 def _of_cluster(processes: int | None, environment: Mapping[str, str]) -> Joining | None:
-    """How the cluster says that this process joins; None if it started this process alone."""
+    """Returns the place that the cluster gives this process; None if it started this process alone."""
     from jax._src.clusters import GceTpuCluster, GkeTpuCluster, OmpiCluster, SlurmCluster
 
     clusters = {"SLURM": SlurmCluster, "Open MPI": OmpiCluster, "GKE": GkeTpuCluster, "Cloud TPU": GceTpuCluster}

@@ -33,7 +33,7 @@ from research.parallel.watch import AGAIN, leave
 __all__ = ["AGAIN", "Apart", "Elsewhere", "Lost"]
 
 JOINING_SECONDS = 60
-"""How long JAX may take to connect processes that have met."""
+"""Seconds that JAX may take to connect processes that have met."""
 
 # -- start and end -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from research.errors import RequestError, Stopped
 from research.parallel.watch import AGAIN, BEAT_SECONDS, GRACE_SECONDS, KEYS, Watch, leave, read_all
 
 WAITING_SECONDS = 1800
-"""How long a process waits for others that are alive, as while one of them compiles, before it gives up."""
+"""Seconds that a process waits for others that are alive, such as one that compiles, before it gives up."""
 
 
 class Lost(Stopped):

@@ -24,7 +24,7 @@ NOTE_SECONDS = 30.0
 """Seconds between such lines."""
 
 GUEST_SECONDS = 2.0
-"""How long a process may take to say a line after it has come."""
+"""Seconds that a process may take to send its line after it has connected."""
 
 LONGEST_LINE = 4096
 

@@ -23,7 +23,7 @@ LOST_SECONDS = 20
 """A process that has not been heard of for this long is lost."""
 
 GRACE_SECONDS = 35
-"""How long processes may take to end by themselves after another one has ended; longer than to notice a loss."""
+"""Seconds that processes have to end by themselves after another one has ended; more than to notice a loss."""
 
 BEAT_SECONDS = 2.0
 """Seconds between the signs of life of a process."""
@@ -33,7 +33,7 @@ KEYS = "espalier/"
 
 
 class Member(Protocol):
-    """What the watch needs of the connection of a process to the others."""
+    """The part of a process's connection to the others that the watch uses."""
 
     process: int
     processes: int

@@ -38,14 +38,14 @@ SECONDS_PER_LOOK = 2.0
 
 
 class Look(NamedTuple):
-    """What clocks and signals ask for.
+    """Decisions from clocks and signals, the same in all processes.
 
     Attributes:
-      stop: the state shall be saved and training end.
-      late: the policy's seconds since the last save have passed.
-      follow: the metrics of the latest calls shall be read.
-      most: steps in the next calls.
-      calls: calls before the next look.
+      stop: save the state and end training.
+      late: save the state, since the policy's seconds have passed.
+      follow: read the metrics of the latest calls.
+      most: the largest number of steps in each of the next calls.
+      calls: the number of calls before the next decisions.
     """
 
     stop: bool
@@ -209,7 +209,7 @@ def _train(
         saving.done()
 
     def look() -> Look:
-        """What clocks and signals ask for, which all processes do together."""
+        """Decides from clocks and signals, in all processes alike."""
         slots.settle()
         rate = clock.rate or 0.0
         most = max(1, min(capacity, round(rate * SECONDS_PER_CALL))) if rate and capacity > 1 else min(4, capacity)

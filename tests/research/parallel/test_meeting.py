@@ -16,7 +16,7 @@ from research.parallel.meeting import meet
 
 
 def met(*joinings, seconds=10.0):
-    """What becomes of each of the processes: None, or the exception that it raises; and the lines of each."""
+    """Lets processes meet; returns the exception that each raises, or None, and the notes of each."""
     notes = [[] for _ in joinings]
 
     def outcome(joining, lines):

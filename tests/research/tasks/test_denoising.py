@@ -1,14 +1,14 @@
 """Denoising and its samples: the loss against NumPy, the frame's layouts, and what is refused."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from command_line import lines, state
+from command_line import lines
+from training_loops import stopping_changes_nothing
 
 from research.data.feeds import make_feeds
 from research.data.source import Columns
@@ -27,10 +27,6 @@ from research.tasks.denoising import Denoising
 from research.tasks.randomness import per_example
 from research.tasks.samples import GuidedSamples, SamplePaths, Samples
 from research.training.evaluate import evaluate, feed_of, outputs_of
-from research.training.loop import Interrupted, train
-from research.training.programs import make_programs
-from research.training.progress import Progress
-from research.training.trial import Trial
 
 MODEL = DiT(image_size=8, patch_size=4, channels=1, width=8, depth=1, num_heads=2, classes=10)
 SAMPLES = Evaluation("samples", examples=24, every=5, task=Samples(sampler=DDIM(steps=3), guidance=2.0))
@@ -120,22 +116,9 @@ def test_samples_and_errors_do_not_depend_on_the_batches(splits, feeds, referenc
 @pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "one after another"])
 def test_a_stopped_run_ends_as_if_it_had_not(splits, feeds, tmp_path, stacked):
     experiment = own(steps=8, evaluations=(dataclasses.replace(SAMPLES, every=3),), log_every=2).fit(splits)
-    experiments = [dataclasses.replace(experiment, seed=seed) for seed in (0, 1)]
-    programs = make_programs(experiment, feeds.train.resident, trials=2 if stacked else None)
-
-    def go(folder, stop):
-        trials = [Trial(str(i), one, folder / str(i)) for i, one in enumerate(experiments)]
-        train(trials, feeds, stacked=stacked, progress=Progress(), stop=stop, programs=programs)
-
-    calls = itertools.count()
-    with pytest.raises(Interrupted):
-        go(tmp_path / "stopped", lambda: next(calls) == 1)
-    go(tmp_path / "stopped", lambda: False)
-    go(tmp_path / "whole", lambda: False)
+    stopping_changes_nothing(tmp_path, experiment, feeds, stacked=stacked)
     for trial in ("0", "1"):
         one, other = tmp_path / "stopped" / trial, tmp_path / "whole" / trial
-        assert lines(one) == lines(other)
-        jax.tree.map(np.testing.assert_array_equal, state(one), state(other))
         shown = [[(e.evaluation, e.name, e.step) for e in read_exhibits(folder)] for folder in (one, other)]
         assert shown[0] == shown[1] and ("samples", "samples", 6) in shown[0]
     assert lines(one) != lines(tmp_path / "whole" / "0")

@@ -1,14 +1,13 @@
 """Tasks on graphs: losses on every layout, missing labels, and what is refused."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from command_line import lines, state
+from training_loops import stopping_changes_nothing
 
 from research.data.feeds import make_feeds
 from research.data.source import Columns
@@ -21,10 +20,6 @@ from research.optimizers import SGD
 from research.parallel.spec import Parallel
 from research.tasks.graphs import GraphLabels, GraphRegression, LinkPrediction, NodeClassification
 from research.training.evaluate import evaluate
-from research.training.loop import Interrupted, train
-from research.training.programs import make_programs
-from research.training.progress import Progress
-from research.training.trial import Trial
 
 STEPS = 4
 
@@ -127,23 +122,7 @@ def test_metrics_do_not_depend_on_the_batches(made):
 @pytest.mark.slow
 def test_a_stopped_run_ends_as_if_it_had_not(made, tmp_path):
     make, splits, feeds, _ = made
-    experiment = make(steps=8, log_every=2).fit(splits)
-    experiments = [dataclasses.replace(experiment, seed=seed) for seed in (0, 1)]
-    programs = make_programs(experiment, feeds.train.resident, trials=2)
-
-    def go(folder, stop):
-        trials = [Trial(str(i), one, folder / str(i)) for i, one in enumerate(experiments)]
-        train(trials, feeds, stacked=True, progress=Progress(), stop=stop, programs=programs)
-
-    calls = itertools.count()
-    with pytest.raises(Interrupted):
-        go(tmp_path / "stopped", lambda: next(calls) == 1)
-    go(tmp_path / "stopped", lambda: False)
-    go(tmp_path / "whole", lambda: False)
-    for trial in ("0", "1"):
-        one, other = tmp_path / "stopped" / trial, tmp_path / "whole" / trial
-        assert lines(one) == lines(other)
-        jax.tree.map(np.testing.assert_array_equal, state(one), state(other))
+    stopping_changes_nothing(tmp_path, make(steps=8, log_every=2).fit(splits), feeds, stacked=True)
 
 
 def test_predictions_are_of_nodes_and_of_graphs():
