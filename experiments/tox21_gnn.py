@@ -1,4 +1,6 @@
-"""Tox21: twelve kinds of toxicity of 8,014 molecules, of which many labels are missing; a random split.
+"""Tox21: twelve kinds of toxicity of 8,006 molecules, of which many labels are missing; a random split.
+
+RDKit cannot read 8 of the 8,014 rows of the table, which are left out.
 
 As in experiments/esol_gnn.py, with the same sweeps; `--sweep split` compares with a split by scaffold:
 

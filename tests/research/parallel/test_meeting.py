@@ -66,9 +66,8 @@ def test_a_process_that_goes_may_come_again():
         with contextlib.ExitStack() as connections:
             for said in strangers:
                 connections.enter_context(_connected(number)).sendall(said)
-            time.sleep(0.5)
-        second = threads.submit(met, *at(number, 1, count=2))
-        assert first.result()[0] == second.result()[0] == [None]
+            second = threads.submit(met, *at(number, 1, count=2))
+            assert first.result()[0] == second.result()[0] == [None]
 
 
 def _connected(number):
