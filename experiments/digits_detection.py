@@ -10,7 +10,7 @@ the 300 test canvases are in no other.  No file is needed.  Average precision is
     python -m launch run experiments.digits_detection --sweep levels --seeds 3      maps with a head
     python -m launch run experiments.digits_detection --sweep set --seeds 3         DETR without each of its parts
 
-The recipe has not been measured to its end yet.
+YOLOX has a test AP50 of 0.960 with seed 0 (experiments/RESULTS.md).  DETR and the ablations have not been measured yet.
 """
 
 from typing import Any
