@@ -113,7 +113,9 @@ def end(status: int, why: str = "") -> None:
     _link.tell_end(status, why)
     if not _link.all_end():
         leave(status, "")
+    _link.ended = status
     _link.over.set()
+    _link.wait_until_left()
     import jax
 
     with contextlib.suppress(Exception):
@@ -165,6 +167,8 @@ def _outlive(coordinator: str) -> Any:
         except OSError:
             if _link is None:
                 leave(AGAIN, "process 0 is lost; start the same command in all processes again")
+            if _link.ended is not None:
+                leave(_link.ended, "")
             _link.leave(*_link.watch.loss(0), lost=0)
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)

@@ -43,6 +43,7 @@ class Link:
       watch: shows that this process lives, once started, and watches the others.
       kept: something to keep as long as the connection.
       releases: functions that release what process 0 holds for all, before it, or a process that has lost it, ends.
+      ended: the exit status of this process, once all have agreed to end.
     """
 
     def __init__(self, client: Any, process: int, processes: int, seconds: float = WAITING_SECONDS):
@@ -52,6 +53,7 @@ class Link:
         self.watch = Watch(self, client, self.over)
         self.kept: Any = None
         self.releases: list[Callable[[], None]] = []
+        self.ended: int | None = None
         self._client, self._seconds = client, seconds
         self._round = 0
 
@@ -141,6 +143,12 @@ class Link:
         except Exception:
             return False
         return True
+
+    def wait_until_left(self) -> None:
+        """Waits, in process 0, until the others have disconnected: JAX aborts one that finds the service gone."""
+        if self.process == 0:
+            with contextlib.suppress(Exception):
+                self._client.get_live_nodes(list(range(self.processes)))  # returns once all that are connected call it
 
     def _answer(self, what: str) -> Any:
         until = time.monotonic() + 1.1 * self._seconds + 1  # a little longer than process 0 waits

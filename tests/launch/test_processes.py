@@ -82,6 +82,29 @@ def test_a_signal_to_one_process_saves_on_all(undisturbed, tmp_path):
     disturbed(undisturbed, tmp_path, signal.SIGTERM, 1, moments=(0.0, 20.0))
 
 
+LATE = """
+import sys, time, jax
+from research.parallel import hosts
+from research.parallel.link import Link
+
+count, number, coordinator = (sys.argv[sys.argv.index(name) + 1] for name in sys.argv if name.startswith("--"))
+hosts.start(int(count), int(number), coordinator)
+if sys.argv[1] == "unwaited":
+    Link.wait_until_left = lambda link: None
+shutdown = jax.distributed.shutdown
+jax.distributed.shutdown = lambda: (time.sleep(2 * int(number)), shutdown())
+hosts.end(3)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("waits", ["waited", "unwaited"])
+def test_a_process_that_is_late_to_leave_ends_with_its_own_status(tmp_path, waits):
+    outcomes = Processes(tmp_path, 2, 1, waits, program=("-c", LATE)).wait()
+    assert [outcome.status for outcome in outcomes] == [3, 3], outcomes
+    assert "Terminating process" not in outcomes[1].err or waits == "unwaited"
+
+
 def test_a_process_that_would_train_alone_is_refused(tmp_path):
     module = module_of(tmp_path)
     (outcome,) = Processes(tmp_path / "io", 1, 1, "run", module, "--processes", 2, "--process", 0).wait()
