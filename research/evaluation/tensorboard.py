@@ -26,7 +26,7 @@ from research.evaluation.exhibits import (
 SHOWN = 64
 """Maximum number of images in one picture, and of rows and columns in a grid."""
 
-PIXELS = 320
+PIXELS = 240
 """Side of a plot in pixels, and the maximum side of a confusion matrix with fewer classes than this."""
 
 COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (136, 34, 85))
@@ -123,8 +123,9 @@ def _confusion(exhibit: ConfusionMatrix) -> np.ndarray:
     """Draws each row's shares, from white (0) to blue (1): [height, width, 3]."""
     share = exhibit.counts / np.maximum(exhibit.counts.sum(1, keepdims=True), 1)
     cell = max(1, PIXELS // len(share))
-    shade = np.repeat(np.repeat(share, cell, 0), cell, 1)[..., None]
-    return np.uint8(255 * (1 - shade) + np.asarray([8, 48, 107]) * shade)
+    shade = share[..., None]
+    colors = np.uint8(255 * (1 - shade) + np.asarray([8, 48, 107]) * shade)
+    return colors.repeat(cell, 0).repeat(cell, 1)
 
 
 def _curves(exhibit: Curves) -> np.ndarray:

@@ -84,10 +84,12 @@ def _section(row: Row) -> Section | None:
         if isinstance(exhibits[newest], TextPairs):
             tables.append(_texts(exhibits, title))
             continue
+        history = exhibit_figures.over_steps(exhibits)
+        if history is None and evaluation == "validation" and ("test", name) in by_name:
+            continue  # a page of figures that look alike hides the others
         words = ("exhibit", row.name, evaluation, name)
         drawn = exhibit_figures.draw(exhibits[newest])
         pictures.append(Picture(file_name(*words), f"{title}, step {newest:,}: {drawn[1]}.", drawn[0]))
-        history = exhibit_figures.over_steps(exhibits)
         if history is not None:
             pictures.append(Picture(file_name(*words, "steps"), f"{title}: {history[1]}.", history[0]))
     if not (pictures or tables or remarks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import itertools
 import re
@@ -16,6 +17,7 @@ from research.report.table import Row, Table, ranked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 HIGHLIGHTED = 10  # maximum number of variants that a reader can tell apart in a figure
 VALIDATION_CURVES = 8
@@ -39,8 +41,18 @@ class Picture:
     def _bytes(self, kind: str, metadata: dict) -> bytes:
         file = io.BytesIO()
         with style.paper():
-            self.figure.savefig(file, format=kind, bbox_inches="tight", pad_inches=0.06, metadata=metadata)
+            self.figure.savefig(file, format=kind, bbox_inches=self._box, metadata=metadata)
         return file.getvalue()
+
+    @functools.cached_property
+    def _box(self) -> Bbox:
+        """The part of the figure that is drawn on, in inches.
+
+        It takes as long to find as the figure to draw, so it is found once for all formats, and the layout with it.
+        """
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+        return self.figure.get_tightbbox().padded(0.06)
 
 
 def pictures(table: Table) -> list[Picture]:

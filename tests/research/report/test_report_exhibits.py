@@ -66,6 +66,18 @@ def test_the_baseline_comes_first_and_then_the_best_by_validation(folder, monkey
     assert [section.title.split()[0] for section in draw(folder)] == ["a", "c-c"]
 
 
+def test_of_figures_that_look_alike_that_of_the_test_split_is_shown(folder):
+    matrix = ConfusionMatrix(np.eye(2, dtype=int))
+    for step in (3, 9):
+        for evaluation in ("validation", "test", "shifted"):
+            write_exhibits(trial_of(folder, "b"), evaluation, step, {"x": matrix, "samples": Images(PICTURES)})
+    write_exhibits(trial_of(folder, "b"), "validation", 9, {"y": matrix})
+    (section,) = draw(folder)
+    own = [picture.name.removeprefix("exhibit-b-") for picture in section.pictures]
+    assert {name for name in own if "samples" not in name} == {"test-x", "shifted-x", "validation-y"}
+    assert "validation-samples-steps" in own
+
+
 def test_a_variant_is_shown_by_the_first_trial_that_has_exhibits(folder):
     write_exhibits(trial_of(folder, "b", 1), "test", 9, {"x": Images(PICTURES)})
     assert [section.title for section in draw(folder)] == ["b (b-s1)"]
