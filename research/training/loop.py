@@ -177,8 +177,6 @@ def _train(
                 progress.note(f"{slot.trial.name}: {error}: diverged")
                 with clock.paused():
                     slot.end("diverged", **facts(diverged), error=error)
-            else:
-                slot.guarded(slot.flush)
         if still := [slot.index for slot in slots.active]:
             progress.update(read.start + read.steps, read.values["loss"][-1, still], clock.rate)
 

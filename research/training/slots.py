@@ -110,7 +110,7 @@ class Slot:
         self.store.delete_after(step)
 
     def follow(self, read: StepMetrics, due: Callable[[int], bool]) -> int | None:
-        """Takes the training metrics of the steps that are due, to be written at the next `flush`.
+        """Writes the training metrics of the steps that are due.
 
         Returns the first step whose loss or gradient is not finite, or None.
         """
@@ -123,7 +123,8 @@ class Slot:
             for step in range(read.start + 1, last + 1)
             if due(step) or step == diverged
         }
-        self.guarded(self._add, lines)
+        if lines:
+            self.guarded(self._add, lines)
         return diverged
 
     def _add(self, lines: Mapping[int, Mapping[str, float]]) -> None:
@@ -131,6 +132,8 @@ class Slot:
             if self.log is not None:
                 self.log.write(step, "train", line)
             self._remember("train", line)
+        if self.log is not None:
+            self.log.flush()
 
     def score(self, step: int, name: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Writes the metrics and the exhibits of an evaluation; returns the metrics."""
@@ -150,11 +153,6 @@ class Slot:
         for line in write_exhibits(self.trial.folder, name, step, exhibits, class_names=class_names, events=events):
             self.note(f"{self.trial.name}: {line}")
         return metrics
-
-    def flush(self) -> None:
-        """Writes the metrics of training to the file."""
-        if self.log is not None:
-            self.log.flush()
 
     def _remember(self, name: str, line: Mapping[str, float | None]) -> None:
         line = {"loss": line["loss"]} if name == "train" else line
