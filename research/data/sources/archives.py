@@ -39,7 +39,8 @@ class Files:
         Raises:
           RequestError: there is none of that name.
         """
-        require(name in self.names_set, f"{self.where(name)} does not exist; {nearest(name, self.names)}")
+        if name not in self.names_set:
+            raise RequestError(f"{self.where(name)} does not exist; {nearest(name, self.names)}")
         return self._zip.open(name) if not self._root.is_dir() else (self._root / name).open("rb")
 
     def read(self, name: str) -> bytes:

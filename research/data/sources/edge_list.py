@@ -63,8 +63,9 @@ class EdgeList(Data):
         names = self._names(table)
         codes = {name: i for i, name in enumerate(names)}
         for row, text in enumerate(texts, 1):
-            known = not text or text in codes
-            require(known, f"{self.nodes}, row {row}: label {text!r} is not in class_names; {nearest(text, codes)}")
+            if text and text not in codes:
+                line = f"{self.nodes}, row {row}: label {text!r} is not in class_names; {nearest(text, codes)}"
+                raise RequestError(line)
         node = np.array([i for i, text in enumerate(texts) if text], np.int32)
         require(len(node) > 0, f"label={self.label!r}: no node has a label")
         label = np.array([codes[texts[i]] for i in node], np.int32)
@@ -81,8 +82,8 @@ class EdgeList(Data):
             return super().encode(raw)
         table, shared = self._graph()
         numbers = self._numbers(table)
-        for given in raw:
-            require(str(given) in numbers, f"node {given!r}: {nearest(str(given), numbers)}")
+        if unknown := [given for given in raw if str(given) not in numbers]:
+            raise RequestError(f"node {unknown[0]!r}: {nearest(str(unknown[0]), numbers)}")
         return {"node": np.array([numbers[str(given)] for given in raw], np.int32), "shared": shared}
 
     def _table(self, field: str) -> pa.Table:

@@ -117,11 +117,11 @@ class Table(Data):
             good = isinstance(raw, Sequence) and bool(raw) and all(isinstance(row, Mapping) for row in raw)
             require(good, "expected a list of rows (dicts), or a dict of columns")
             for i, row in enumerate(raw):
-                for name in names:
-                    require(name in row, f"row {i} has no {name!r}; {nearest(name, row)}")
+                if missing := [name for name in names if name not in row]:
+                    raise RequestError(f"row {i} has no {missing[0]!r}; {nearest(missing[0], row)}")
             raw = {name: [row[name] for row in raw] for name in names}
-        for name in names:
-            require(name in raw, f"the input has no column {name!r}; {nearest(name, raw)}")
+        if missing := [name for name in names if name not in raw]:
+            raise RequestError(f"the input has no column {missing[0]!r}; {nearest(missing[0], raw)}")
         arrays = {}
         for name in names:
             try:

@@ -68,6 +68,7 @@ def read(path, **fields):
     return materialize(data.load().train)
 
 
+@pytest.mark.usefixtures("nothing_misspelled")
 @pytest.mark.parametrize("zipped", [False, True])
 def test_voc_from_a_folder_or_a_zip(tmp_path, zipped):
     root = voc(tmp_path / "voc")
@@ -191,6 +192,7 @@ def coco(root, **changes):
 ANNOTATION = {"id": 5, "image_id": 7, "category_id": 2, "bbox": [0, 0, 1, 1]}
 
 
+@pytest.mark.usefixtures("nothing_misspelled")
 def test_coco(tmp_path):
     data = COCO(str(coco(tmp_path)), size=(10, 20), validation=0, test=0)
     splits = data.load()

@@ -17,6 +17,7 @@ def saved(tmp_path, nodes=NODES, edges=EDGES, header="id,label,x,y", **changes):
     return EdgeList(**paths, **{"test": 1, "validation": 1, **changes})
 
 
+@pytest.mark.usefixtures("nothing_misspelled")
 def test_nodes_and_edges_are_those_of_the_tables(tmp_path):
     data = saved(tmp_path)
     splits = data.load()

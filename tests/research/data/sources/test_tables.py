@@ -122,6 +122,7 @@ def test_only_the_training_split_decides(tmp_path):
     np.testing.assert_array_equal(splits.test.arrays()["features"], [[100, 0, 0], [2, 1, 0]])
 
 
+@pytest.mark.usefixtures("nothing_misspelled")
 def test_fields_survive_a_split_and_a_fit_again(path):
     data = Table(path, "species", test=2, validation=0)
     splits = data.load()
