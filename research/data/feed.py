@@ -338,7 +338,8 @@ class _Read:
 
 
 def _weighted(batch: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
-    weight = batch.get("weight", np.ones(sent["index"].shape, np.float32))
+    index = sent["index"]
+    weight = batch["weight"] if "weight" in batch else index.__array_namespace__().ones(index.shape, np.float32)
     numbers = {"example": sent["example"]} if "example" in sent else {}
     return batch | numbers | {"weight": weight * sent["weight"] if "weight" in sent else weight}
 

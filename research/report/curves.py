@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -74,10 +74,11 @@ def draw(lines: Sequence[Line], split: str, metric: str, way: Direction | None =
     figure = style.new_figure(min(max(3.7 - LETTER * named, 2.5), 3.4), 2.35)  # with the names: about 4.3 inches
     axes = figure.add_axes((0.0, 0.0, 1.0, 0.85))
     _scale(axes, _settled(lines, logged), way)
+    _draw_grey(axes, [line for line in lines if line.grey], logged)
     ends = []
-    for line in sorted(lines, key=lambda line: not line.grey):
-        end = _draw_line(axes, line, logged[line.name])
-        if end is not None and not line.grey:
+    for line in lines:
+        end = None if line.grey else _draw_line(axes, line, logged[line.name])
+        if end is not None:
             ends.append((*end, line.label, line.color))
     axes.set_title(style.text(f"{split} {metric}"))
     axes.set_xlabel("step")
@@ -128,45 +129,81 @@ def _scale(axes: Axes, curves: Sequence[Curve], way: Direction | None) -> None:
     axes.set_ylim(low - margin, high + margin)
 
 
+def _draw_grey(axes: Axes, lines: Sequence[Line], logged: Mapping[str, Mapping[str, Curve]]) -> None:
+    """Draws variants without names, all strokes of a kind at once: one by one, thousands would take minutes."""
+    strokes: dict[str, list[Stroke]] = {}
+    for line in lines:
+        for stroke in _strokes(line, logged[line.name], axes.get_ylim()):
+            strokes.setdefault(stroke.kind, []).append(stroke)
+    for kind, some in strokes.items():
+        gap = np.full(1, np.nan)
+        x = np.concatenate([part for stroke in some for part in (stroke.steps, gap)])
+        y = np.concatenate([part for stroke in some for part in (stroke.values, gap)])
+        axes.plot(x, y, color=style.FAINT, **_look(kind, grey=True))
+
+
 def _draw_line(axes: Axes, line: Line, curves: Mapping[str, Curve]) -> tuple[float, float] | None:
     """Draws a variant; returns the position for its name."""
+    place = None
+    for stroke in _strokes(line, curves, axes.get_ylim()):
+        axes.plot(stroke.steps, stroke.values, color=line.color, **_look(stroke.kind, grey=False))
+        shown = np.flatnonzero(np.isfinite(stroke.values))
+        if shown.size and place is None and stroke.kind not in ("rest", "unfinished"):
+            place = float(stroke.steps[shown[-1]]), float(stroke.values[shown[-1]])
     finished = [curves[trial.name] for trial in that_count(line.trials) if trial.name in curves]
-    strong = {"color": line.color, "linewidth": 0.7 if line.grey else 1.4, "zorder": 2 if line.grey else 4}
-    thin = {"color": line.color, "linewidth": 0.5 if line.grey else 0.8, "zorder": 2 if line.grey else 3}
-    end = None
+    if len(finished) > 1:
+        steps, values = over_seeds(finished)
+        shared = np.isfinite(values).all(axis=0)
+        low, high = (np.where(shared, f(values, axis=0), np.nan) for f in (np.min, np.max))
+        axes.fill_between(steps, low, high, color=line.color, alpha=0.14, linewidth=0, zorder=2)
+    return place
+
+
+class Stroke(NamedTuple):
+    """A part of a variant: the mean over seeds ("mean", or "point" if it is one), the rest of seeds that continued
+    after the first one stopped ("rest"), a trial outside the mean ("unfinished"), and its end (its status)."""
+
+    kind: str
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def _strokes(line: Line, curves: Mapping[str, Curve], limits: tuple[float, float]) -> Iterator[Stroke]:
+    finished = [curves[trial.name] for trial in that_count(line.trials) if trial.name in curves]
     if finished:
         steps, values = over_seeds(finished)
         shared = np.isfinite(values).all(axis=0)
-        mean = np.where(shared, values.mean(axis=0), np.nan)
-        dots = {"marker": "o", "markersize": 2.5} if shared.sum() == 1 else {}
-        axes.plot(steps, mean, **strong, **dots)
-        if len(finished) > 1 and not line.grey:
-            low, high = (np.where(shared, f(values, axis=0), np.nan) for f in (np.min, np.max))
-            axes.fill_between(steps, low, high, color=line.color, alpha=0.14, linewidth=0, zorder=2)
+        yield Stroke("point" if shared.sum() == 1 else "mean", steps, np.where(shared, values.mean(axis=0), np.nan))
         if shared.any():
-            last = int(np.flatnonzero(shared)[-1])
-            end = (float(steps[last]), float(mean[last]))
-            for row in values:  # seeds that continued after the first one stopped
-                rest = np.where(np.arange(steps.size) >= last, row, np.nan)
+            for row in values:
+                rest = np.where(np.arange(steps.size) >= np.flatnonzero(shared)[-1], row, np.nan)
                 if np.isfinite(rest).sum() > 1:
-                    axes.plot(steps, rest, **thin, alpha=0.6)
+                    yield Stroke("rest", steps, rest)
     for trial in line.trials:
         if trial.status == "finished" or trial.name not in curves:
             continue
         curve = curves[trial.name]
         kept = np.isfinite(curve.values)
-        if not kept.any():
-            continue
-        x, y = curve.steps[kept][-1], curve.values[kept][-1]
-        axes.plot(curve.steps, curve.values, **thin, alpha=0.75, dashes=(4, 1.5))
-        marker, size = _ENDS[trial.status]
-        bottom, top = axes.get_ylim()
-        inside = min(max(y, bottom), top)
-        axes.plot(
-            [x], [inside], marker, color=line.color, markersize=size, markeredgewidth=1.2, clip_on=False, zorder=5
-        )
-        end = end or (float(x), float(inside))
-    return end
+        if kept.any():
+            yield Stroke("unfinished", curve.steps, curve.values)
+            end = np.clip(curve.values[kept][-1:], *limits)
+            yield Stroke(trial.status, curve.steps[kept][-1:], end)
+
+
+def _look(kind: str, *, grey: bool) -> dict[str, Any]:
+    """How matplotlib draws a stroke."""
+    strong = {"linewidth": 0.7 if grey else 1.4, "zorder": 2 if grey else 4}
+    thin = {"linewidth": 0.5 if grey else 0.8, "zorder": 2 if grey else 3}
+    if kind in _ENDS:
+        marker, size = _ENDS[kind]
+        mark = {"linestyle": "none", "marker": marker, "markersize": size, "markeredgewidth": 1.2}
+        return {**mark, "clip_on": False, "zorder": 5}
+    return {
+        "mean": strong,
+        "point": {**strong, "marker": "o", "markersize": 2.5},
+        "rest": {**thin, "alpha": 0.6},
+        "unfinished": {**thin, "alpha": 0.75, "dashes": (4, 1.5)},
+    }[kind]
 
 
 def _thousands():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from research.report import maps, parallel, style
 from research.report.runs import Run
 from research.report.settings import Landscape, axes_of, kind, points_of
@@ -34,17 +36,16 @@ def _line(shown: Landscape) -> tuple[Figure, str]:
     x = [point.at[0] for point in scored]
     figure = style.new_figure(3.7, 2.35)
     plot = figure.add_axes((0.0, 0.0, 1.0, 0.85))
-    for point in scored:
-        plot.plot(
-            [point.at[0]] * point.score.n, point.values, "o", color=style.PALETTE[0], markersize=3, alpha=0.3, mew=0
-        )
+    each = np.repeat(x, [len(point.values) for point in scored])
+    values = np.concatenate([point.values for point in scored])
+    plot.plot(each, values, "o", color=style.PALETTE[0], markersize=3, alpha=0.3, mew=0)
     std = [point.score.std or 0.0 for point in scored]
     plot.errorbar(
         x, [point.score.mean for point in scored], std, color=style.PALETTE[0], marker="o", markersize=4.5, capsize=2.5,
         elinewidth=0.9, capthick=0.9,
     )  # fmt: skip
-    for point in shown.marked:
-        plot.plot([point.at[0]], [point.score.mean], "o", mfc="none", mec=style.PALETTE[1], markersize=10, mew=1.2)
+    best = [(point.at[0], point.score.mean) for point in shown.marked]
+    plot.plot(*zip(*best, strict=True), "o", mfc="none", mec=style.PALETTE[1], markersize=10, mew=1.2)
     lost = [point.at[0] for point in shown.points if not point.score.n]
     if lost:
         plot.plot(

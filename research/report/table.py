@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -88,7 +89,12 @@ class Table:
 
     def compares(self, metric: str) -> bool:
         """True if the table has differences of a metric to a baseline."""
-        return any(metric in row.cells and row.cells[metric].difference is not None for row in self.rows)
+        return metric in self._compared
+
+    @functools.cached_property
+    def _compared(self) -> frozenset[str]:
+        cells = ((name, cell) for row in self.rows for name, cell in row.cells.items())
+        return frozenset(name for name, cell in cells if cell.difference is not None)
 
     @property
     def finished(self) -> int:
@@ -112,6 +118,17 @@ class Table:
         rows = tuple(row for row in self.rows if row.run in runs)
         metrics = tuple(metric for metric in self.metrics if any(metric in row.cells for row in rows))
         return Table(tuple(runs), metrics, rows, tuple(group for group in self.groups if set(group) <= set(runs)))
+
+    def shortened(self, count: int) -> Table:
+        """The table with at most `count` rows for each group of comparable runs: the baselines, then the best."""
+        if len(self.rows) <= count:
+            return self
+        kept = set()
+        for group in self.groups:
+            rows = sorted(ranked([row for row in self.rows if row.run in group]), key=lambda row: not row.is_baseline)
+            kept |= {(row.run, row.variant) for row in rows[:count]}
+        rows = tuple(row for row in self.rows if (row.run, row.variant) in kept)
+        return dataclasses.replace(self, rows=rows)
 
 
 def build(runs: Sequence[Run]) -> Table:

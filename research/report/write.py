@@ -11,13 +11,16 @@ from etils import epath
 from rich.padding import Padding
 from rich.text import Text
 
-from research.console import printable, write_what_it_can
+from research.console import counted, printable, write_what_it_can
 from research.errors import RequestError
 from research.locations import location
 from research.report import exhibits, figures, html, latex, markdown, sentences, table, terminal
 from research.report.read import read_runs
 from research.report.table import Table
 from research.whole_files import write_whole
+
+PRINTED = 60
+"""The maximum number of variants on the terminal, for each group of comparable runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +89,14 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, t
 
 
 def print_table(rows: Table, console: rich.console.Console | None = None) -> None:
-    """Prints a table and its main result on the terminal."""
+    """Prints a table and its main result on the terminal; of more than `PRINTED` variants, the baselines and the best."""
     if console is None:
         console = rich.console.Console()
         if not console.is_terminal:  # logs and pipes do not wrap lines
             console.width = 160
     write_what_it_can(console.file)
-    console.print(Padding(terminal.to_rich(rows, console.width), (1, 0, 1, 0)))
+    shown = rows.shortened(PRINTED)
+    console.print(Padding(terminal.to_rich(shown, console.width), (1, 0, 1, 0)))
+    if left_out := len(rows.rows) - len(shown.rows):
+        console.print(Text(f"and {counted(left_out, 'more variant')}, which are in table.csv\n"))
     console.print(Text(printable(sentences.summary(rows))))

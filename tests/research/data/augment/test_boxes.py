@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.data.augment import FlipBoxes, MixupBoxes, Mosaic, PlaceBoxes, augment
+from research.data.feed import take
 from research.errors import RequestError
 
 SIZE = (24, 32)
@@ -79,6 +80,15 @@ def test_padding_examples_and_crowds_are_not_mixed_in():
     crowd = drawn([(4, 4, 8, 8)] * 2) | {"kinds": jnp.array([[1, 0], [0, 0]], jnp.uint8)}
     found = augment((MixupBoxes(1.0),), jax.random.key(0), crowd)
     assert found["labels"].tolist() == [[-1, -1, 1, -1], [1, -1, -1, -1]]
+
+
+@pytest.mark.parametrize("one", [Mosaic(), MixupBoxes()])
+def test_images_that_are_on_the_device_are_mixed(one):
+    def mixed(resident, sent):
+        return augment((one,), jax.random.key(0), take(resident, sent))
+
+    found = jax.eval_shape(mixed, drawn([(4, 4, 8, 8)] * 4), {"index": np.arange(4, dtype=np.int32)})
+    assert found["image"].shape == (4, *SIZE, 1)
 
 
 def test_mixup_averages_and_keeps_both_boxes():
