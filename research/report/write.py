@@ -89,7 +89,7 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, t
 
 
 def print_table(rows: Table, console: rich.console.Console | None = None) -> None:
-    """Prints a table and its main result on the terminal; of more than `PRINTED` variants, the baselines and the best."""
+    """Prints a table and its main result on the terminal: the baselines and the best variants, if they are many."""
     if console is None:
         console = rich.console.Console()
         if not console.is_terminal:  # logs and pipes do not wrap lines

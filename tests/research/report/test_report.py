@@ -173,6 +173,19 @@ def test_the_terminal_ends_with_the_summary(made):
         read_table([folder / "trials"])
 
 
+def test_of_many_variants_the_terminal_shows_the_best(make_run):
+    import rich.console
+
+    variants = {f"v{i:03d}": {"optimizer.learning_rate": 10.0**-i} for i in range(70)}
+    scored = {name: {"validation/accuracy": (i * 7 % 70) / 100} for i, name in enumerate(variants)}
+    folder = make_run(variants=variants, scores=lambda variant, seed: scored[variant], baseline=None, seeds=(0,))
+    console = rich.console.Console(file=io.StringIO(), width=100)
+    print_table(read_table([folder]), console)
+    shown = {word for word in console.file.getvalue().split() if word in variants}
+    assert shown == {name for name in variants if scored[name]["validation/accuracy"] >= 0.1}
+    assert "and 10 more variants, which are in table.csv" in console.file.getvalue()
+
+
 def test_nothing_heavy_is_imported_before_it_is_needed(made):
     code = (
         "import sys, research.report\n"
