@@ -100,7 +100,9 @@ def show_plan(request: Request, stack: str) -> int:
                 duration(took),
             )
     Console(width=120).print(table)
-    memory = f"{plan.device_memory() / 2**30:.1f} GiB on each of {jax.device_count()} {jax.devices()[0].device_kind}"
+    count, kind = jax.device_count(), jax.devices()[0].device_kind
+    where = f"{kind} device" if count == 1 else f"each of {count} {kind} devices"
+    memory = f"{plan.device_memory() / 2**30:.1f} GiB free on {where}"
     trials = f"{counted(len(prepared.experiments), 'trial')}, {counted(programs, 'program')}"
     say(f"{trials}, about {duration(seconds)} of training here; {memory}")
     return 0
