@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from launch.program import program
 from research.console import say, write_what_it_can
 from research.errors import RequestError, nearest, one_line, refusal
 from research.parallel import hosts
@@ -23,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    root = _Parser(prog="python -m launch", description="One launcher for every experiment, from a laptop to a pod.")
+    root = _Parser(prog=program(), description="One launcher for every experiment, from a laptop to a pod.")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     commands.add_parser("list", help="every experiment and its sweeps; scripts that analyse finished runs; timings")

@@ -9,10 +9,10 @@ import traceback
 import jax
 import jax.numpy as jnp
 
-from launch.request import Request
-from launch.run import prepare
 from research.console import say
 from research.data.feed import take
+from research.running.request import Request
+from research.running.run import prepare
 from research.training.abstract import hparam_arrays
 from research.training.step import make_init, make_train_step
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import jax
 from etils import epath
 
-from launch.plan import program_key
 from research.config.hparams import hparams
 from research.config.override import conformed, override, parse_assignment
 from research.console import say
@@ -21,6 +20,7 @@ from research.experiment import Experiment
 from research.locations import location
 from research.parallel.programs import Programs
 from research.report.statistics import summarize
+from research.running.plan import program_key
 from research.training.evaluate import evaluate, feed_of
 from research.training.folder import read_experiment, read_variables, trial_folders
 from research.training.programs import make_programs

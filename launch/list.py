@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 
 from research.console import say
-from research.errors import RequestError, nearest
+from research.errors import RequestError, likely, nearest
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 FILE_PREFIX = "file:"
@@ -87,7 +87,7 @@ def _literal_keys(function: ast.FunctionDef) -> tuple[str, ...]:
 
 def module_name(experiment: str) -> str:
     """The module name, for `load_module`, of an experiment: `digits_mlp`, `experiments.digits_mlp`, or a path to a
-    file.
+    file.  `experiments.mine` is also experiments/mine.py in the working directory.
 
     Raises:
       RequestError: there is no such experiment or file.
@@ -103,7 +103,12 @@ def module_name(experiment: str) -> str:
         return f"experiments.{short}"
     if "." in experiment and not experiment.startswith("experiments."):
         return experiment  # a user's own module
-    raise RequestError(f"no experiment {experiment!r}; {nearest(short, names)}")
+    own = pathlib.Path("experiments", *short.split(".")).with_suffix(".py")
+    if experiment != short and own.is_file():
+        return f"{FILE_PREFIX}{own.resolve()}"
+    mine = likely(short, [entry.name for entry in entries(pathlib.Path("experiments"))])
+    meant = nearest(short, names) if mine is None or mine in names else f"did you mean 'experiments.{mine}'?"
+    raise RequestError(f"no experiment {experiment!r}; {meant}")
 
 
 def short_name(module: str) -> str:

@@ -1,72 +1,19 @@
-"""The request of a command line as a value: the experiment, its sweep, and its trials."""
+"""Reads the request of a command line: the experiment, its sweep, its changes."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 from launch.list import module_name, short_name
+from launch.program import command
 from research import sweep as sweeping
 from research.config.modules import load_module
-from research.config.once import Once, hash_of
 from research.config.override import conformed, override, parse_assignment
-from research.config.serialization import stable_hash, to_json
-from research.errors import RequestError, in_one_line, require
+from research.errors import RequestError, in_one_line, prefixed, require
 from research.experiment import Experiment
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """A sweep of an experiment with its changes, resolved into trials.
-
-    Attributes:
-      module: the experiment's module, or file:PATH.
-      sweep: the sweep's name; None without one.
-      settings: {dotted path: text} from --set.
-      seeds: the number of seeds from --seeds; None keeps the sweep's own.
-      baseline: the variant that others are compared with, if the sweep has one.
-    """
-
-    module: str
-    sweep: str | None
-    settings: dict[str, str]
-    seeds: int | None
-    experiment: Experiment
-    baseline: str | None
-    trials: tuple[sweeping.PlannedTrial, ...]
-
-    @property
-    def default_folder(self) -> str:
-        return f"runs/{short_name(self.module)}/{self.sweep or 'base'}"
-
-    def record(self) -> dict[str, Any]:
-        """The request as written to sweep.json; a continued run must match it."""
-        return self._record
-
-    @functools.cached_property
-    def _record(self) -> dict[str, Any]:
-        once = Once()
-        return {
-            "experiment": self.module,
-            "sweep": self.sweep,
-            "settings": self.settings,
-            "seeds": self.seeds,
-            "baseline": self.baseline,
-            "hash": stable_hash(self.experiment),
-            "trials": [
-                {
-                    "name": trial.name,
-                    "variant": trial.variant,
-                    "seed": trial.seed,
-                    "overrides": {path: to_json(value) for path, value in trial.overrides.items()},
-                    "hash": hash_of(trial.experiment, once),
-                }
-                for trial in self.trials
-            ],
-        }
+from research.running.request import Request
 
 
 def read_request(
@@ -97,7 +44,18 @@ def read_request(
         base = conformed(override(conformed(base), texts, parse=True))
         specs = sweeping.trials(base, chosen, seeds=seeds)
     baseline = chosen.baseline if chosen is not None else None
-    return Request(module, sweep, texts, seeds, base, baseline, tuple(specs))
+    return Request(
+        module=module,
+        sweep=sweep,
+        settings=texts,
+        seeds=seeds,
+        experiment=base,
+        baseline=baseline,
+        trials=tuple(specs),
+        folder=f"runs/{short_name(module)}/{sweep or 'base'}",
+        code=os.path.dirname(source.__file__ or ""),
+        command=command(),
+    )
 
 
 def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
@@ -107,10 +65,8 @@ def _sweep(source: ModuleType, experiment: str, name: str) -> sweeping.Sweep:
     if not isinstance(sweeps, Mapping):
         raise RequestError(f"{experiment}: sweeps() returns a {type(sweeps).__name__}, not a dict of sweeps")
     chosen = sweeping.require_sweep(sweeps, name)
-    if not isinstance(chosen, sweeping.Sweep):
-        kind = type(chosen).__name__
-        raise RequestError(f"--sweep {name}: {name!r} is a {kind}, not a Sweep; grid, product, ablation, ... make one")
-    return chosen
+    with prefixed(f"--sweep {name}: "):
+        return sweeping.as_sweep(chosen, repr(name))
 
 
 def _check_settings_matter(settings: Mapping[str, str], sweep: sweeping.Sweep, name: str) -> None:

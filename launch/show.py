@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch import plan
-from launch.request import Request
-from launch.run import Prepared, prepare
-from research import paths
 from research.config.serialization import stable_hash, to_json
 from research.console import counted, printable, say
 from research.data.feed import take
 from research.data.feeds import Feeds
 from research.experiment import Experiment
+from research.parameters import ParameterTable
+from research.running import plan
+from research.running.request import Request
+from research.running.run import Prepared, prepare
 from research.training.abstract import abstract_state
 from research.training.progress import duration
 from research.training.step import make_train_step
@@ -34,14 +33,7 @@ def show(request: Request) -> int:
     say(json.dumps(_shortened(to_json(experiment)), indent=1))
     say(f"hash: {stable_hash(experiment)}")
     state, flops = _abstract(experiment, feeds)
-    table = Table("parameter", "shape", "number", title=None)
-    table.columns[2].justify = "right"
-    leaves = paths.flatten(state.params)
-    for path, x in leaves.items():
-        table.add_row(Text(printable(path)), " x ".join(map(str, x.shape)), f"{math.prod(x.shape):,}")
-    table.add_section()
-    table.add_row("all", "", f"{sum(math.prod(x.shape) for x in leaves.values()):,}")
-    Console(width=120).print(table)
+    say(str(ParameterTable.of(state.params)))
     _print_columns(experiment.data.inferred(feeds.train.source))
     say(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
     say(f"data: {feeds.train.reason}")

@@ -16,9 +16,11 @@ from . import (
     models as models,
     optimizers as optimizers,
     parallel as parallel,
+    parameters as parameters,
     paths as paths,
     pretrained as pretrained,
     report as report,
+    running as running,
     schedules as schedules,
     sweep as sweep,
     tasks as tasks,
@@ -32,3 +34,6 @@ from .experiment import Experiment as Experiment
 from .parallel.spec import Parallel as Parallel
 from .training.checkpoints import Checkpoints as Checkpoints
 from .training.early_stopping import EarlyStopping as EarlyStopping
+from .running.calls import fit as fit, run_sweep as run_sweep
+from .running.opened import Run as Run, open_run as open_run
+from .sweep import ablation as ablation, chain as chain, grid as grid, product as product, zipped as zipped

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
 from flax import linen as nn
 
+from research.config.brief import calling, changed, written
 from research.config.checks import check_part
 from research.config.hparams import hparam
 from research.config.once import Once
 from research.console import counted
 from research.data.augment.augmentation import BatchAugmentation
+from research.data.feed import take
+from research.data.feeds import make_feeds
 from research.data.source import Decoded, Source, chunks
 from research.data.spec import Data, Splits
 from research.data.transforms import Transform, fit_transforms, preprocess
@@ -19,6 +23,7 @@ from research.errors import RequestError, prefixed
 from research.evaluation.evaluations import Evaluation, check_evaluations, complete, selecting
 from research.optimizers import Optimizer
 from research.parallel.spec import Parallel
+from research.parameters import ParameterTable, abstract_parameters
 from research.tasks.task import Task
 from research.training.checkpoints import Checkpoints
 from research.training.early_stopping import EarlyStopping
@@ -127,6 +132,27 @@ class Experiment:
         if self.early_stopping is not None:
             check_part("early_stopping", self.early_stopping)
             selecting("early_stopping.metric=", self.early_stopping.metric, self.all_evaluations(), self.task)
+
+    def __repr__(self) -> str:
+        """Code that makes the experiment: a line for each field that differs from its default."""
+        return calling("Experiment", [f"{name}={written(value, 4)}" for name, value in changed(self)], lines=True)
+
+    def summary(self) -> ParameterTable:
+        """The parameters of the model by path, with their shapes and numbers; reads the data, and computes nothing.
+
+        >>> experiment = Experiment(
+        ...     model=models.MLP(widths=(8,), classes=3), task=tasks.Classification(classes=3, input="features"),
+        ...     data=data.Sklearn(name="wine"), optimizer=optimizers.AdamW(), steps=10, batch_size=32,
+        ... )
+        >>> experiment.summary().total
+        139
+        """
+        splits = self.load()
+        feeds = make_feeds(splits, self.data)
+        own = self.fit(splits, feeds.decoded)
+        with contextlib.closing(feeds.train.batches(own.seed, own.batch_size)) as batches:
+            batch = take(feeds.train.resident, batches.average())
+        return ParameterTable.of(abstract_parameters(own.model, own.task, own.preprocess, batch))
 
     def all_evaluations(self) -> tuple[Evaluation, ...]:
         """All evaluations, including "validation" and "test"."""

@@ -26,11 +26,15 @@ import numpy as np
 
 from research.config.once import Once
 from research.config.override import override
+from research.console import counted
 from research.errors import RequestError, nearest, prefixed, require
 from research.experiment import Experiment
 
 LONGEST_NAME = 200
 """The maximum number of characters of a folder's name; file systems allow 255, and temporary names need a few."""
+
+SHOWN = 20
+"""The number of variants that the text of a sweep names."""
 
 MOST_TRIALS = 100_000
 """The maximum number of trials of a sweep; planning more takes minutes."""
@@ -50,7 +54,13 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Variants of an experiment, in order; `baseline` names the variant that the others are compared with."""
+    """Variants of an experiment, in order; `baseline` names the variant that the others are compared with.
+
+    >>> ablation({}, {"no dropout": {"model.dropout": 0.0}}, name="dropout")
+    Sweep of 2 variants, compared with 'dropout'
+      dropout
+      no dropout  model.dropout=0.0
+    """
 
     variants: tuple[Variant, ...]
     baseline: str | None = None
@@ -60,6 +70,18 @@ class Sweep:
 
     def __len__(self) -> int:
         return len(self.variants)
+
+    def __repr__(self) -> str:
+        against = "" if self.baseline is None else f", compared with {self.baseline!r}"
+        width = max((len(variant.name) for variant in self.variants[:SHOWN]), default=0)
+        lines = [
+            f"  {variant.name:{width}}  {', '.join(f'{path}={value!r}' for path, value in variant.overrides.items())}"
+            for variant in self.variants[:SHOWN]
+        ]
+        more = [f"  … {len(self) - SHOWN:,} more"] if len(self) > SHOWN else []
+        return "\n".join(
+            line.rstrip() for line in [f"Sweep of {counted(len(self), 'variant')}{against}", *lines, *more]
+        )
 
     def check(self) -> None:
         """Raises RequestError for an empty sweep, or for two variants that cannot be told apart."""
@@ -372,6 +394,13 @@ def trials(
 
 def _check_number(trials: int, given: str) -> None:
     require(trials <= MOST_TRIALS, f"{given}{trials:,} trials, expected at most {MOST_TRIALS:,}")
+
+
+def as_sweep(value: Any, name: str = "it") -> Sweep:
+    """Returns a value that is a sweep, or raises a RequestError that says what `name` is instead."""
+    kind = type(value).__name__
+    require(isinstance(value, Sweep), f"{name} is a {kind}, not a Sweep; grid, product, ablation, ... make one")
+    return value
 
 
 def require_sweep(sweeps: Mapping[str, Sweep], name: str) -> Sweep:

@@ -39,6 +39,7 @@ LAYERS = (
     ("research.training.state", "research.training.records", "research.training.accumulation"),
     ("research.training.checkpoint_records",),
     ("research.parallel", "research.training.checkpoints", "research.training.early_stopping"),
+    ("research.parameters",),
     ("research.experiment",),
     ("research.sweep", "research.training.folder"),
     # the step, which knows no device; its programs; scores of a split by them
@@ -49,6 +50,7 @@ LAYERS = (
     ("research.inference",),
     ("research.training",),
     ("research.report",),
+    ("research.running",),
     ("research",),
     ("experiments",),
     ("experiments.analysis", "experiments.speed"),

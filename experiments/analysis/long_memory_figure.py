@@ -37,7 +37,7 @@ from research.errors import command
 from research.experiment import Experiment
 from research.report import style
 from research.report.read import read_runs
-from research.report.runs import Run, lookup
+from research.report.runs import RunResult, lookup
 from research.training.step import make_init, make_train_step
 from research.whole_files import write_whole
 
@@ -154,7 +154,7 @@ def reach(model: nn.Module, variables: Any, distance: int) -> dict[str, float]:
 # -- figure ------------------------------------------------------------------------------------------------------------
 
 
-def measured(runs: Sequence[Run], kept: Mapping[str, Any]) -> dict[str, Any]:
+def measured(runs: Sequence[RunResult], kept: Mapping[str, Any]) -> dict[str, Any]:
     """Collects all numbers of the figure; takes the speeds from `kept`, the earlier record."""
     from research.training.folder import read_variables
 

@@ -32,11 +32,24 @@ def executed_hash(name: str) -> str:
     return file_hash(name.removeprefix(FILE_PREFIX))
 
 
+def _of_this_project(package: str) -> None:
+    """Imports a package of this project, also where a folder of the working directory has the same name."""
+    if package not in sys.modules:
+        folder = _PROJECT / package
+        spec = importlib.util.spec_from_file_location(
+            package, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[package] = module
+        spec.loader.exec_module(module)
+
+
 def of_project(name: str) -> bool:
     """True for the name of a module in this project's own packages; imports nothing of others."""
     first, *others = name.split(".")
     if first not in _PACKAGES or "__main__" in others or not all(part.isidentifier() for part in others):
         return False
+    _of_this_project(first)
     spec = importlib.util.find_spec(first)
     return spec is not None and spec.origin is not None and pathlib.Path(spec.origin).resolve().parents[1] == _PROJECT
 
@@ -53,6 +66,8 @@ def load_module(name: str, sha256: str | None = None) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     if not name.startswith(FILE_PREFIX):
+        if name.partition(".")[0] in _PACKAGES:
+            _of_this_project(name.partition(".")[0])
         try:
             return importlib.import_module(name)
         except Exception as error:

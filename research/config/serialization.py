@@ -7,6 +7,12 @@ Reading a record imports modules of this project only, since whoever wrote the r
 that the program has already imported are used; other files and modules are imported if the caller trusts the record,
 and a file only if it has the hash in the record.
 
+A value that JSON cannot hold, such as arrays in memory, has a method `describe()`, whose description is recorded, and a
+class method `recalled(description)` that makes a value to stand for it.
+
+A class that was defined in a notebook, or in the script that Python was started with, is `"__main__:Class"`; its code
+is not recorded.  It is found again in the same notebook, or where a class of that name has been defined in `__main__`.
+
 Records from before a class moved or a field was renamed still load (research/config/migration.py).
 """
 
@@ -74,8 +80,8 @@ def from_json(record: Any, *, trust: bool = False) -> Any:
       trust: also import files and modules outside of this project, which runs their code.
 
     Raises:
-      RequestError: an unknown class or field, a class of code that is not trusted, a changed file, a value that existed
-        only in memory, or deep nesting.
+      RequestError: an unknown class or field, a class of code that is not trusted, a changed file, a class of a
+        notebook that is not defined here, or deep nesting.
     """
     try:
         return _rebuilt(record, trust)
@@ -92,9 +98,8 @@ def _rebuilt(record: Any, trust: bool) -> Any:
         return {key: _rebuilt(child, trust) for key, child in record.items()}
     cls = _find_class(record["_type"], record.get("_sha256"), trust)
     if "_description" in record:
-        raise RequestError(
-            f"{cls.__name__}({record['_description']}) existed only in memory: build the experiment again in Python"
-        )
+        require(hasattr(cls, "recalled"), f"{cls.__name__}: has no recalled() to be rebuilt by from a description")
+        return cls.recalled(record["_description"])
     renamed = getattr(cls, "renamed_fields", {})
     removed = REMOVED_FIELDS.get((cls.__module__, cls.__qualname__), {})
     given = {
@@ -128,7 +133,12 @@ def _find_class(name: str, sha256: str | None, trust: bool) -> type:
         raise RequestError(f"_type={name!r}: expected 'module:Class'")
     module_name, class_name = current_name(module_name, class_name)
     module = _module(module_name, class_name, sha256, trust)
-    cls = getattr(module, class_name, None)  # a package's face imports its classes when they are asked for
+    cls = getattr(module, class_name, None)
+    require(
+        module_name != "__main__" or cls is not None,
+        f"{class_name!r} was defined in the notebook or script that wrote this record: define it here, too, or keep it "
+        "in a file that both import",
+    )
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         named = {key: getattr(module, key) for key in dir(module)}
         known = [key for key, x in named.items() if isinstance(x, type) and dataclasses.is_dataclass(x)]

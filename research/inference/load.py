@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from etils import epath
 
+from research.experiment import Experiment
 from research.inference.predictor import Predictor
 from research.training.folder import read_experiment, read_saved, trial_folder
 
@@ -28,6 +29,10 @@ def load(path: epath.PathLike, *, trial: str | None = None, step: int | None = N
       RequestError: there is no such run, trial or checkpoint, or the run names code that is not trusted.
     """
     folder = trial_folder(path, trial)
-    experiment = read_experiment(folder, trust=trust)
+    return load_trial(folder, read_experiment(folder, trust=trust), step)
+
+
+def load_trial(folder: epath.Path, experiment: Experiment, step: int | None = None) -> Predictor:
+    """Loads the model of a trial whose resolved experiment is known; `step` and errors are those of `load`."""
     saved = read_saved(folder, step)
     return Predictor(experiment, saved.variables, origin=f"{folder}, step {saved.step:,}")

@@ -1,7 +1,7 @@
 from .exhibits import Section as Section
 from .curves import Line as Line
 from .figures import Picture as Picture
-from .runs import Curve as Curve, Run as Run, TrialResult as TrialResult
+from .runs import Curve as Curve, RunResult as RunResult, TrialResult as TrialResult
 from .read import read_run as read_run, read_runs as read_runs
 from .selection import Criterion as Criterion
 from .settings import Axis as Axis, Landscape as Landscape, Point as Point

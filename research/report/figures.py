@@ -10,10 +10,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from etils import epath
+
+from research.errors import nearest, require
 from research.report import curves, landscape, names, scores, settings, style
-from research.report.runs import Run
+from research.report.runs import RunResult
 from research.report.selection import Criterion
 from research.report.table import Row, Table, ranked
+from research.whole_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +42,21 @@ class Picture:
         """The figure as SVG, which stays sharp at any size."""
         return self._bytes("svg", metadata={"Date": None, "Creator": None}).decode()
 
+    def save(self, path: epath.PathLike) -> None:
+        """Writes the figure to a file, in the format that its suffix names: .png, .svg, .pdf, ….
+
+        Raises:
+          RequestError: there is no such format.
+        """
+        kind, known = epath.Path(path).suffix.removeprefix(".").lower(), self.figure.canvas.get_supported_filetypes()
+        require(
+            kind in known, f"{path}: cannot be drawn as {kind or 'a file without a suffix'}; {nearest(kind, known)}"
+        )
+        write_whole(path, self._bytes(kind, {}))
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
     def _bytes(self, kind: str, metadata: dict) -> bytes:
         file = io.BytesIO()
         with style.paper():
@@ -57,12 +76,10 @@ class Picture:
 
 def pictures(table: Table) -> list[Picture]:
     """The figures of a report, in the order of the page."""
-    with style.paper():
-        lines = _lines(table)
-        landscapes = [picture for run in table.runs for picture in _landscape_pictures(table, run)]
-        # Without a baseline, a heat map already shows the scores of its variants.
-        first = [] if landscapes and not table.compares(table.score) else _score_pictures(table, lines)
-        return [*first, *landscapes, *_curve_pictures(table, lines)]
+    landscapes = landscape_pictures(table)
+    # Without a baseline, a heat map already shows the scores of its variants.
+    first = [] if landscapes and not table.compares(table.score) else score_pictures(table)
+    return [*first, *landscapes, *curve_pictures(table)]
 
 
 def inside_pictures(table: Table, *, trust: bool = False) -> tuple[list[Picture], list[str]]:
@@ -74,21 +91,26 @@ def inside_pictures(table: Table, *, trust: bool = False) -> tuple[list[Picture]
     return [Picture(file_name(name), caption, figure) for name, caption, figure in drawn], notes
 
 
-def _score_pictures(table: Table, lines: Sequence[curves.Line]) -> list[Picture]:
+def score_pictures(table: Table) -> list[Picture]:
     """Draws one figure per group of runs whose scores can be ranked together."""
-    by_name = {line.name: line for line in lines}
+    by_name = {line.name: line for line in _lines(table)}
     found = []
     for group in table.groups:
         part = table.of(group)
-        figure = scores.draw(part, by_name)
+        with style.paper():
+            figure = scores.draw(part, by_name)
         if figure is not None:
             label = group[0].label if len(table.groups) > 1 else ""
             found.append(Picture(file_name("scores", label), scores.caption(part) + _abbreviations(table), figure))
     return found
 
 
-def _landscape_pictures(table: Table, run: Run) -> list[Picture]:
-    """Draws how the selecting validation score, and the stated score, vary over a sweep."""
+def landscape_pictures(table: Table) -> list[Picture]:
+    """Draws how the selecting validation score, and the stated score, vary over the sweep of each run."""
+    return [picture for run in table.runs for picture in _landscape_pictures(table, run)]
+
+
+def _landscape_pictures(table: Table, run: RunResult) -> list[Picture]:
     rows = table.of([run]).rows
     criterion = rows[0].criterion if rows else Criterion()
     chosen = [row.variant for row in rows if row.chosen]
@@ -96,7 +118,8 @@ def _landscape_pictures(table: Table, run: Run) -> list[Picture]:
     found = []
     for metric in dict.fromkeys([*metrics, criterion.score]):
         split = metric.partition("/")[0] if metrics and metric not in metrics else ""
-        drawn = landscape.draw(run, metric, chosen) if metric else None
+        with style.paper():
+            drawn = landscape.draw(run, metric, chosen) if metric else None
         if drawn is not None:
             name, figure, caption = drawn
             label = f"{run.label}: " if run.label else ""
@@ -104,21 +127,30 @@ def _landscape_pictures(table: Table, run: Run) -> list[Picture]:
     return found
 
 
-def _curve_pictures(table: Table, lines: Sequence[curves.Line]) -> list[Picture]:
+def curve_pictures(table: Table, keys: Sequence[tuple[str, str]] | None = None) -> list[Picture]:
+    """Draws metrics over the steps of training.
+
+    Args:
+      keys: the (split, metric) of each figure; None draws the training loss and the metrics of validation.
+    """
+    lines, found = _lines(table), []
+    for split, metric in _shown_curves(table) if keys is None else keys:
+        with style.paper():
+            figure = curves.draw(lines, split, metric, table.direction(f"{split}/{metric}"))
+        if figure is not None:
+            caption = curves.caption(lines, split, metric) + _abbreviations(table)
+            found.append(Picture(file_name("curve", split, metric), caption, figure))
+    return found
+
+
+def _shown_curves(table: Table) -> list[tuple[str, str]]:
     logged = dict.fromkeys(key for run in table.runs for trial in run.trials for key in trial.curves)
     wanted = [metric.rsplit("/", 1)[-1] for metric in table.metrics]
     validation = sorted(
         (metric for split, metric in logged if split == "validation"),
         key=lambda metric: wanted.index(metric) if metric in wanted else len(wanted),
     )
-    keys = [("train", "loss"), *(("validation", metric) for metric in validation[:VALIDATION_CURVES])]
-    found = []
-    for split, metric in keys:
-        figure = curves.draw(lines, split, metric, table.direction(f"{split}/{metric}"))
-        if figure is not None:
-            caption = curves.caption(lines, split, metric) + _abbreviations(table)
-            found.append(Picture(file_name("curve", split, metric), caption, figure))
-    return found
+    return [("train", "loss"), *(("validation", metric) for metric in validation[:VALIDATION_CURVES])]
 
 
 def _lines(table: Table) -> list[curves.Line]:
@@ -147,7 +179,7 @@ def _abbreviations(table: Table) -> str:
     return f" {', '.join(f'{short}: {path}' for short, path in initials.items())}." if initials else ""
 
 
-def _ordered_colors(run: Run) -> dict[str, str]:
+def _ordered_colors(run: RunResult) -> dict[str, str]:
     """Ordered colours if the variants are ordered, as values of one number."""
     axes = settings.axes_of(run)
     if len(axes) != 1 or not axes[0].numeric or len(axes[0].values) != len(run.variants) or len(run.variants) < 3:

@@ -11,7 +11,7 @@ from research.console import counted
 from research.report import numbers, sentences
 from research.report.exhibits import Section
 from research.report.figures import Picture
-from research.report.runs import Run, TrialResult
+from research.report.runs import RunResult, TrialResult
 from research.report.table import Row, Table
 
 PIXELS_PER_INCH = 108  # of a figure on the screen; its 8-point letters are 12 pixels high
@@ -155,7 +155,37 @@ def to_html(
     )
 
 
-def _where(run: Run) -> str:
+_FRAGMENT_CSS = """
+.espalier .where, .espalier .notes { opacity: 0.7; margin: 0 0 8px; }
+.espalier .summary { border-left: 3px solid #0b8a63; padding-left: 10px; margin: 0 0 10px; }
+.espalier .wide { overflow-x: auto; }
+.espalier table.scores { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+.espalier table.scores :is(th, td) { text-align: left; vertical-align: top; padding: 4px 14px 4px 0; }
+.espalier table.scores thead th { border-bottom: 1px solid currentColor; vertical-align: bottom; }
+.espalier table.scores :is(th, td).number { text-align: right; white-space: nowrap; }
+.espalier .best { font-weight: 700; color: #0b8a63; }
+.espalier .small { display: block; font-size: 12px; font-weight: 400; opacity: 0.7; }
+.espalier .small.clear { opacity: 1; }
+.espalier .small.lost { color: #c2610c; opacity: 1; }
+.espalier .notes { font-size: 12px; margin: 8px 0 0; }
+.espalier .notes p { margin: 0; }
+"""
+
+
+def to_fragment(table: Table) -> str:
+    """The scores as a part of a page, such as the output of a notebook: summary, table and notes."""
+    run = table.runs[0]
+    body = [
+        f"<style>{_FRAGMENT_CSS}</style>",
+        f'<p class="where"><b>{escape(run.experiment)}</b> · {escape(_where(run))} · {escape(run.folder)}</p>',
+        f'<p class="summary">{escape(sentences.summary(table))}</p>',
+        _scores(table),
+        f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in sentences.notes(table))}</div>',
+    ]
+    return _tag("div", "\n".join(body), "espalier")
+
+
+def _where(run: RunResult) -> str:
     said = [f"sweep {run.sweep}" if run.sweep != "base" else "without a sweep"]
     said += [f"{len(run.trials):,} trial{'s' * (len(run.trials) != 1)}"]
     said += [f"commit {run.short_commit}"] * bool(run.commit) + [run.date] * bool(run.date)
@@ -227,7 +257,7 @@ def _exhibits(section: Section) -> str:
 # What was asked, trial by trial -------------------------------------------------------------------
 
 
-def _configurations(run: Run) -> str:
+def _configurations(run: RunResult) -> str:
     """Lists the overrides of each variant, except those that all variants share."""
     paths = run.varied
     lines = []
@@ -243,7 +273,7 @@ def _configurations(run: Run) -> str:
     return _tag("details", _tag("summary", escape(f"{name}{counted(len(lines), 'variant')}")) + table)
 
 
-def _trials(run: Run, metrics: Sequence[str]) -> str:
+def _trials(run: RunResult, metrics: Sequence[str]) -> str:
     shown = [name for name in metrics if any(name in trial.metrics for trial in run.trials)][:4]
     words = ["trial", "status", "config hash"]
     names = ["trial", "seed", "status", *shown, "steps", "seconds", "steps/s", "together", "config hash"]
@@ -291,7 +321,7 @@ def _whole(x: int | None) -> str:
     return numbers.NONE if x is None else f"{x:,}"
 
 
-def _provenance(run: Run) -> str:
+def _provenance(run: RunResult) -> str:
     lines = []
     for label, text in sentences.provenance(run):
         code = label in ("command", "commit", "config hash")

@@ -14,7 +14,7 @@ import numpy as np
 from research.console import counted
 from research.errors import RequestError, require
 from research.report import style
-from research.report.runs import Run, TrialResult
+from research.report.runs import RunResult, TrialResult
 from research.report.statistics import that_count
 from research.report.table import Table, ranked
 
@@ -54,14 +54,14 @@ def draw(table: Table, *, trust: bool = False) -> tuple[list[Drawn], list[str]]:
     return drawn, notes
 
 
-def _chosen(run: Run, table: Table) -> TrialResult:
+def _chosen(run: RunResult, table: Table) -> TrialResult:
     """The first finished trial of the variant with the best validation score, or else of the first finished variant."""
     rows = [row for row in ranked(table.of([run]).rows) if that_count(run.of(row.variant))]
     require(bool(rows), "no trial has finished")
     return that_count(run.of(rows[0].variant))[0]
 
 
-def _of_trial(run: Run, trial: TrialResult, trust: bool) -> list[Drawn]:
+def _of_trial(run: RunResult, trial: TrialResult, trust: bool) -> list[Drawn]:
     from research.data.labels import class_name
     from research.evaluation import interpretability
     from research.inference import load

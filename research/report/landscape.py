@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from research.report import maps, parallel, style
-from research.report.runs import Run
+from research.report.runs import RunResult
 from research.report.settings import Landscape, axes_of, kind, points_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(run: Run, metric: str, chosen: Collection[str] = ()) -> tuple[str, Figure, str] | None:
+def draw(run: RunResult, metric: str, chosen: Collection[str] = ()) -> tuple[str, Figure, str] | None:
     """Returns (name, figure, caption) of the figure that suits the sweep; None if there is none or nothing has a score.
 
     The `chosen` variants are marked.

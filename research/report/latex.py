@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from research.report import numbers
-from research.report.runs import Run
+from research.report.runs import RunResult
 from research.report.sentences import notes, provenance, title
 from research.report.table import Table, texts
 
@@ -87,7 +87,7 @@ def escape_latex(text: str) -> str:
     return re.sub(f"[{_SUPERSCRIPTS}]+", lambda match: f"$^{{{match[0].translate(plain)}}}$", escaped)
 
 
-def _latex_sources(runs: Sequence[Run]) -> list[str]:
+def _latex_sources(runs: Sequence[RunResult]) -> list[str]:
     lines = []
     for run in runs:
         facts = dict(provenance(run))

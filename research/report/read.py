@@ -20,10 +20,10 @@ from research.console import printable
 from research.errors import RequestError
 from research.locations import location
 from research.metrics.directions import Direction
-from research.report.runs import Curve, Run, TrialResult, lookup
+from research.report.runs import Curve, RunResult, TrialResult, lookup
 
 
-def read_runs(folders: Sequence[Any]) -> tuple[Run, ...]:
+def read_runs(folders: Sequence[Any]) -> tuple[RunResult, ...]:
     """Reads the runs in `folders` and labels them for a common table.
 
     Raises:
@@ -39,7 +39,7 @@ def read_runs(folders: Sequence[Any]) -> tuple[Run, ...]:
     return tuple(dataclasses.replace(run, label=label) for run, label in zip(runs, _labels(runs), strict=True))
 
 
-def read_run(folder: Any) -> Run:
+def read_run(folder: Any) -> RunResult:
     """Reads the run in `folder`; a damaged trial gets the status `unreadable`.
 
     Raises:
@@ -48,7 +48,7 @@ def read_run(folder: Any) -> Run:
     folder = location(folder)
     sweep = _read_sweep(folder)
     trials = tuple(_read_trial(folder, trial) for trial in sweep["trials"])
-    run = Run(
+    run = RunResult(
         folder=str(folder),
         experiment=_module(str(sweep.get("experiment", ""))),
         sweep=_name(sweep.get("sweep")) or "base",
@@ -237,7 +237,7 @@ def _kept_by(trials: Sequence[TrialResult]) -> str:
     return metric if isinstance(metric, str) else ""
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[RunResult]) -> list[str]:
     """The shortest kind of name that distinguishes all runs."""
     kinds = (
         lambda run: run.sweep,
@@ -253,9 +253,11 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return [f"{run.sweep} ({i})" for i, run in enumerate(runs, start=1)]
 
 
-def _command(run: Run, typed: str, settings: Mapping[str, Any]) -> str:
+def _command(run: RunResult, typed: str, settings: Mapping[str, Any]) -> str:
     """The recorded command without --out, or else a command that makes the same request."""
-    if typed.startswith("python -m launch run "):
+    if typed.startswith(("fit in ", "run_sweep in ")):  # a call in Python
+        return typed
+    if typed.startswith(("python -m launch run ", "espalier run ")):
         return re.sub(r" --out[ =]('[^']*'|\S+)", "", typed)
     words = ["python", "-m", "launch", "run", run.experiment]
     if run.sweep != "base":

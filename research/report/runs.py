@@ -66,7 +66,7 @@ class TrialResult:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Run:
+class RunResult:
     """A folder written by `launch run`: sweep.json and the trials, in the order of the request.
 
     Attributes:

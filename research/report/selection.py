@@ -13,7 +13,7 @@ from typing import Any
 
 from research.metrics.directions import Direction
 from research.report import numbers
-from research.report.runs import Run, lookup
+from research.report.runs import RunResult, lookup
 from research.report.statistics import that_count
 
 
@@ -36,7 +36,7 @@ class Criterion:
         return self.chooser is not None and self.direction is not None
 
 
-def criterion(run: Run) -> Criterion:
+def criterion(run: RunResult) -> Criterion:
     """The metric that the run itself selected by, or else a score, an error or the loss; with its validation metric."""
     shown = _stated(run)
     if not shown:
@@ -51,7 +51,7 @@ def criterion(run: Run) -> Criterion:
     return Criterion(score, chooser, None if chooser is None else run.direction(chooser))
 
 
-def columns(run: Run, several: bool) -> tuple[str, ...]:
+def columns(run: RunResult, several: bool) -> tuple[str, ...]:
     """The metrics of a run's table: the stated ones; the ranking metric comes first if there are `several` rows."""
     found = criterion(run)
     ranks = [found.chooser] if several and found.chooser is not None else []
@@ -59,11 +59,11 @@ def columns(run: Run, several: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (*first, *_stated(run)) if name))
 
 
-def _names(run: Run) -> list[str]:
+def _names(run: RunResult) -> list[str]:
     return list(dict.fromkeys(name for trial in that_count(run.trials) or run.trials for name in trial.metrics))
 
 
-def _stated(run: Run) -> list[str]:
+def _stated(run: RunResult) -> list[str]:
     """The metrics of the test split and of other evaluations, test first; or else those of validation."""
     names = _names(run)
     stated = [name for name in names if _evaluation(name) not in ("train", "validation", "")]
@@ -76,7 +76,7 @@ def _evaluation(metric: str) -> str:
     return metric.rpartition("/")[0]
 
 
-def _main(run: Run, names: Sequence[str]) -> str:
+def _main(run: RunResult, names: Sequence[str]) -> str:
     """The first score among `names`, or else the first error, or else the loss, if every scored variant has it."""
     variants = [[trial.metrics for trial in that_count(run.of(variant))] for variant in run.variants]
     shared = [name for name in names if all(any(name in found for found in own) for own in variants if any(own))]
@@ -94,19 +94,19 @@ _SAME_EXAMPLES = frozenset({"storage", "workers", "train_examples", "class_names
 """Fields of data specs that do not change the examples of validation and test."""
 
 
-def comparable(runs: Sequence[Run]) -> list[list[Run]]:
+def comparable(runs: Sequence[RunResult]) -> list[list[RunResult]]:
     """Groups the runs whose scores can be ranked together: the same validation and test examples, and the same metric.
 
     If a run's config.json does not describe its data, the experiment's name is compared instead.
     """
-    groups: dict[tuple, list[Run]] = {}
+    groups: dict[tuple, list[RunResult]] = {}
     for run in runs:
         found = criterion(run)
         groups.setdefault((_examples(run) or run.experiment, found.chooser, found.direction), []).append(run)
     return list(groups.values())
 
 
-def differing_data(runs: Iterable[Run]) -> str:
+def differing_data(runs: Iterable[RunResult]) -> str:
     """Describes how the data of runs differ: `data.name: digits, wine`; empty if equal or unknown."""
     found = {}
     for run in runs:
@@ -123,7 +123,7 @@ def differing_data(runs: Iterable[Run]) -> str:
     return ""
 
 
-def varied_data(run: Run) -> str:
+def varied_data(run: RunResult) -> str:
     """Describes how the data of the variants of a run differ, `data.name: digits, wine`; empty if they do not."""
     for path in run.varied:
         if path.partition(".")[0] == "data" and path.rpartition(".")[2] not in _SAME_EXAMPLES:
@@ -132,7 +132,7 @@ def varied_data(run: Run) -> str:
     return ""
 
 
-def _examples(run: Run) -> str:
+def _examples(run: RunResult) -> str:
     """Canonical JSON that identifies the evaluated examples of a run: one line for each data spec of its trials, with
     the evaluations that replace validation and test.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from research.console import counted
 from research.report import numbers, selection
-from research.report.runs import STATUSES, Run
+from research.report.runs import STATUSES, RunResult
 from research.report.statistics import CONFIDENCE
 from research.report.table import Row, Table
 
@@ -21,7 +21,7 @@ SENTENCES = 6
 """The maximum number of sentences in the summary."""
 
 
-def title(runs: Sequence[Run]) -> str:
+def title(runs: Sequence[RunResult]) -> str:
     """The experiments and their sweeps."""
     sweeps: dict[str, dict[str, None]] = {}
     for run in runs:
@@ -195,7 +195,7 @@ def _marks(table: Table) -> list[str]:
     return lines
 
 
-def provenance(run: Run) -> list[tuple[str, str]]:
+def provenance(run: RunResult) -> list[tuple[str, str]]:
     """The sources of the numbers as (label, value); unknown values are left out."""
     counts = Counter(trial.status for trial in run.trials)
     ended = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])

@@ -9,7 +9,7 @@ from typing import Any
 
 from research.metrics.directions import Direction
 from research.report import numbers, style
-from research.report.runs import Run
+from research.report.runs import RunResult
 from research.report.statistics import Summary, summarize, that_count
 
 
@@ -86,7 +86,7 @@ class Landscape:
         return f"; {word}: {'the best' if validation else 'the best by its validation score'}" if self.marked else ""
 
 
-def axes_of(run: Run) -> tuple[Axis, ...]:
+def axes_of(run: RunResult) -> tuple[Axis, ...]:
     """The settings in which the variants of a run differ."""
     return tuple(_axis(path, [run.value(variant, path) for variant in run.variants]) for path in run.varied)
 
@@ -102,7 +102,7 @@ def native(x: Any) -> Any:
     return int(x) if isinstance(x, float) and x.is_integer() and abs(x) < 1e15 else x
 
 
-def points_of(run: Run, axes: Sequence[Axis], metric: str) -> tuple[Point, ...]:
+def points_of(run: RunResult, axes: Sequence[Axis], metric: str) -> tuple[Point, ...]:
     points = []
     for variant in run.variants:
         trials = run.of(variant)
@@ -115,7 +115,7 @@ def points_of(run: Run, axes: Sequence[Axis], metric: str) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def kind(run: Run, axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
+def kind(run: RunResult, axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
     """The suitable figure: "line", "heatmap", "scatter" (two numbers, no grid), "parallel", or None (an ablation)."""
     if len(axes) == 1:
         return "line" if axes[0].numeric and len(axes[0].values) > 1 else None
@@ -128,7 +128,7 @@ def kind(run: Run, axes: Sequence[Axis], points: Sequence[Point]) -> str | None:
     return "parallel" if len(axes) >= 3 and not _one_at_a_time(run) else None
 
 
-def _one_at_a_time(run: Run) -> bool:
+def _one_at_a_time(run: RunResult) -> bool:
     """True if every variant changes at most one setting of some variant, as in an ablation without crossed settings.
 
     Compares requested overrides, not resolved settings: a variant of `model.pool` also has another `model`.

@@ -8,11 +8,11 @@ import functools
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from research.metrics.directions import Direction
 from research.report import numbers, selection
-from research.report.runs import STATUSES, Run, Status
+from research.report.runs import STATUSES, RunResult, Status
 from research.report.selection import Criterion
 from research.report.statistics import Difference, Summary, by_pair, paired_difference, summarize, that_count
 
@@ -41,7 +41,7 @@ class Row:
       chosen: True if its validation score is the best among the variants of its run and of comparable runs.
     """
 
-    run: Run
+    run: RunResult
     variant: str
     cells: Mapping[str, Cell]
     counts: Mapping[Status, int]
@@ -82,10 +82,10 @@ class Table:
       groups: the runs whose scores can be ranked together.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[RunResult, ...]
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
-    groups: tuple[tuple[Run, ...], ...] = ()
+    groups: tuple[tuple[RunResult, ...], ...] = ()
 
     def compares(self, metric: str) -> bool:
         """True if the table has differences of a metric to a baseline."""
@@ -113,7 +113,7 @@ class Table:
     def arrow(self, metric: str) -> str:
         return {"max": " ↑", "min": " ↓", None: ""}[self.direction(metric)]
 
-    def of(self, runs: Sequence[Run]) -> Table:
+    def of(self, runs: Sequence[RunResult]) -> Table:
         """The part of the table that shows `runs`."""
         rows = tuple(row for row in self.rows if row.run in runs)
         metrics = tuple(metric for metric in self.metrics if any(metric in row.cells for row in rows))
@@ -131,7 +131,7 @@ class Table:
         return dataclasses.replace(self, rows=rows)
 
 
-def build(runs: Sequence[Run]) -> Table:
+def build(runs: Sequence[RunResult]) -> Table:
     """Builds the table of `runs`."""
     several = sum(len(run.variants) for run in runs) > 1
     columns = {run: selection.columns(run, several) for run in runs}
@@ -146,7 +146,7 @@ def build(runs: Sequence[Run]) -> Table:
     return Table(tuple(runs), metrics, tuple(marked[row.run, row.variant] for row in rows), groups)
 
 
-def _row(run: Run, variant: str, metrics: Sequence[str], criterion: Criterion) -> Row:
+def _row(run: RunResult, variant: str, metrics: Sequence[str], criterion: Criterion) -> Row:
     trials = run.of(variant)
     against = run.of(run.baseline) if run.compares and run.baseline != variant else None
     cells = {}
@@ -244,25 +244,31 @@ def texts(table: Table) -> tuple[list[str], list[list[CellText]]]:
     return headers, lines
 
 
-def to_csv(table: Table) -> str:
-    """Every number at full precision in its own column; empty if missing."""
-    header = ["run", "experiment", "sweep", "variant", "chosen", "trials", *STATUSES]
-    for name in table.metrics:
-        header += [f"{name} {part}" for part in ("mean", "std", "n")]
-        if table.compares(name):
-            header += [f"{name} {part}" for part in ("difference", "low", "high", "pairs")]
-    header += ["parameters", "seconds", "commit", "hash"]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
+def records(table: Table) -> list[dict[str, Any]]:
+    """Every number of each row at full precision, by the name of its column in table.csv; None if it is missing."""
+    found = []
     for row in table.rows:
-        line = [row.run.label, row.run.experiment, row.run.sweep, row.variant, "yes" if row.chosen else ""]
-        line += [sum(row.counts.values()), *(row.counts.get(status, 0) for status in STATUSES)]
+        run = row.run
+        record = {"run": run.label, "experiment": run.experiment, "sweep": run.sweep, "variant": row.variant}
+        record |= {"chosen": "yes" if row.chosen else "", "trials": sum(row.counts.values())}
+        record |= {status: row.counts.get(status, 0) for status in STATUSES}
         for name in table.metrics:
             cell = row.cells.get(name, Cell(Summary(None, None, 0)))
-            line += [cell.summary.mean, cell.summary.std, cell.summary.n]
+            record |= {f"{name} {part}": getattr(cell.summary, part) for part in ("mean", "std", "n")}
             if table.compares(name):
-                gap = cell.difference
-                line += [None] * 4 if gap is None else [gap.mean, gap.low, gap.high, gap.n]
-        writer.writerow([*line, row.parameters, row.seconds, row.run.commit, row.run.hash])
+                gap = cell.difference or Difference(None, None, None, None)
+                parts = {"difference": gap.mean, "low": gap.low, "high": gap.high, "pairs": gap.n}
+                record |= {f"{name} {part}": value for part, value in parts.items()}
+        found.append(
+            record | {"parameters": row.parameters, "seconds": row.seconds, "commit": run.commit, "hash": run.hash}
+        )
+    return found
+
+
+def to_csv(table: Table) -> str:
+    """Every number at full precision in its own column; empty if missing."""
+    rows, file = records(table), io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return file.getvalue()

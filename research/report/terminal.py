@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import rich.box
+import rich.console
 import rich.table
 from rich.text import Text
 
@@ -30,6 +32,13 @@ def to_rich(table: Table, width: int = 80) -> rich.table.Table:
             cells[-1].stylize("yellow")
         result.add_row(*cells)
     return result
+
+
+def to_text(table: Table, width: int = 100) -> str:
+    """The table as plain lines of at most `width` characters."""
+    file = io.StringIO()
+    rich.console.Console(file=file, width=width, color_system=None).print(to_rich(table, width))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def _fitting(headers: Sequence[str], lines: Sequence[Sequence[CellText]], width: int) -> list[int]:

@@ -25,6 +25,36 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def described(step: int, total: int, losses: np.ndarray, rate: float | None) -> str:
+    """A line about the steps so far: their number, the mean of finite `losses`, the speed, and the time left.
+
+    >>> described(50, 100, np.array([0.5]), 20.0)
+    'step 50/100, loss 0.5, 20 steps/s, 2.5 s left'
+    """
+    seconds = (total - step) / rate if rate else 0
+    left = f"{duration(seconds)} left" if seconds >= 1 else ""
+    return ", ".join(part for part in (f"step {step}/{total}", _loss(losses), _speed(rate), left) if part)
+
+
+def scores(split: str, metrics: Sequence[Mapping[str, float]]) -> str:
+    """The first two metrics of an evaluation, averaged over trials; "" without trials.
+
+    >>> scores("validation", [{"accuracy": 0.5}, {"accuracy": 1.0}])
+    'validation accuracy 0.75'
+    """
+    means = [f"{name} {np.mean([m[name] for m in metrics]):.4g}" for name in list(next(iter(metrics), {}))[:2]]
+    return printable(f"{split} {', '.join(means)}") if means else ""
+
+
+def _loss(losses: np.ndarray) -> str:
+    finite = losses[np.isfinite(losses)]
+    return f"loss {finite.mean():.4g}" if finite.size else "loss not finite"
+
+
+def _speed(rate: float | None) -> str:
+    return f"{rate:,.0f} steps/s" if rate and rate >= 10 else f"{rate:.2g} steps/s" if rate else ""
+
+
 class Progress:
     """Reports nothing: the base class, and the choice for notebooks and tests that want no output."""
 
@@ -81,22 +111,15 @@ class TextProgress(Progress):
             self._bar.start()
 
     def update(self, step: int, losses: np.ndarray, rate: float | None) -> None:
-        finite = losses[np.isfinite(losses)]
-        loss = f"loss {finite.mean():.4g}" if finite.size else "loss not finite"
-        speed = f"{rate:,.0f} steps/s" if rate and rate >= 10 else f"{rate:.2g} steps/s" if rate else ""
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, loss=loss, rate=speed, scores=self._scores)
+            self._bar.update(self._task, completed=step, loss=_loss(losses), rate=_speed(rate), scores=self._scores)
         elif time.monotonic() - self._said > PLAIN_LINE_EVERY or step == self.total:
             self._said = time.monotonic()
-            seconds = (self.total - step) / rate if rate else 0
-            left = f"{duration(seconds)} left" if seconds >= 1 else ""
-            said = ", ".join(part for part in (f"step {step}/{self.total}", loss, speed, left) if part)
+            said = described(step, self.total, losses, rate)
             self.console.print(f"{self.label}: {said}{f'; {self._scores}' if self._scores else ''}")
 
     def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
-        if metrics:
-            means = [f"{name} {np.mean([m[name] for m in metrics]):.4g}" for name in list(metrics[0])[:2]]
-            self._scores = printable(f"{split} {', '.join(means)}")
+        self._scores = scores(split, metrics) or self._scores
 
     def note(self, text: str) -> None:
         self.console.print(printable(text))

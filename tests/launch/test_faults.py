@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from command_line import Process, files, launch, lines, quickly, read, saved_steps, state, write_module
 
-from launch.backends import local
 from research.parallel.programs import Programs
+from research.running import local
 
 TRAINED = """
     import toys

@@ -233,8 +233,8 @@ def test_show_prints_what_would_be_trained_and_writes_nothing(module, tmp_path, 
     outcome = launch("show", module, "--set", "model.widths=7,5")
     assert outcome.status == 0 and outcome.err == "" and list(tmp_path.iterdir()) == []
     assert '"widths": [\n   7,\n   5\n  ]' in outcome.out and "hash: " in outcome.out
-    assert re.search(r"Dense_0/kernel +│ 12 x 7 +│ +84 ", outcome.out)
-    assert re.search(rf"all +│ +│ +{12 * 7 + 7 + 7 * 5 + 5 + 5 * 3 + 3} ", outcome.out)
+    assert re.search(r"Dense_0/kernel +12 x 7 +84\n", outcome.out)
+    assert re.search(rf"all +{12 * 7 + 7 + 7 * 5 + 5 + 5 * 3 + 3}\n", outcome.out)
     assert re.search(r"^FLOPs per step: [\d,]+ ", outcome.out, re.MULTILINE)
 
 

@@ -40,7 +40,8 @@ FAMILIES = sorted(FAMILIES - {models.EncoderDecoder, *BASES}, key=lambda cls: cl
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_give_what_they_say(module):
+def test_examples_give_what_they_say(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write runs
     own = importlib.import_module(module)
     names = {name: x for name, x in KNOWN.items() if not hasattr(own, name)}
     result = doctest.testmod(own, extraglobs=names, optionflags=doctest.NORMALIZE_WHITESPACE)

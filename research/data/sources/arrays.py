@@ -105,7 +105,8 @@ class InMemory(Data):
     """Uses arrays from memory, each [example, ...].
 
     Two values are equal if all their fields and every byte of their arrays are equal.  Files record only shapes and a
-    hash (`describe`), so use `Arrays(path)` for a run that should be rebuilt from its folder or run in another process.
+    hash (`describe`): a model that was trained on the arrays can be loaded elsewhere and predict, but to
+    train again or to score a split takes the arrays, so use `Arrays(path)` for a run to be rebuilt from its folder.
 
     >>> data = InMemory(train={"features": np.zeros((10, 3)), "label": np.arange(10) % 2}, validation=2)
     >>> {split: source and len(source) for split, source in data.load()._asdict().items()}
@@ -121,13 +122,26 @@ class InMemory(Data):
     test: Mapping[str, np.ndarray] | None = None
     validation_split: Mapping[str, np.ndarray] | None = None
 
+    _recalled = None  # the description of arrays that another process had
+
+    @classmethod
+    def recalled(cls, description: Mapping[str, Any]) -> Self:
+        """Stands for arrays that another process had: encodes inputs for prediction, but has no examples."""
+        data = cls(train={})
+        object.__setattr__(data, "_recalled", dict(description))
+        return data
+
     def read(self) -> Splits:
+        if self._recalled is not None:
+            raise RequestError("InMemory: the arrays existed only in memory; build the experiment again in Python")
         splits = _given_splits(self._given(), "InMemory")
         _check_classes(splits, None)
         return splits
 
     def describe(self) -> dict[str, Any]:
         """Shapes by split, and the SHA-256 of names, dtypes, shapes and contents."""
+        if self._recalled is not None:
+            return self._recalled
         shapes = {
             split: {name: f"{np.asarray(x).dtype}{list(np.shape(x))}" for name, x in sorted(columns.items())}
             for split, columns in self._given().items()
@@ -138,6 +152,8 @@ class InMemory(Data):
     @functools.cached_property
     def sha256(self) -> str:
         """The hash of the arrays, computed once: do not write to them afterwards."""
+        if self._recalled is not None:
+            return str(self._recalled.get("sha256"))
         digest = hashlib.sha256()
         for split, columns in self._given().items():
             for name, x in sorted((columns or {}).items()):

@@ -9,7 +9,7 @@ from research.report import selection, sentences
 from research.report import table as tables
 from research.report.markdown import to_markdown
 from research.report.read import read_run, read_runs
-from research.report.runs import Run, TrialResult
+from research.report.runs import RunResult, TrialResult
 
 # Measured accuracies of `digits_mlp --sweep lr_wd --seeds 2 --set steps=300`: (validation, test).
 LR_WD = {
@@ -175,7 +175,7 @@ WAYS = {"loss": "min", "accuracy": "max", "bleu": "max", "wer": "min", "fid": "m
 
 def of_metrics(*names, **fields):
     trial = TrialResult("a-s0", "a", 0, status="finished", metrics=dict.fromkeys(names, 1.0), better=WAYS)
-    return Run("run", "experiment", "sweep", (trial,), **fields)
+    return RunResult("run", "experiment", "sweep", (trial,), **fields)
 
 
 def stated(*names, **fields):
@@ -212,7 +212,7 @@ def test_the_stated_metric_is_one_that_all_variants_have():
         for v, names in own.items()
     ]
     trials.append(TrialResult("c-s0", "c", 0, status="failed"))
-    run = Run("run", "experiment", "sweep", tuple(trials))
+    run = RunResult("run", "experiment", "sweep", tuple(trials))
     assert selection.columns(run, several=True) == ("test/wer", "test/loss", "test/accuracy")
     assert selection.criterion(dataclasses.replace(run, metric="validation/loss")).score == "test/loss"
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
-import pathlib
+import os
 import platform
 import subprocess
-import sys
 from typing import Any
 
 from etils import epath
 
-from launch.plan import Group
-from launch.request import Request
 from research.config.migration import LAYOUT
-from research.config.modules import FILE_PREFIX
 from research.config.once import Once, json_of
 from research.config.serialization import from_json, stable_hash, to_json
 from research.errors import RequestError
@@ -24,6 +20,8 @@ from research.evaluation.evaluations import directions_of
 from research.experiment import Experiment
 from research.listing import visible
 from research.locations import location
+from research.running.plan import Group
+from research.running.request import Request
 from research.tasks.task import direction
 from research.training.records import is_local, read_json, write_json
 
@@ -31,8 +29,9 @@ from research.training.records import is_local, read_json, write_json
 class RunFolder:
     """The folder of one run."""
 
-    def __init__(self, path: epath.PathLike):
-        self.path = location(path, "--out ")
+    def __init__(self, path: epath.PathLike, asked: str = ""):
+        """Names the folder; errors about its place begin with `asked`, such as "--out "."""
+        self.path, self._asked = location(path, asked), asked
 
     @property
     def sweep_file(self) -> epath.Path:
@@ -50,31 +49,31 @@ class RunFolder:
         if is_local(self.path):
             there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
             if not there.is_dir():
-                raise RequestError(f"{there}: a file, not a folder; choose another --out")
+                raise RequestError(f"{there}: a file, not a folder; choose another folder")
         if not self.path.exists():
             return
         # A launcher that was killed before it wrote sweep.json leaves only these files.
         try:
             inside = visible(self.path)
         except OSError as error:
-            raise RequestError(f"--out {self.path}: {error.strerror}") from None
+            raise RequestError(f"{self._asked}{self.path}: {error.strerror}") from None
         if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in inside):
             return
         held = read_json(self.sweep_file)
         if not _is_record(held):
-            raise RequestError(f"{self.path}: not empty and not a run (no readable sweep.json); choose another --out")
+            raise RequestError(f"{self.path}: not empty and not a run (no readable sweep.json); choose another folder")
         asked = json.loads(json.dumps(request.record() | {"prune": prune}))
         for key, value in asked.items():
             if key != "trials" and held.get(key) != value and key != "hash":
                 raise RequestError(
                     f"{self.path} holds {key}={held.get(key)!r}, but {key}={value!r} was requested; "
-                    "choose another --out"
+                    "choose another folder"
                 )
         # Hashes of different layouts cannot be compared; `check_configs` compares the experiments instead.
         alike = _comparable if held.get("layout") == LAYOUT else _without_hashes
         if alike(held) != alike(asked):
             difference = _difference(self, request)
-            raise RequestError(f"{self.path}: the experiment has changed since ({difference}); choose another --out")
+            raise RequestError(f"{self.path}: the experiment has changed since ({difference}); choose another folder")
 
     def write_request(self, request: Request, stack: str, prune: str | None) -> None:
         """Writes sweep.json, unless it exists because the run is being continued."""
@@ -83,9 +82,9 @@ class RunFolder:
                 "layout": LAYOUT,
                 "stack": stack,
                 "prune": prune,
-                "command": command(),
+                "command": request.command,
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "commit": commit(request.module),
+                "commit": commit(request.code),
                 "versions": versions(),
                 "protocol": {
                     "selection": "validation split only",
@@ -121,7 +120,7 @@ class RunFolder:
                 if before != now:
                     difference = _first_difference(before, now, "")
                     raise RequestError(
-                        f"{self.path}: trial {name} has changed since ({difference}); choose another --out"
+                        f"{self.path}: trial {name} has changed since ({difference}); choose another folder"
                     )
                 self._check_direction(name, held["experiment"], experiment)
         return without
@@ -132,7 +131,7 @@ class RunFolder:
         if best is not None and mode not in (None, direction(experiment.task, best)):
             raise RequestError(
                 f"{self.path}: trial {name} kept the checkpoint with the {mode} of {best}, but its task declares the "
-                "other direction; choose another --out"
+                "other direction; choose another folder"
             )
 
     def write_config(self, name: str, experiment: Experiment) -> None:
@@ -214,24 +213,15 @@ def _unfitted(held: Any, now: Any) -> Any:
     return None if now is None else held
 
 
-def command() -> str:
-    """The command line as it was typed."""
-    import shlex
-
-    return "python -m launch " + shlex.join(sys.argv[1:])
-
-
-def commit(module: str) -> str | None:
-    """The commit of the running code, with "+changes" if the working tree differs; None outside version control."""
-    where = pathlib.Path(module.removeprefix(FILE_PREFIX) if module.startswith(FILE_PREFIX) else __file__).parent
+def commit(where: epath.PathLike) -> str | None:
+    """The commit of a folder of code, with "+changes" if the working tree differs; None outside version control."""
+    where = os.fspath(where) or "."
     try:
-        head = subprocess.run(
-            ["git", "-C", str(where), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
-        )
+        head = subprocess.run(["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
         if head.returncode:
             return None
         changed = subprocess.run(
-            ["git", "-C", str(where), "status", "--porcelain", "--untracked-files=no"],
+            ["git", "-C", where, "status", "--porcelain", "--untracked-files=no"],
             capture_output=True,
             text=True,
             timeout=10,

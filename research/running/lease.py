@@ -323,12 +323,12 @@ def _require_gone(owner: dict[str, Any], expired: bool, path: epath.Path) -> Non
     if not (expired or ended):
         raise RequestError(
             f"{path.parent} is being trained by process {owner['pid']} on {owner['host']}; "
-            f"wait for it, or choose another --out"
+            f"wait for it, or choose another folder"
         )
 
 
 def _just_started(path: epath.Path) -> RequestError:
-    return RequestError(f"{path.parent}: another launcher has just started there; choose another --out")
+    return RequestError(f"{path.parent}: another launcher has just started there; choose another folder")
 
 
 def _token(path: epath.Path) -> str | None:

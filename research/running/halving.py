@@ -6,12 +6,12 @@ import dataclasses
 import math
 import sys
 
-from launch.folder import RunFolder
-from launch.request import Request
 from research.console import counted, say
 from research.errors import RequestError, nearest, require
 from research.evaluation.evaluations import selecting
 from research.metrics.directions import Direction
+from research.running.folder import RunFolder
+from research.running.request import Request
 from research.training.checkpoint_records import metrics_at
 from research.training.records import write_json
 from research.training.trial import finished_status

@@ -14,8 +14,8 @@ import random
 import sys
 import time
 
-from launch.lease import Lease, LeaseLost
 from research.errors import RequestError
+from research.running.lease import Lease, LeaseLost
 from research.training.records import MetricsLog, read_lines
 
 

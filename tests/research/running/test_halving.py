@@ -7,9 +7,9 @@ import types
 import pytest
 import toys
 
-from launch.folder import RunFolder
-from launch.halving import Halving
 from research.errors import RequestError
+from research.running.folder import RunFolder
+from research.running.halving import Halving
 
 RUNG = 6
 

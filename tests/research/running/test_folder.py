@@ -6,13 +6,13 @@ import json
 import pytest
 
 from experiments.digits_mlp import experiment
-from launch.folder import RunFolder
 from launch.request import read_request
 from research.config.migration import LAYOUT, MOVED_MODULES
 from research.config.override import override
 from research.config.serialization import from_json
 from research.data.transforms import Standardize
 from research.errors import RequestError
+from research.running.folder import RunFolder
 from research.tasks import Classification
 from research.training.checkpoints import Checkpoints
 from research.training.folder import read_experiment
@@ -134,7 +134,7 @@ def test_a_change_of_the_experiment_is_told_before_the_data_are_read(tmp_path, c
     ]
     with pytest.raises(RequestError) as error:
         folder.check_same(dataclasses.replace(asked, trials=tuple(other)), None)
-    assert str(error.value) == f"{tmp_path}: the experiment has changed since ({said}); choose another --out"
+    assert str(error.value) == f"{tmp_path}: the experiment has changed since ({said}); choose another folder"
 
 
 def test_hashes_count_within_a_layout(before):

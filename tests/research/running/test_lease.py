@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from command_line import TESTS, files, launch, lines, quickly, read, write_module
 
-from launch import lease as leases
-from launch.lease import LEASE_SECONDS, Lease, LeaseLost
 from research.errors import RequestError
 from research.parallel.programs import Programs
+from research.running import lease as leases
+from research.running.lease import LEASE_SECONDS, Lease, LeaseLost
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -258,7 +258,7 @@ def test_a_launcher_whose_lease_is_gone_stops_in_a_line_and_writes_nothing_more(
 
 
 class Contender:
-    """A process that takes leases on command (tests/launch/contender.py)."""
+    """A process that takes leases on command (tests/research/running/contender.py)."""
 
     def __init__(self):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}

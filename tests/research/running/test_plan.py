@@ -6,12 +6,12 @@ import pytest
 import toys
 from command_line import write_module
 
-from launch import plan, run
 from launch.request import read_request
 from research.config.hparams import structure
 from research.experiment import Experiment
 from research.models.mlp import MLP
 from research.optimizers import SGD
+from research.running import plan, run
 
 
 @pytest.fixture(scope="module")

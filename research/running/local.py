@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from launch.folder import RunFolder
-from launch.plan import Group
 from research.data.feeds import Feeds
 from research.experiment import Experiment
 from research.parallel import hosts
 from research.parallel.programs import Programs
+from research.running.folder import RunFolder
+from research.running.plan import Group
 from research.training.loop import train
-from research.training.progress import Progress, TextProgress
+from research.training.progress import Progress
 from research.training.trial import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Controls:
+    """The callbacks of a run.
+
+    Attributes:
+      stop: returns True if somebody asked all processes to save and stop.
+      permit: called before each write; raises `Stopped` if nothing may be written any more.
+      progress: receives the steps, losses and evaluations of each program.
+    """
+
+    stop: Callable[[], bool]
+    permit: Callable[[], None]
+    progress: Progress
 
 
 @contextmanager
 def stopping_signals() -> Iterator[Callable[[], bool]]:
-    """Makes SIGTERM and SIGINT ask all processes to save and stop; a second SIGINT interrupts immediately."""
+    """Makes SIGTERM and SIGINT ask all processes to save and stop; a second SIGINT interrupts immediately.
+
+    Outside of the main thread, where Python handles no signals, nothing asks.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -41,27 +64,26 @@ def train_group(
     feeds: Feeds,
     folder: RunFolder,
     programs: Programs,
-    stop: Callable[[], bool],
-    permit: Callable[[], None],
+    controls: Controls,
 ) -> None:
     """Trains a group to its next step, each trial in its own folder.
 
     Raises:
-      research.training.loop.Interrupted: `stop` returned True; everything has been saved.
-      research.training.trial.Stopped: `permit`, which is called before each write, raised it.
+      research.training.loop.Interrupted: somebody asked to stop; everything has been saved.
+      research.errors.Stopped: nothing may be written any more.
     """
     trials = [Trial(name, experiments[name], folder.trial(name)) for name in group.trials]
-    progress = TextProgress() if hosts.leads() else Progress()
+    progress = controls.progress if hosts.leads() else Progress()
     try:
         train(
             trials,
             feeds,
             stacked=bool(group.stacked),
             progress=progress,
-            stop=stop,
+            stop=controls.stop,
             programs=programs,
             until=group.until,
-            permit=permit,
+            permit=controls.permit,
         )
     finally:
         progress.close()

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import toys
 
-from launch.plan import ProgramCache
 from research.config.hparams import hparams
 from research.data.feeds import make_feeds
+from research.running.plan import ProgramCache
 from research.training.evaluate import evaluate
 
 

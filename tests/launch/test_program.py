@@ -1,0 +1,86 @@
+"""The installed command, and a user's own folder called experiments/."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from command_line import launch, refused, write_module
+
+from launch.list import EXPERIMENTS, module_name
+from research.errors import RequestError
+
+ROOT = EXPERIMENTS.parent
+
+MINE = """
+    import dataclasses
+
+    from experiments.digits_mlp import experiment as digits
+    from research.models import MLP
+
+
+    class Mine(MLP):
+        pass
+
+
+    def experiment():
+        small = dataclasses.replace(digits(), steps=2, batch_size=8, model=Mine(widths=(), classes=10))
+        return dataclasses.replace(small, data=dataclasses.replace(small.data, train_examples=64))
+    """
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A working directory with experiments/mine.py."""
+    (tmp_path / "experiments").mkdir()
+    write_module(tmp_path / "experiments" / "mine.py", MINE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def installed(folder, *arguments):
+    """Runs `espalier ARGUMENTS` in a folder, as pip installs it: a script that calls the function in pyproject.toml."""
+    module, function = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["espalier"].split(":")
+    script = folder / "bin" / "espalier"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    return subprocess.run(
+        [sys.executable, script, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_installed_command_runs_experiments_of_the_working_directory(own):
+    done = installed(own, "run", "experiments.mine", "--stack", "off")
+    assert done.returncode == 0, done.stderr
+    run = own / "runs" / "mine" / "base"
+    asked = json.loads((run / "sweep.json").read_text())
+    assert asked["command"] == "espalier run experiments.mine --stack off"
+    assert asked["experiment"] == f"file:{own}/experiments/mine.py" and asked["commit"] is None
+    assert "espalier run experiments.mine" in (run / "report" / "table.md").read_text()
+    config = json.loads((run / "trials" / "base-s0" / "config.json").read_text())
+    assert config["experiment"]["model"]["_type"] == f"file:{own}/experiments/mine.py:Mine"
+
+
+def test_help_names_the_command_as_it_was_typed(own):
+    assert installed(own, "--help").stdout.startswith("usage: espalier ")
+    wrong = installed(own, "run")
+    assert wrong.returncode == 2 and "see espalier run --help" in wrong.stderr
+
+
+def test_an_experiment_of_the_working_directory_is_a_file_and_ours_stay_ours(own):
+    assert module_name("experiments.mine") == f"file:{own}/experiments/mine.py"
+    assert module_name("digits_mlp") == module_name("experiments.digits_mlp") == "experiments.digits_mlp"
+    assert "did you mean 'experiments.mine'?" in refused(["show", "experiments.mien"])
+    with pytest.raises(RequestError, match="no experiment 'mine'; did you mean 'experiments.mine'"):
+        module_name("mine")
+    assert launch("show", "experiments.mine", "--set", "model.widths=3").status == 0
+
+
+def test_the_distribution_has_a_name_of_its_own():
+    """`espalier` is another project on the package index."""
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"] == "espalier-jax"
+    assert "`espalier-jax`" in pathlib.Path(ROOT, "README.md").read_text()
