@@ -12,7 +12,7 @@ from research.console import say, write_what_it_can
 from research.errors import RequestError, nearest, one_line, refusal
 from research.parallel import hosts
 
-COMMANDS = ("list", "show", "plan", "run", "report", "eval", "compile")
+COMMANDS = ("list", "data", "show", "plan", "run", "report", "eval", "compile")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,6 +28,12 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     commands.add_parser("list", help="every experiment and its sweeps; scripts that analyse finished runs; timings")
+
+    data = commands.add_parser("data", help="the experiments' data sets: which are there, how to get the others")
+    data.add_argument("action", nargs="?", choices=["prepare"], help="download a data set, and verify it")
+    data.add_argument("name", nargs="?", metavar="NAME", help="a data set in the list, or any of TensorFlow Datasets")
+    data.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps data (default: $TFDS_DATA_DIR)")
+    data.add_argument("--manual-dir", metavar="DIR", help="files for TFDS that have been downloaded already")
 
     show = commands.add_parser("show", help="the resolved configuration, parameters, columns of tables, FLOPs per step")
     _experiment(show)
@@ -156,6 +162,14 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
         from launch.list import list_all
 
         return list_all()
+    if asked.command == "data":
+        from launch.data import list_data, prepare_data
+
+        if asked.action is None:
+            return list_data()
+        if asked.name is None:
+            raise RequestError(f"data prepare: which data set? see {program()} data")
+        return prepare_data(asked.name, asked.data_dir, asked.manual_dir)
     if asked.command == "report":
         from launch.reporting import report
 
@@ -184,8 +198,11 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
         from launch.show import show
 
         return show(read_request(asked.experiment, settings=asked.settings))
+    from launch.data import check_there
+
     seeds = _count(asked.seeds, "--seeds")
     request = read_request(asked.experiment, sweep=asked.sweep, settings=asked.settings, seeds=seeds)
+    check_there(request)
     if asked.command == "plan":
         from launch.show import show_plan
 

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import pathlib
 
+from experiments.data_sets import of_experiment
 from research.console import say
 from research.errors import RequestError, likely, nearest
 
@@ -32,17 +33,31 @@ class Script:
 
 
 def list_all() -> int:
-    """Prints every experiment with its sweeps, then scripts that analyse finished runs, then timings."""
+    """Prints every experiment with its sweeps and data, those in the working directory, then scripts that analyse
+    finished runs, then timings.
+    """
     for entry in entries():
-        say(f"{entry.name:24} {entry.summary}")
-        if entry.sweeps:
-            say(f"{'':24} --sweep {', '.join(entry.sweeps)}")
+        _say_entry(entry)
+        data = of_experiment(entry.name)
+        if data is not None:
+            say(f"{'':24} data: {data.name}{'' if data.is_there else f', not there: {data.how}'}")
+    own = pathlib.Path("experiments")
+    if own.resolve() != EXPERIMENTS and (mine := entries(own)):
+        say(f"\nyour own ({own.resolve()}):")
+        for entry in mine:
+            _say_entry(dataclasses.replace(entry, name=f"experiments.{entry.name}"))
     for title, folder in (("analysis of finished runs", "analysis"), ("timings", "speed")):
         say(f"\n{title} (experiments/{folder}/):")
         for script in scripts(EXPERIMENTS / folder):
             say(f"{script.name:26} {script.summary}")
             say(f"{'':26} {script.command}")
     return 0
+
+
+def _say_entry(entry: Entry) -> None:
+    say(f"{entry.name:24} {entry.summary}")
+    if entry.sweeps:
+        say(f"{'':24} --sweep {', '.join(entry.sweeps)}")
 
 
 def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:

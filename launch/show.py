@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,23 +12,41 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from launch.data import absent_data
+from research.config.modules import load_module
 from research.config.serialization import stable_hash, to_json
 from research.console import counted, printable, say
 from research.data.feed import take
 from research.data.feeds import Feeds
+from research.errors import in_one_line
 from research.experiment import Experiment
 from research.parameters import ParameterTable
 from research.running import plan
 from research.running.request import Request
 from research.running.run import Prepared, prepare
+from research.sweep import Sweep
 from research.training.abstract import abstract_state
 from research.training.progress import duration
 from research.training.step import make_train_step
 
+NAMED = 12
+"""The number of variants of a sweep that are named."""
+
 
 def show(request: Request) -> int:
-    """Prints the resolved configuration, the parameters by path, the columns of the data, and the FLOPs of one step."""
+    """Prints the docstring and the sweeps of an experiment, the resolved configuration, the parameters by path, the
+    columns of the data, and the FLOPs of one step.
+
+    If the data are a data set that is not there, prints the configuration as it is written, and how to get the data.
+    """
+    absent = absent_data(request)
+    if absent is not None:
+        _print_module(request)
+        say(json.dumps(_shortened(to_json(request.experiment)), indent=1))
+        say(f"the data set {absent.name} is not there, which parameters and FLOPs depend on; {absent.how}")
+        return 0
     prepared = prepare(request)
+    _print_module(request)
     name = next(iter(prepared.experiments))
     experiment, feeds = prepared.experiments[name], prepared.feeds[name]
     say(json.dumps(_shortened(to_json(experiment)), indent=1))
@@ -38,6 +57,20 @@ def show(request: Request) -> int:
     say(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
     say(f"data: {feeds.train.reason}")
     return 0
+
+
+def _print_module(request: Request) -> None:
+    """Prints the docstring of the experiment's module, and its sweeps with their variants."""
+    module = load_module(request.module)
+    say(inspect.cleandoc(module.__doc__ or "") + "\n" * bool(module.__doc__))
+    with in_one_line():
+        sweeps = module.sweeps() if hasattr(module, "sweeps") else {}
+    for name, sweep in sweeps.items() if isinstance(sweeps, Mapping) else ():
+        if isinstance(sweep, Sweep):
+            names = list(dict.fromkeys(variant.name or "base" for variant in sweep))
+            repeated = f" in {counted(len(sweep), 'trial')} per seed" if len(sweep) > len(names) else ""
+            more = [f"… {len(names) - NAMED:,} more"] if len(names) > NAMED else []
+            say(f"--sweep {name}: {counted(len(names), 'variant')}{repeated}: {'; '.join([*names[:NAMED], *more])}")
 
 
 def _print_columns(columns: Sequence[Mapping[str, str]]) -> None:
