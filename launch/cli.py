@@ -75,9 +75,20 @@ def parser() -> argparse.ArgumentParser:
 
     compiled = commands.add_parser("compile", help="compile the step for other hardware, and see whether it fits")
     _experiment(compiled)
+    compiled.add_argument("--sweep", metavar="NAME", help="compile the variants of one of the experiment's sweeps")
     where = compiled.add_mutually_exclusive_group()
-    where.add_argument("--topology", metavar="SLICE", help="a TPU slice, such as v5e:4x4 (needs the extra [tpu])")
+    where.add_argument(
+        "--topology",
+        metavar="NAME",
+        help="TPUs such as v5e:4x4 or v5litepod-16 (extra [tpu]), GPUs such as h100:8 (extra [cuda13]), or cpu:8",
+    )
     where.add_argument("--devices", metavar="N", help="N virtual CPU devices (default: the devices of this machine)")
+    compiled.add_argument("--slices", metavar="N", help="N TPU slices of the topology (default: 1)")
+    compiled.add_argument(
+        "--no-search",
+        action="store_true",
+        help="do not look for the largest batch that fits, or for settings that would fit",
+    )
     return root
 
 
@@ -184,9 +195,12 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
 
         return compile_experiment(
             asked.experiment,
+            sweep=asked.sweep,
             settings=asked.settings,
             topology=asked.topology,
             devices=_count(asked.devices, "--devices"),
+            slices=_count(asked.slices, "--slices") or 1,
+            search=not asked.no_search,
         )
 
     if asked.command == "run":

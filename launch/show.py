@@ -26,8 +26,8 @@ from research.running.request import Request
 from research.running.run import Prepared, prepare
 from research.sweep import Sweep
 from research.training.abstract import abstract_state
+from research.training.flops import step_flops
 from research.training.progress import duration
-from research.training.step import make_train_step
 
 NAMED = 12
 """The number of variants of a sweep that are named."""
@@ -54,7 +54,8 @@ def show(request: Request) -> int:
     state, flops = _abstract(experiment, feeds)
     say(str(ParameterTable.of(state.params)))
     _print_columns(experiment.data.inferred(feeds.train.source))
-    say(f"FLOPs per step: {flops:,.0f} ({flops / experiment.batch_size:,.0f} per example), forward and backward")
+    each = flops / experiment.batch_size
+    say(f"FLOPs per step: {flops:,.0f} ({each:,.0f} per example) in products, forward and backward")
     say(f"data: {feeds.train.reason}")
     return 0
 
@@ -100,8 +101,7 @@ def _abstract(experiment: Experiment, feeds: Feeds):
     batch = take(feeds.train.resident, batches.average())
     batches.close()
     state = abstract_state(experiment, batch)
-    cost = jax.jit(make_train_step(experiment)).lower(state, batch).cost_analysis() or {}
-    return state, cost.get("flops", float("nan"))
+    return state, step_flops(experiment, state, batch)
 
 
 def show_plan(request: Request, stack: str) -> int:

@@ -53,6 +53,7 @@ from .sources.python_source import PythonSource as PythonSource
 from .sources.recall import Recall as Recall
 from .sources.scattered_digits import ScatteredDigits as ScatteredDigits
 from .sources.scikit import Sklearn as Sklearn
+from .sources.shapes import Shapes as Shapes
 from .sources.speech import (
     LogMelFeatures as LogMelFeatures,
     Recordings as Recordings,

@@ -1,3 +1,4 @@
+from .chips import CHIPS as CHIPS, Chip as Chip, chip_of as chip_of
 from .clusters import Joining as Joining
 from .host_memory import keep_freed_memory_on_cpu as keep_freed_memory_on_cpu
 from .link import Apart as Apart, Elsewhere as Elsewhere, Link as Link, Lost as Lost

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from research.console import counted
-from research.errors import RequestError
+from research.errors import RequestError, require
 
 DATA = "data"
 """The mesh axis over which a batch is split."""
@@ -79,10 +81,28 @@ class Parallel:
         if free:
             sizes[free[0]] = count // fixed
         used = math.prod(sizes.values())
-        # Explicit axes, the default, break Linen's batch norm, recurrences and embeddings.
-        return jax.make_mesh(
-            tuple(sizes.values()),
+        return Mesh(
+            _laid_out(tuple(sizes), tuple(sizes.values()), list(devices[:used])),
             tuple(sizes),
+            # Explicit axes, the default, break Linen's batch norm, recurrences and embeddings.
             axis_types=(AxisType.Auto,) * len(sizes),
-            devices=devices[:used],
         )
+
+
+def _laid_out(names: tuple[str, ...], sizes: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
+    """Devices [*sizes] of a mesh, so that its axes run along fast links.
+
+    Of several slices, which only the data center's network joins, each holds a part of the axis "data": it needs the
+    least communication.
+
+    Raises:
+      RequestError: the slices do not divide the axis "data".
+    """
+    slices = len({getattr(device, "slice_index", None) or 0 for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    across = tuple(slices if name == DATA else 1 for name in names)
+    inside = tuple(size // parts for size, parts in zip(sizes, across, strict=True))
+    data = sizes[names.index(DATA)]
+    require(data % slices == 0, f"parallel.mesh: data {data} does not divide over {slices} slices")
+    return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)

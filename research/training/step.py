@@ -106,6 +106,19 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
     return train_step
 
 
+def make_loss(experiment: Experiment) -> Callable[[TrainState, Batch], Terms]:
+    """Makes a pure function (state, batch) -> the task's loss terms of a training batch, without their gradients."""
+
+    def loss(state: TrainState, batch: Batch) -> Terms:
+        bound = bind(experiment, state.hparams)
+        key = jax.random.fold_in(state.rng, state.step)
+        batch, shared = _without_shared(batch)
+        batch = _prepared(bound, key, batch, 0)
+        return _terms_of(bound, state.params, shared, None)(state.params, state.collections, batch, key)[0]
+
+    return loss
+
+
 def make_eval_step(
     experiment: Experiment, *, task_of: str | None = None, averaged: bool = True, seed: int = 0
 ) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:

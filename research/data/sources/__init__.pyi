@@ -10,6 +10,7 @@ from .planetoid import Planetoid as Planetoid
 from .python_source import PythonSource as PythonSource
 from .recall import Recall as Recall
 from .scikit import Sklearn as Sklearn
+from .shapes import Shapes as Shapes
 from .speech import (
     LogMelFeatures as LogMelFeatures,
     Recordings as Recordings,
