@@ -131,7 +131,7 @@ def _scale(axes: Axes, curves: Sequence[Curve], way: Direction | None) -> None:
 
 def _draw_grey(axes: Axes, lines: Sequence[Line], logged: Mapping[str, Mapping[str, Curve]]) -> None:
     """Draws variants without names, all strokes of a kind at once: one by one, thousands would take minutes."""
-    strokes: dict[str, list[Stroke]] = {}
+    strokes: dict[str, list[_Stroke]] = {}
     for line in lines:
         for stroke in _strokes(line, logged[line.name], axes.get_ylim()):
             strokes.setdefault(stroke.kind, []).append(stroke)
@@ -159,7 +159,7 @@ def _draw_line(axes: Axes, line: Line, curves: Mapping[str, Curve]) -> tuple[flo
     return place
 
 
-class Stroke(NamedTuple):
+class _Stroke(NamedTuple):
     """A part of a variant: the mean over seeds ("mean", or "point" if it is one), the rest of seeds that continued
     after the first one stopped ("rest"), a trial outside the mean ("unfinished"), and its end (its status)."""
 
@@ -168,26 +168,26 @@ class Stroke(NamedTuple):
     values: np.ndarray
 
 
-def _strokes(line: Line, curves: Mapping[str, Curve], limits: tuple[float, float]) -> Iterator[Stroke]:
+def _strokes(line: Line, curves: Mapping[str, Curve], limits: tuple[float, float]) -> Iterator[_Stroke]:
     finished = [curves[trial.name] for trial in that_count(line.trials) if trial.name in curves]
     if finished:
         steps, values = over_seeds(finished)
         shared = np.isfinite(values).all(axis=0)
-        yield Stroke("point" if shared.sum() == 1 else "mean", steps, np.where(shared, values.mean(axis=0), np.nan))
+        yield _Stroke("point" if shared.sum() == 1 else "mean", steps, np.where(shared, values.mean(axis=0), np.nan))
         if shared.any():
             for row in values:
                 rest = np.where(np.arange(steps.size) >= np.flatnonzero(shared)[-1], row, np.nan)
                 if np.isfinite(rest).sum() > 1:
-                    yield Stroke("rest", steps, rest)
+                    yield _Stroke("rest", steps, rest)
     for trial in line.trials:
         if trial.status == "finished" or trial.name not in curves:
             continue
         curve = curves[trial.name]
         kept = np.isfinite(curve.values)
         if kept.any():
-            yield Stroke("unfinished", curve.steps, curve.values)
+            yield _Stroke("unfinished", curve.steps, curve.values)
             end = np.clip(curve.values[kept][-1:], *limits)
-            yield Stroke(trial.status, curve.steps[kept][-1:], end)
+            yield _Stroke(trial.status, curve.steps[kept][-1:], end)
 
 
 def _look(kind: str, *, grey: bool) -> dict[str, Any]:

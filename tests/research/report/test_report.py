@@ -177,8 +177,10 @@ def test_of_many_variants_the_terminal_shows_the_best(make_run):
     import rich.console
 
     variants = {f"v{i:03d}": {"optimizer.learning_rate": 10.0**-i} for i in range(70)}
-    scored = {name: {"validation/accuracy": (i * 11 % 70) / 100} for i, name in enumerate(variants)}
-    folder = make_run(variants=variants, scores=lambda variant, seed: scored[variant] | {"test/accuracy": 0.5}, baseline=None, seeds=(0,))
+    scored = {
+        name: {"validation/accuracy": (i * 11 % 70) / 100, "test/accuracy": 0.5} for i, name in enumerate(variants)
+    }
+    folder = make_run(variants=variants, scores=lambda name, seed: scored[name], baseline=None, seeds=(0,))
     console = rich.console.Console(file=io.StringIO(), width=100)
     print_table(read_table([folder]), console)
     shown = {word for word in console.file.getvalue().split() if word in variants}
