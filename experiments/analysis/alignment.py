@@ -75,7 +75,7 @@ def draw(alignment: Alignment, weights: np.ndarray, title: str, out: pathlib.Pat
         axes.grid(False)
         axes.set_title(title)
         figure.colorbar(image, ax=axes, label="attention", pad=0.02)
-        figure.savefig(out)
+        style.save(figure, out)
         plt.close(figure)
 
 

@@ -106,7 +106,7 @@ def draw(words: Sequence[str], looking: int, attention: np.ndarray, layer: int, 
         below.set_ylabel("layer")
         below.grid(False)
         figure.colorbar(image, ax=below, label="attention", pad=0.01)
-        figure.savefig(out)
+        style.save(figure, out)
         plt.close(figure)
 
 

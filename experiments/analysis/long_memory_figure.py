@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numbers = out / "long_memory.json"
     record = measured(runs, json.loads(numbers.read_text()) if numbers.exists() else {})
     write_whole(numbers, json.dumps(record, indent=1) + "\n")
-    draw(record).savefig(out / "long_memory.png", bbox_inches="tight")
+    style.save(draw(record), out / "long_memory.png", bbox_inches="tight")
     print(f"{out / 'long_memory.png'}, {numbers}")
     return 0
 

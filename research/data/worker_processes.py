@@ -52,11 +52,7 @@ class ReadAhead:
 
 
 def _own(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies a batch out of the memory that is shared with the workers.
-
-    Grain closes that memory in a thread of its own.  If the garbage collector finds it at the same time, Python closes
-    it too, and with it whichever file has got its descriptor since.  An array that nobody keeps is not found.
-    """
+    """Copies a batch out of the memory that is shared with the workers, which can then be closed."""
     return {name: np.array(x) for name, x in batch.items()}
 
 
@@ -64,6 +60,7 @@ def _iterate(make: Callable[[int], Any], start: int, stop: int, workers: int) ->
     import cloudpickle
     import grain
     from absl import flags
+    from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
     from research.config.modules import FILE_PREFIX  # imported here, so that workers do not import jax
 
@@ -72,6 +69,9 @@ def _iterate(make: Callable[[int], Any], start: int, stop: int, workers: int) ->
             cloudpickle.register_pickle_by_value(module)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only absl.app.run parses
+    # Grain would close shared memory in a thread of its own.  If the garbage collector finds the memory meanwhile,
+    # Python closes it as well, and with it whichever file has got its descriptor since.
+    SharedMemoryArray.enable_async_del = lambda *_: None
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
     values = grain.MapDataset.range(start, stop).map(make).to_iter_dataset(ahead)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)

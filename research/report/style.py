@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import pathlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from research.report import numbers
+from research.whole_files import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,6 +86,16 @@ def paper() -> Iterator[None]:
 
     with matplotlib.rc_context(_SETTINGS):
         yield
+
+
+def save(figure: Figure, path: os.PathLike, **options: Any) -> None:
+    """Writes a figure, or nothing if that fails; the suffix of the path is the format, by default PNG.
+
+    Raises:
+      ValueError: matplotlib has no such format.
+    """
+    kind = pathlib.PurePath(path).suffix.lstrip(".") or "png"
+    written_aside(path, lambda aside: figure.savefig(aside, format=kind, **options))
 
 
 def new_figure(width: float, height: float) -> Figure:

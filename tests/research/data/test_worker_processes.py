@@ -27,11 +27,12 @@ def test_values_come_in_order_from_any_step():
 
 
 READER = """
-import os
+import os, time
 
 close, failed = os.close, []
 
 def counted(descriptor):
+    time.sleep(0.001)  # for another thread that would close it too
     try:
         close(descriptor)
     except OSError:
@@ -62,6 +63,8 @@ if __name__ == "__main__":
             del circle
             gc.collect()
             print(len(seen), len(failed), flush=True)
+    from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
+    print(SharedMemoryArray._del_thread_pool)
 """
 
 
@@ -115,8 +118,9 @@ def test_signals_to_all_processes_of_a_run_reach_the_first_one_only(tmp_path):
         os.killpg(reader.process.pid, number)
         assert reader.read() == [total, 0]
     assert reader.workers() == workers and len(workers) == 2
-    _, errors = reader.process.communicate(timeout=60)
+    out, errors = reader.process.communicate(timeout=60)
     assert (reader.process.returncode, errors) == (0, "")
+    assert out == "None\n"  # no thread of Grain's closes memory, which the garbage collector would close again
     assert not any(worker.is_running() for worker in workers)
 
 

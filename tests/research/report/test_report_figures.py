@@ -293,3 +293,14 @@ def test_settings_of_the_caller_are_untouched(make_run):
     before = dict(matplotlib.rcParams)
     pictures(make_run(variants=ABLATION, scores=accuracy, every=500))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_figure_is_written_whole_or_not_at_all(tmp_path):
+    figure = style.new_figure(1, 1)
+    style.save(figure, tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    style.save(figure, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="xyz"):
+        style.save(figure, tmp_path / "a.xyz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "b"]
