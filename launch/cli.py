@@ -22,27 +22,61 @@ class _Parser(argparse.ArgumentParser):
         raise RequestError(f"{message} (see {self.prog} --help)")
 
 
+EXAMPLES = {
+    "list": ("list",),
+    "data": ("data", "data prepare fashion_mnist"),
+    "show": ("show digits_mlp", "show digits_mlp --set model.widths=64,64 --set optimizer=SGD"),
+    "plan": ("plan digits_mlp --sweep activation --seeds 3",),
+    "run": (
+        "run digits_mlp --sweep activation --seeds 3",
+        "run mine.py --set optimizer.learning_rate=1e-3 --out runs/slow",
+        "run digits_mlp --sweep lr_wd --prune validation/accuracy",
+        "run digits_mlp --debug",
+    ),
+    "report": ("report runs/digits_mlp/activation", "report runs/a runs/b --out both"),
+    "eval": (
+        "eval runs/digits_mlp/activation --split validation",
+        "eval runs/multi30k_translation/base --set task.beams=5 --json",
+    ),
+    "compile": ("compile imagenet_resnet50 --topology v5e:4x4",),
+}
+"""{command: what one types}; `--help` shows these."""
+
+
+def _examples(*commands: str) -> str:
+    return "\n".join(["examples:", *(f"  {program()} {command}" for command in commands)])
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    root = _Parser(prog=program(), description="One launcher for every experiment, from a laptop to a pod.")
+    shown = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    root = _Parser(
+        prog=program(),
+        description="One launcher for every experiment, from a laptop to a pod.",
+        epilog=_examples(*(example for examples in EXAMPLES.values() for example in examples[:1])),
+        **shown,
+    )
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    commands.add_parser("list", help="every experiment and its sweeps; scripts that analyse finished runs; timings")
+    def add(name: str, **told: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, epilog=_examples(*EXAMPLES[name]), **told, **shown)
 
-    data = commands.add_parser("data", help="the experiments' data sets: which are there, how to get the others")
+    add("list", help="every experiment and its sweeps; scripts that analyse finished runs; timings")
+
+    data = add("data", help="the experiments' data sets: which are there, how to get the others")
     data.add_argument("action", nargs="?", choices=["prepare"], help="download a data set, and verify it")
     data.add_argument("name", nargs="?", metavar="NAME", help="a data set in the list, or any of TensorFlow Datasets")
     data.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps data (default: $TFDS_DATA_DIR)")
     data.add_argument("--manual-dir", metavar="DIR", help="files for TFDS that have been downloaded already")
 
-    show = commands.add_parser("show", help="the resolved configuration, parameters, columns of tables, FLOPs per step")
+    show = add("show", help="the resolved configuration, parameters, columns of tables, FLOPs per step")
     _experiment(show)
 
-    plan = commands.add_parser("plan", help="trials, programs, memory, estimated time, without training")
+    plan = add("plan", help="trials, programs, memory, estimated time, without training")
     _experiment(plan)
     _sweep(plan)
 
-    run = commands.add_parser("run", help="train, or continue unfinished trials, and report")
+    run = add("run", help="train, or continue unfinished trials, and report")
     _experiment(run)
     _sweep(run)
     run.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/EXPERIMENT/SWEEP)")
@@ -59,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "--debug", action="store_true", help="run one step without compiling, and name the first operation with a NaN"
     )
 
-    report = commands.add_parser("report", help="tables and pictures from the folders of runs")
+    report = add("report", help="tables and pictures from the folders of runs")
     report.add_argument("dirs", nargs="+", metavar="DIR")
     report.add_argument(
         "--out", metavar="DIR", help="the report's folder (default: report/ in the run; required for several runs)"
@@ -67,13 +101,14 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--inside", action="store_true", help="also draw the inside of image models (needs the data)")
     _trust(report)
 
-    evaluate = commands.add_parser("eval", help="score a finished run's checkpoints again")
+    evaluate = add("eval", help="score a finished run's checkpoints again")
     evaluate.add_argument("dir", metavar="DIR", help="a run's folder, or a trial's")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
     evaluate.add_argument("--split", default="test", metavar="NAME", help="train, or an evaluation: validation, test")
     _settings(evaluate)
     _trust(evaluate)
 
-    compiled = commands.add_parser("compile", help="compile the step for other hardware, and see whether it fits")
+    compiled = add("compile", help="compile the step for other hardware, and see whether it fits")
     _experiment(compiled)
     compiled.add_argument("--sweep", metavar="NAME", help="compile the variants of one of the experiment's sweeps")
     where = compiled.add_mutually_exclusive_group()
@@ -188,7 +223,7 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
     if asked.command == "eval":
         from launch.evaluate import evaluate_again
 
-        return evaluate_again(asked.dir, asked.split, asked.settings, trust=asked.trust)
+        return evaluate_again(asked.dir, asked.split, asked.settings, trust=asked.trust, as_json=asked.json)
 
     if asked.command == "compile":
         from launch.compile import compile_experiment

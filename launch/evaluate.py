@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from etils import epath
@@ -19,15 +21,17 @@ from research.evaluation.evaluations import Evaluation
 from research.experiment import Experiment
 from research.locations import location
 from research.parallel.programs import Programs
-from research.report.statistics import summarize
+from research.report.statistics import Summary, summarize
 from research.running.plan import program_key
 from research.training.evaluate import evaluate, feed_of
 from research.training.folder import read_experiment, read_variables, trial_folders
 from research.training.programs import make_programs
-from research.training.records import read_record
+from research.training.records import finite, read_record
 
 
-def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (), *, trust: bool = False) -> int:
+def evaluate_again(
+    path: epath.PathLike, split: str, settings: Sequence[str] = (), *, trust: bool = False, as_json: bool = False
+) -> int:
     """Prints the metrics of a trial, or of every trial of a run with their means, on a split.
 
     Args:
@@ -35,6 +39,8 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
       split: a split of the data, or the name of one of the experiment's evaluations.
       settings: "PATH=VALUE" for changes to scoring, such as the beam size or shifts of test images.
       trust: also run the code of files and modules outside of this project that the run names.
+      as_json: prints one JSON object instead of lines: the metrics of each trial, the mean, std and n of each variant,
+        and the trials that cannot be scored.
 
     Returns the exit status: 1 if some trials cannot be scored, with one line for each of them.
 
@@ -54,12 +60,20 @@ def evaluate_again(path: epath.PathLike, split: str, settings: Sequence[str] = (
         except RequestError as error:
             problems[trial.name] = error
         else:
+            if as_json:
+                continue
             say(_line(trial.name, split, {name: f"{value:.6g}" for name, value in scores[trial.name].items()}))
     if len(problems) == len(folders):
         raise next(iter(problems.values()))
     for name, error in problems.items():
         say(f"{name}: {error}", sys.stderr)
-    _print_means(split, scores, _variants(folder))
+    means = _means(scores, _variants(folder))
+    if as_json:
+        say(json.dumps(_record(split, scores, means, problems), indent=1, allow_nan=False))
+        return 1 if problems else 0
+    for variant, summaries in means.items():
+        if next(iter(summaries.values())).n > 1:
+            say(_line(variant, split, {m: f"{s.mean:.6g} ± {s.std:.2g} ({s.n})" for m, s in summaries.items()}))
     return 1 if problems else 0
 
 
@@ -135,12 +149,33 @@ def _variants(folder: epath.Path) -> dict[str, str]:
     return {trial["name"]: str(trial.get("variant")) for trial in listed if isinstance(trial, dict) and "name" in trial}
 
 
-def _print_means(split: str, scores: Mapping[str, Mapping[str, float]], variants: Mapping[str, str]) -> None:
-    """Prints a line for every variant with several trials: mean ± standard deviation (n)."""
+def _means(scores: Mapping[str, Mapping[str, float]], variants: Mapping[str, str]) -> dict[str, dict[str, Summary]]:
+    """Summarizes each metric of each variant over its trials."""
     grouped: dict[str, list[Mapping[str, float]]] = {}
     for name, metrics in scores.items():
         grouped.setdefault(variants.get(name, name), []).append(metrics)
-    for variant, trials in grouped.items():
-        if len(trials) > 1:
-            summaries = {metric: summarize(trial[metric] for trial in trials) for metric in trials[0]}
-            say(_line(variant, split, {m: f"{s.mean:.6g} ± {s.std:.2g} ({s.n})" for m, s in summaries.items()}))
+    return {
+        variant: {metric: summarize(trial[metric] for trial in trials) for metric in trials[0]}
+        for variant, trials in grouped.items()
+    }
+
+
+def _record(
+    split: str,
+    scores: Mapping[str, Mapping[str, float]],
+    means: Mapping[str, Mapping[str, Summary]],
+    problems: Mapping[str, RequestError],
+) -> dict[str, Any]:
+    """The scores as JSON, in which numbers that are not finite are null."""
+    return {
+        "split": split,
+        "trials": {name: {metric: finite(x) for metric, x in metrics.items()} for name, metrics in scores.items()},
+        "variants": {
+            variant: {
+                metric: {"mean": finite(s.mean), "std": None if s.std is None else finite(s.std), "n": s.n}
+                for metric, s in summaries.items()
+            }
+            for variant, summaries in means.items()
+        },
+        "problems": {name: str(error) for name, error in problems.items()},
+    }

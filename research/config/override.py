@@ -17,6 +17,8 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
+from flax import linen as nn
+
 from research.config.serialization import from_json, value_fields
 from research.config.types import Mismatch, arms, conform, conform_arm, describe, field_types, spelling
 from research.errors import RequestError, nearest, prefixed
@@ -157,16 +159,19 @@ def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
         hint = type(old)
     for arm in arms(hint):
         try:
-            return conform_arm(_read(text, arm, path), arm, path)
+            return conform_arm(_read(text, arm, path, old), arm, path)
         except (Mismatch, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
-    expected = f"{describe(hint)}{_hint_to_fields(hint, path)}{spelling(text, hint)}"
+    expected = f"{describe(hint)}{_hint_to_fields(hint, path, old)}{spelling(text, hint)}"
     raise RequestError(f"{path}={text:.80}: expected {expected}")
 
 
-def _hint_to_fields(hint: Any, path: str) -> str:
+def _hint_to_fields(hint: Any, path: str, old: Any) -> str:
     for arm in arms(hint):
+        if arm is nn.Module and old is not None:
+            fields = [f"{path}.{field.name}" for field in value_fields(type(old))]
+            return f" as JSON, such as {path}={_form(type(old))}, or one of its fields: {', '.join(fields[:6])}"
         if dataclasses.is_dataclass(arm):
             _import_beside(arm)
             options = [cls.__name__ for cls in _subclasses(arm)]
@@ -180,7 +185,7 @@ def _subclasses(cls: type) -> list[type]:
     return [sub for sub in dict.fromkeys(found) if not (inspect.isabstract(sub) or sub.__name__.startswith("_"))]
 
 
-def _read(text: str, arm: Any, path: str) -> Any:
+def _read(text: str, arm: Any, path: str, old: Any = None) -> Any:
     if arm is type(None):
         if text.lower() in ("none", "null"):
             return None
@@ -202,6 +207,8 @@ def _read(text: str, arm: Any, path: str) -> Any:
         return _read_tuple(text, typing.get_args(arm), path)
     if dataclasses.is_dataclass(arm) and text.isidentifier():
         return _default_of(text, arm, path)
+    if arm is nn.Module and old is not None and text.isidentifier():
+        return _default_of(text, arm, path, type(old))
     return from_json(_json(text), trust=True)
 
 
@@ -242,16 +249,38 @@ def _import_beside(base: type) -> None:
             importlib.import_module(module.name)
 
 
-def _default_of(name: str, base: type, path: str) -> Any:
-    """Returns an instance with default fields of the named class, which is `base` or derives from it."""
-    found = next((cls for cls in _subclasses(base) if cls.__name__ == name), None)
+def _default_of(name: str, base: type, path: str, like: type | None = None) -> Any:
+    """Returns an instance with default fields of the named class, which is `base` or derives from it.
+
+    Args:
+      like: chooses only among the classes of its package.
+    """
+    own = like or base
+    package = own.__module__.rpartition(".")[0] or own.__module__
+
+    def known() -> list[type]:
+        return [cls for cls in _subclasses(base) if like is None or f"{cls.__module__}.".startswith(f"{package}.")]
+
+    found = next((cls for cls in known() if cls.__name__ == name), None)
     if found is None:
-        _import_beside(base)
-        found = next((cls for cls in _subclasses(base) if cls.__name__ == name), None)
+        _import_beside(own)
+        found = next((cls for cls in known() if cls.__name__ == name), None)
     if found is None:
-        options = [cls.__name__ for cls in _subclasses(base)]
-        raise RequestError(f"{path}={name}: no {base.__name__} of that name; {nearest(name, options)}")
-    try:
-        return found()
-    except TypeError as error:
-        raise RequestError(f"{path}={name}: {error}; set it from Python or as JSON with its fields") from None
+        kind = base.__name__ if like is None else "model"
+        raise RequestError(f"{path}={name}: no {kind} of that name; {nearest(name, [x.__name__ for x in known()])}")
+    needed = _needed(found)
+    if needed:
+        raise RequestError(f"{path}={name}: it needs {' and '.join(needed)}; expected JSON: {path}={_form(found)}")
+    return found()
+
+
+def _needed(cls: type) -> list[str]:
+    """The names of the fields without a default."""
+    missing = dataclasses.MISSING
+    return [f.name for f in value_fields(cls) if f.default is missing and f.default_factory is missing]
+
+
+def _form(cls: type) -> str:
+    """The form in which a value is written on a command line, with the fields that it needs."""
+    fields = [f'"_type": "{cls.__module__}:{cls.__qualname__}"', *(f'"{name}": …' for name in _needed(cls))]
+    return f"'{{{', '.join(fields)}}}'"

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,9 @@ import tomllib
 import pytest
 from command_line import launch, refused, write_module
 
+from launch.cli import COMMANDS, EXAMPLES, parser
 from launch.list import EXPERIMENTS, module_name
+from launch.request import read_request
 from research.errors import RequestError
 
 ROOT = EXPERIMENTS.parent
@@ -69,6 +72,22 @@ def test_help_names_the_command_as_it_was_typed(own):
     assert installed(own, "--help").stdout.startswith("usage: espalier ")
     wrong = installed(own, "run")
     assert wrong.returncode == 2 and "see espalier run --help" in wrong.stderr
+
+
+@pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
+def test_examples_of_the_help_can_be_typed(example):
+    asked = parser().parse_args(shlex.split(example))
+    assert asked.command == example.split()[0]
+    if hasattr(asked, "experiment") and asked.experiment != "mine.py":
+        read_request(asked.experiment, sweep=getattr(asked, "sweep", None), settings=asked.settings)
+
+
+def test_every_command_has_an_example(capsys):
+    assert tuple(EXAMPLES) == COMMANDS
+    with pytest.raises(SystemExit):
+        parser().parse_args(["eval", "--help"])
+    said = capsys.readouterr().out
+    assert "examples:\n  python -m launch eval runs/digits_mlp/activation --split validation\n" in said
 
 
 def test_an_experiment_of_the_working_directory_is_a_file_and_ours_stay_ours(own):

@@ -6,6 +6,7 @@ import sys
 from typing import Literal
 
 import pytest
+import toys
 from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
@@ -211,3 +212,25 @@ def test_parts_that_are_not_changed_stay_the_same_objects():
 def test_new_values_are_checked_down_to_their_fields(changes, says):
     with pytest.raises(RequestError, match=says):
         override(Whole(), changes)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("model", "MLP", 'it needs widths and classes; expected JSON: model=\'{"_type": "research.models.mlp:MLP", '),
+        ("model", "RestNet", "no model of that name; did you mean 'ResNet'?"),
+        ("model", "MLP(widths=3)", 'expected Module as JSON, such as model=\'{"_type": "research.models.mlp:MLP", '),
+        ("model", "MLP(widths=3)", "or one of its fields: model.widths, model.classes, "),
+        ("task", "Regression2", "no Task of that name; did you mean 'Regression'?"),
+        ("task", "Classification", 'it needs classes; expected JSON: task=\'{"_type": "research.tasks.classification:'),
+    ],
+)
+def test_a_part_that_is_written_wrongly_names_the_form_it_wants(path, text, said):
+    with pytest.raises(RequestError, match="^[^\n]+$") as error:
+        override(toys.experiment(), {path: text}, parse=True)
+    assert said in str(error.value)
+
+
+def test_the_form_that_is_named_is_one():
+    text = '{"_type": "research.models.mlp:MLP", "widths": [3], "classes": 3}'
+    assert override(toys.experiment(), {"model": text}, parse=True).model == MLP(widths=(3,), classes=3)
