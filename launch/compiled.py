@@ -155,6 +155,7 @@ def _laid_out(experiment: Experiment, placement: Placement, batch: dict[str, Any
         state = abstract_state(experiment, batch)
         jax.eval_shape(make_train_step(experiment), state, batch)
     experiment.optimizer.check_paths(state.params)
+    paths.check_patterns("parallel.rules", [pattern for pattern, _ in experiment.parallel.rules], state.params)
 
     def placed(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

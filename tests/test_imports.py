@@ -24,7 +24,8 @@ LAYERS = (
     ("research.config", "research.paths"),
     ("research.locations",),
     # parts of models, and data
-    ("research.schedules", "research.layers", "research.losses", "research.metrics"),
+    ("research.losses",),
+    ("research.schedules", "research.layers", "research.metrics"),
     ("research.detection",),
     ("research.optimizers", "research.data", "research.decoding"),
     ("research.generated_code",),

@@ -10,6 +10,7 @@ from flax import linen as nn
 from research.errors import RequestError
 from research.layers.dense import dense
 from research.layers.dtypes import param_dtype
+from research.losses.cross_entropy import TokenLosses, token_losses
 
 
 def token_embedding(
@@ -47,6 +48,16 @@ def token_logits(
 ) -> jax.Array:
     """Logits [..., vocab_size] from the embedding table if `tied`, else from a matrix "head" of the same vocabulary."""
     return tied_logits(x, embed) if tied else untied_logits(x, embed.num_embeddings, name="head", init=init)
+
+
+def losses_of_tokens(
+    x: jax.Array, embed: nn.Embed, targets: jax.Array, *, chunks: int, tied: bool, init: nn.initializers.Initializer
+) -> TokenLosses:
+    """The losses of `targets` under `token_logits`, computed for a part of the vocabulary at a time."""
+    if tied:
+        return token_losses(x, embed.embedding, targets, chunks)
+    head = dense(embed.num_embeddings, dtype=str(x.dtype), use_bias=False, init=init, name="head")
+    return token_losses(x, head.variables["params"]["kernel"].T, targets, chunks)
 
 
 def check_tokens(tokens: np.ndarray, vocab_size: int, field: str = "tokens") -> None:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+Remat = bool | Literal["dots_saveable", "dots_with_no_batch_dims_saveable", "offload_dots_with_no_batch_dims"]
+"""What the backward pass recomputes of each block: False nothing, True everything but the block's input, or all but
+the results of a policy of `jax.checkpoint_policies`: of matrix products ("dots_saveable"), of those with weights
+("dots_with_no_batch_dims_saveable"), or of these, moved to the memory of the host until then
+("offload_dots_with_no_batch_dims"; on accelerators).
+"""
+
+
+def policy(remat: Remat) -> Callable[..., Any] | None:
+    """The policy of `jax.checkpoint` for the value of a field `remat`; None stores nothing inside a block."""
+    policies = jax.checkpoint_policies
+    if remat == "offload_dots_with_no_batch_dims":
+        return policies.offload_dot_with_no_batch_dims("device", "pinned_host")
+    return getattr(policies, remat) if isinstance(remat, str) else None
 
 
 def stack(
@@ -17,7 +33,7 @@ def stack(
     *,
     along: Sequence[float] | None = None,
     scan_layers: bool = False,
-    remat: bool = False,
+    remat: Remat = False,
 ) -> jax.Array:
     """Applies `depth` blocks, `x = call(block, x)` for each; for use inside `@nn.compact`.
 
@@ -31,12 +47,12 @@ def stack(
       call: applies one block; arrays and flags that all blocks share are in its closure.
       along: one number per block, passed to `call` as its third argument; an array [] if blocks are scanned.
       scan_layers: scan the blocks instead of writing them out.
-      remat: recompute a block's activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it.
     """
 
     def recomputed(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         # A scan prevents common subexpression elimination by itself.
-        return nn.remat(call, prevent_cse=not scan_layers) if remat else call
+        return nn.remat(call, prevent_cse=not scan_layers, policy=policy(remat)) if remat else call
 
     if not scan_layers:
         for layer in range(depth):

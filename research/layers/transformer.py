@@ -16,9 +16,28 @@ from research.layers.dtypes import DType
 from research.layers.fields import Fields, fields
 from research.layers.masks import visible
 from research.layers.norms import layer_norm
-from research.layers.stack import stack
+from research.layers.stack import Remat, stack
 
 NormPlacement = Literal["pre", "post"]
+
+
+TENSOR_RULES = (
+    ("*attention/query/*", -1),
+    ("*attention/key/*", -1),
+    ("*attention/value/*", -1),
+    ("*attention/out/kernel", -2),
+    ("*/up/*", -1),
+    ("*/gate/*", -1),
+    ("*/down/kernel", -2),
+)
+"""The dimension of each parameter of a block that the mesh axis "tensor" splits (Shoeybi et al., 2019, section 3).
+
+Attention is split by heads and the MLP by hidden features, so that a block needs one sum over the devices for each.
+Dimensions are counted from the last, since scanned blocks have one more in front.
+"""
+
+VOCABULARY_RULES = (("*token_embedding/embedding", -2), ("*head/kernel", -1))
+"""The same for embeddings and logits, which are split by tokens."""
 
 
 class TransformerStack(nn.Module):
@@ -40,7 +59,7 @@ class TransformerStack(nn.Module):
       activation_dropout: the dropout rate on hidden features of the MLP.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
     """
 
     depth: int
@@ -57,7 +76,7 @@ class TransformerStack(nn.Module):
     activation_dropout: float = 0.0
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     @nn.compact

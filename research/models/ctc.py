@@ -15,6 +15,8 @@ from research.layers.attention_kernels import Kernel
 from research.layers.dtypes import DType
 from research.layers.embeddings import untied_logits
 from research.layers.fields import like
+from research.layers.stack import Remat
+from research.layers.transformer import TENSOR_RULES
 from research.models.model import Model
 from research.models.whisper import SpeechEncoder
 
@@ -34,6 +36,8 @@ class CTC(Model):
       activation_dropout, kernel, scan_layers, remat, dtype: as in `SpeechEncoder`.
     """
 
+    tensor_rules = TENSOR_RULES
+
     vocab_size: int
     mels: int = 80
     width: int = 384
@@ -48,7 +52,7 @@ class CTC(Model):
     activation_dropout: float = 0.0
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

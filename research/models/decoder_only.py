@@ -7,9 +7,10 @@ import abc
 import jax
 from flax import linen as nn
 
-from research.layers.embeddings import looked_up, token_embedding, token_logits
+from research.layers.embeddings import looked_up, losses_of_tokens, token_embedding, token_logits
 from research.layers.masks import both, padding_mask, segment_mask
 from research.layers.positions import text_positions
+from research.losses.cross_entropy import TokenLosses
 from research.models.model import Model
 
 
@@ -53,16 +54,20 @@ class DecoderOnly(Model):
         positions: jax.Array | None = None,
         mask: jax.Array | None = None,
         segments: jax.Array | None = None,
+        targets: jax.Array | None = None,
+        vocab_chunks: int = 1,
         decode: bool = False,
         train: bool = False,
-    ) -> jax.Array:
-        """Returns logits [batch, length, vocab_size], in at least float32.
+    ) -> jax.Array | TokenLosses:
+        """Returns logits [batch, length, vocab_size], in at least float32; with `targets`, their losses instead.
 
         Args:
           tokens: [batch, length] integers.
           positions: [batch, length]; None counts from 0 in every segment.
           mask: [batch, length] bool, False on padding, which is never attended to.
           segments: [batch, length] integers; tokens attend only to their own segment of a packed sequence.
+          targets: [batch, length] integers; asks for `TokenLosses` of them, [batch, length].
+          vocab_chunks: the parts of the vocabulary for which these are computed one after another.
           decode: see the method `decode`.
           train: apply dropout, if the model has any.
 
@@ -78,6 +83,8 @@ class DecoderOnly(Model):
         embed = token_embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding", init=normal)
         x = looked_up(tokens, embed, self.pad_token)
         x = self.features(x, mask=visible, positions=positions, decode=decode, train=train)
+        if targets is not None:
+            return losses_of_tokens(x, embed, targets, chunks=vocab_chunks, tied=self.tied_head, init=normal)
         return token_logits(x[:, -1] if decode else x, embed, tied=self.tied_head, init=normal)
 
     @abc.abstractmethod

@@ -20,8 +20,9 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
 from research.layers.positions2d import sincos_2d
-from research.layers.stack import stack
+from research.layers.stack import Remat, stack
 from research.layers.time_embedding import TimeEmbedding, check_labels, class_embedding
+from research.layers.transformer import TENSOR_RULES
 from research.models.model import Model
 
 
@@ -51,9 +52,11 @@ class DiT(Model):
       dropout: the dropout rate after attention and after the MLPs.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
+
+    tensor_rules = TENSOR_RULES
 
     image_size: int | tuple[int, int] = 32
     patch_size: int = 2
@@ -71,7 +74,7 @@ class DiT(Model):
     dropout: float = 0.0
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

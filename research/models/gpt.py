@@ -17,7 +17,8 @@ from research.layers.dense import dense
 from research.layers.dtypes import DType
 from research.layers.norms import layer_norm
 from research.layers.positions import Rotary, learned, sinusoidal
-from research.layers.stack import stack
+from research.layers.stack import Remat, stack
+from research.layers.transformer import TENSOR_RULES, VOCABULARY_RULES
 from research.models.decoder_only import DecoderOnly
 
 Positions = Literal["learned", "rotary", "sinusoidal", "none"]
@@ -52,9 +53,11 @@ class GPT(DecoderOnly):
       attention_dropout: the dropout rate on attention weights; None means `dropout`.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
+
+    tensor_rules = TENSOR_RULES + VOCABULARY_RULES
 
     vocab_size: int
     context_length: int = 1024
@@ -72,7 +75,7 @@ class GPT(DecoderOnly):
     attention_dropout: float | None = None
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

@@ -18,7 +18,8 @@ from research.layers.attention_kernels import Kernel, check_kernel
 from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.positions import Llama3Scaling, Rotary
-from research.layers.stack import stack
+from research.layers.stack import Remat, stack
+from research.layers.transformer import TENSOR_RULES, VOCABULARY_RULES
 from research.models.decoder_only import DecoderOnly
 
 
@@ -49,9 +50,11 @@ class Llama(DecoderOnly):
       init_deviation: the standard deviation of initial weights.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
+
+    tensor_rules = TENSOR_RULES + VOCABULARY_RULES
 
     vocab_size: int
     context_length: int
@@ -70,7 +73,7 @@ class Llama(DecoderOnly):
     init_deviation: float = 0.02
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

@@ -29,6 +29,11 @@ class Model(nn.Module):
     [2.0, 2.0]
     """
 
+    # No field, because it has no annotation.
+    tensor_rules = ()
+    """(pattern of a parameter's path, dimension counted from the last) pairs: the dimension that the mesh axis "tensor"
+    splits, by the first match; other parameters have no such dimension."""
+
     def check(self) -> None:
         """Raises RequestError for an invalid field; overrides call this method first."""
         check_types(self)

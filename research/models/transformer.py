@@ -18,7 +18,16 @@ from research.layers.embeddings import looked_up, token_embedding, token_logits
 from research.layers.fields import like
 from research.layers.masks import segment_mask
 from research.layers.positions import learned, sinusoidal, text_positions
-from research.layers.transformer import NormPlacement, TransformerStack, check_stack, decoder_sizes, encoder_sizes
+from research.layers.stack import Remat
+from research.layers.transformer import (
+    TENSOR_RULES,
+    VOCABULARY_RULES,
+    NormPlacement,
+    TransformerStack,
+    check_stack,
+    decoder_sizes,
+    encoder_sizes,
+)
 from research.models.encoder_decoder import EncoderDecoder
 
 Positions = Literal["sinusoidal", "sinusoidal_halves", "learned"]
@@ -61,9 +70,11 @@ class Transformer(EncoderDecoder):
       activation_dropout: the dropout rate on hidden features of the MLPs.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
+
+    tensor_rules = TENSOR_RULES + VOCABULARY_RULES
 
     vocab_size: int
     source_vocab_size: int | None = None
@@ -90,7 +101,7 @@ class Transformer(EncoderDecoder):
     activation_dropout: float = 0.0
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

@@ -31,6 +31,7 @@ from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import group_norm
+from research.layers.stack import Remat, policy
 from research.layers.time_embedding import TimeEmbedding, check_labels, class_embedding
 from research.models.model import Model
 
@@ -67,7 +68,8 @@ class UNet(Model):
       norm_epsilon: of every group norm.
       dropout: the dropout rate before the second convolution of each residual block.
       kernel: of attention; see `research.layers.attention_kernels`.
-      remat: recompute activations of residual blocks in the backward pass instead of storing them.
+      remat: what of a residual block the backward pass recomputes instead of storing it; see
+        `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
 
@@ -91,7 +93,7 @@ class UNet(Model):
     norm_epsilon: float = 1e-6
     dropout: float = 0.0
     kernel: Kernel = "auto"
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:
@@ -134,7 +136,7 @@ class UNet(Model):
         check_labels("UNet", self.classes, self.null_class, label)
         spec, last = fields(self), len(self.widths) - 1
         condition = self._condition(x, time, label)
-        block = nn.remat(_Residual, static_argnums=(3,)) if self.remat else _Residual
+        block = nn.remat(_Residual, static_argnums=(3,), policy=policy(self.remat)) if self.remat else _Residual
 
         def residual(x: jax.Array, width: int, name: str, resample: Resample = "keep") -> jax.Array:
             return block(spec, width, resample, name=name)(x, condition, train)

@@ -21,8 +21,9 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import Fields, fields
 from research.layers.norms import layer_norm
 from research.layers.positions2d import resize_grid, sincos_2d
-from research.layers.stack import stack
+from research.layers.stack import Remat, stack
 from research.layers.stochastic_depth import StochasticDepth, linear_rates
+from research.layers.transformer import TENSOR_RULES
 from research.models.model import Model
 
 
@@ -58,9 +59,11 @@ class ViT(Model):
       drop_path: the stochastic depth rate of the last block; earlier blocks have proportionally lower rates.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
+
+    tensor_rules = TENSOR_RULES
 
     image_size: int | tuple[int, int] = 224
     patch_size: int = 16
@@ -83,7 +86,7 @@ class ViT(Model):
     drop_path: float = 0.0
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

@@ -17,7 +17,15 @@ from research.layers.dtypes import DType, param_dtype
 from research.layers.embeddings import looked_up, token_embedding, token_logits
 from research.layers.fields import like
 from research.layers.positions import learned, sinusoidal, text_positions
-from research.layers.transformer import TransformerStack, check_stack, decoder_sizes, encoder_sizes
+from research.layers.stack import Remat
+from research.layers.transformer import (
+    TENSOR_RULES,
+    VOCABULARY_RULES,
+    TransformerStack,
+    check_stack,
+    decoder_sizes,
+    encoder_sizes,
+)
 from research.models.encoder_decoder import EncoderDecoder
 from research.models.model import Model
 
@@ -48,7 +56,7 @@ class SpeechEncoder(Model):
       activation_dropout: the dropout rate on hidden features of the MLPs.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: recompute activations in the backward pass instead of storing them.
+      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
 
@@ -65,7 +73,7 @@ class SpeechEncoder(Model):
     activation_dropout: float = 0.0
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:
@@ -145,6 +153,8 @@ class Whisper(EncoderDecoder):
       pad_token: a token whose embedding is trained only as a row of a tied head; None if there is none.
     """
 
+    tensor_rules = TENSOR_RULES + VOCABULARY_RULES
+
     vocab_size: int
     context_length: int = 448
     mels: int = 80
@@ -165,7 +175,7 @@ class Whisper(EncoderDecoder):
     activation_dropout: float = 0.0
     kernel: Kernel = "auto"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

@@ -13,6 +13,7 @@ from research.layers.activations import Activation
 from research.layers.attention_kernels import Kernel
 from research.layers.dtypes import DType, param_dtype
 from research.layers.fields import like
+from research.layers.stack import Remat
 from research.models.detr import MLPHead
 from research.models.model import Model
 from research.models.vit import ViT
@@ -53,7 +54,7 @@ class YOLOS(Model):
     attention_dropout: float = 0.0
     drop_path: float = 0.0
     kernel: Kernel = "auto"
-    remat: bool = False
+    remat: Remat = False
     dtype: DType = "float32"
 
     def check(self) -> None:

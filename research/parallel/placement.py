@@ -26,7 +26,7 @@ from research.errors import RequestError
 from research.layers.rows import rows_over
 from research.parallel import hosts
 from research.parallel.activations import split_along_batch
-from research.parallel.spec import DATA, FSDP, Parallel
+from research.parallel.spec import DATA, FSDP, TENSOR, Parallel, TensorRules
 from research.paths import flatten, map_with_path, matches
 
 SMALLEST_SHARDED = 2**14
@@ -64,7 +64,11 @@ class Held:
 
 
 def make_placement(
-    parallel: Parallel, *, trials: int | None = None, devices: Sequence[jax.Device] | None = None
+    parallel: Parallel,
+    *,
+    trials: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    tensor_rules: TensorRules = (),
 ) -> Placement:
     """Makes the placement that an experiment asks for.
 
@@ -72,21 +76,24 @@ def make_placement(
       parallel: the experiment's layout.
       trials: size of the trial axis, the first axis of every array of a state; None if there is none.
       devices: devices to place arrays on; None uses those of this job.
+      tensor_rules: the model's, for the mesh axis "tensor".
 
     Raises:
-      RequestError: the devices do not fill the mesh, or pmap is asked for with `devices` or by several processes.
+      RequestError: the devices do not fill the mesh, its axis "tensor" has no rules, or pmap is asked for with
+        `devices` or by several processes.
     """
     if parallel.strategy == "pmap" and (devices is not None or hosts.several()):
         others = "for several processes" if devices is None else "to compile for other devices"
         raise RequestError(f"parallel.strategy=pmap: expected jit, {others}")
-    return (Replicas if parallel.strategy == "pmap" else Placement)(parallel, trials=trials, devices=devices)
+    kind = Replicas if parallel.strategy == "pmap" else Placement
+    return kind(parallel, trials=trials, devices=devices, tensor_rules=tensor_rules)
 
 
 class Placement:
     """Arrays over a mesh, for programs under jit.
 
     The mesh axis "data" splits the trial axis if the number of trials is a multiple of its size, else the batch; the
-    axis "fsdp" splits the batch.  States follow the experiment's rules, then its `shard`.
+    axis "fsdp" splits the batch.  States follow the experiment's rules, then the model's for "tensor" and `shard`.
 
     Attributes:
       trials: size of the trial axis, or None.
@@ -95,13 +102,27 @@ class Placement:
       platform: platform of the devices: "cpu", "gpu" or "tpu".
     """
 
-    def __init__(self, parallel: Parallel, *, trials: int | None, devices: Sequence[jax.Device] | None):
+    def __init__(
+        self,
+        parallel: Parallel,
+        *,
+        trials: int | None,
+        devices: Sequence[jax.Device] | None,
+        tensor_rules: TensorRules,
+    ):
         self.trials = trials
         self.mesh = parallel.make_mesh(devices)
         sizes = self.mesh.shape
         self.shards = sizes[DATA] * sizes.get(FSDP, 1)
         self.platform = self.mesh.devices.flat[0].platform
         self._rules = parallel.rules
+        self._tensor_rules = tensor_rules if sizes.get(TENSOR, 1) > 1 else ()
+        placed = self._tensor_rules or any(TENSOR in axes for _, axes in self._rules)
+        if sizes.get(TENSOR, 1) > 1 and not placed:
+            raise RequestError(
+                f"parallel.mesh={parallel.mesh}: this model has no rules for the axis {TENSOR!r}, as Transformers do; "
+                "expected parallel.rules for it, or another axis"
+            )
         self._sharded_axis = (FSDP if FSDP in sizes else DATA) if parallel.shard else None
         batch_axis = (DATA, FSDP) if FSDP in sizes else DATA
         over_devices = self._trials_over_devices()
@@ -157,7 +178,7 @@ class Placement:
         if axes is None or self.shards == 1:
             yield
             return
-        are_split = self._rules or self._sharded_axis  # else XLA has nothing to guess
+        are_split = self._rules or self._tensor_rules or self._sharded_axis  # else XLA has nothing to guess
         with (
             rows_over(self.mesh, axes),
             split_along_batch(self.mesh, axes) if are_split else contextlib.nullcontext(),
@@ -262,18 +283,26 @@ class Placement:
                 if ndim >= len(axes) > 0 and (matches(name, pattern) or matches(name, f"*/{pattern}")):
                     self._check_splits(name, x.shape[len(lead) :], axes)
                     return self._sharding(*lead, *axes)
-            return self._sharding(*lead, *self._split(x.shape[len(lead) :]))
+            return self._sharding(*lead, *self._split(name, x.shape[len(lead) :]))
 
         return map_with_path(sharding, state)
 
-    def _split(self, shape: tuple[int, ...]) -> tuple[str | None, ...]:
-        """The mesh axis of each dimension by `Parallel.shard`: the largest dimension that divides, of a large array."""
+    def _split(self, name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
+        """The mesh axis of each dimension by the model's rules for "tensor" and by `Parallel.shard`.
+
+        The latter takes the largest other dimension that divides, of a large array.
+        """
+        axes: list[str | None] = [None] * len(shape)
+        dimension = next((d for p, d in self._tensor_rules if matches(name, p) or matches(name, f"*/{p}")), None)
+        if dimension is not None and -dimension <= len(shape) and shape[dimension] % self.mesh.shape[TENSOR] == 0:
+            axes[dimension] = TENSOR
         axis = self._sharded_axis
-        if axis is None or math.prod(shape) < SMALLEST_SHARDED:
-            return ()
-        size = self.mesh.shape[axis]
-        largest = max((i for i, n in enumerate(shape) if n % size == 0), key=lambda i: shape[i], default=None)
-        return () if largest is None else (*(None,) * largest, axis)
+        if axis is not None and math.prod(shape) >= SMALLEST_SHARDED:
+            free = (i for i, n in enumerate(shape) if axes[i] is None and n % self.mesh.shape[axis] == 0)
+            largest = max(free, key=lambda i: shape[i], default=None)
+            if largest is not None:
+                axes[largest] = axis
+        return tuple(axes)
 
     def kept_whole(self, state: Any) -> list[str]:
         """The large arrays of a state that `Parallel.shard` would split, but none of whose dimensions divides."""

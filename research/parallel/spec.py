@@ -21,6 +21,12 @@ DATA = "data"
 FSDP = "fsdp"
 """The mesh axis over which parameters are split, and the batch too."""
 
+TENSOR = "tensor"
+"""The mesh axis over which the heads and hidden features of Transformers are split, by the model's own rules."""
+
+TensorRules = tuple[tuple[str, int], ...]
+"""(pattern of a parameter's path, dimension counted from the last) pairs."""
+
 Shard = Literal["fsdp"]
 
 
@@ -31,7 +37,8 @@ class Parallel:
     Attributes:
       strategy: "jit" compiles one program for a mesh; "pmap" maps a program over devices and sums over the axis "data".
       mesh: (axis, size) pairs, with an axis "data"; a size of -1 takes the remaining devices.  The batch is split over
-        "data" and, if there is one, over the axis "fsdp".  The command line reads data:2,fsdp:4.
+        "data" and, if there is one, over the axis "fsdp"; an axis "tensor" splits the layers of Transformers.  The
+        command line reads data:2,fsdp:2,tensor:2.
       rules: (pattern of a parameter's path, mesh axis or None for each of its dimensions) pairs.  The first match
         applies; the optimizer's state follows its parameter; arrays that match no rule are copied to every device,
         unless `shard` splits them.

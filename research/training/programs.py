@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from research.experiment import Experiment
+from research.models.model import Model
 from research.parallel.mapping import Functions
 from research.parallel.placement import Placement, make_placement
 from research.parallel.programs import Programs
@@ -36,7 +37,9 @@ def placement_of(
     Raises:
       RequestError: the devices do not fill the mesh, or the batch does not divide over them.
     """
-    placement = make_placement(experiment.parallel, trials=trials, devices=devices)
+    model = experiment.model
+    rules = model.tensor_rules if isinstance(model, Model) else ()
+    placement = make_placement(experiment.parallel, trials=trials, devices=devices, tensor_rules=rules)
     placement.check_divides(experiment.batch_size, experiment.accumulation)
     return placement
 

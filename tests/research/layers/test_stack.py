@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from research.layers.stack import stack
+from research.layers.stack import Remat, policy, stack
+from research.training.flops import flops_of
 
 
 class Block(nn.Module):
@@ -95,3 +98,37 @@ def test_inner_values_have_a_layer_axis():
     variables = jax.jit(net.init)(jax.random.key(1), X, MEMORY)
     _, seen = net.apply(variables, X, MEMORY, mutable=["intermediates"])
     assert seen["intermediates"]["blocks"]["x"][0].shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_a_policy_stores_products_and_changes_no_gradient(scan_layers):
+    class Deep(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return x + nn.Dense(5)(jnp.tanh(nn.Dense(5)(x)))
+
+    class Deeper(nn.Module):
+        remat: Remat
+
+        @nn.compact
+        def __call__(self, x):
+            options = {"scan_layers": scan_layers, "remat": self.remat}
+            return stack(lambda name: Deep(name=name), 3, x, lambda block, x: block(x), **options)
+
+    params = Deeper(False).init(jax.random.key(1), X)["params"]
+    flops, gradients = {}, []
+    for remat in (False, "dots_saveable", "dots_with_no_batch_dims_saveable", True):
+        net = Deeper(remat)
+        gradient = jax.grad(lambda params: (net.apply({"params": params}, X) ** 2).mean())  # noqa: B023
+        flops[remat] = flops_of(gradient, params)
+        gradients.append(gradient(params))
+    assert flops[False] == flops["dots_saveable"] == flops["dots_with_no_batch_dims_saveable"]
+    assert flops[True] == flops[False] + 3 * 2 * X.size * 5  # the first product of each block
+    for other in gradients[1:]:
+        chex.assert_trees_all_close(other, gradients[0], rtol=1e-5)
+
+
+def test_every_policy_is_one_of_jax():
+    for name in get_args(get_args(Remat)[1]):
+        assert callable(policy(name))
+    assert policy(True) is None
