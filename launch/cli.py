@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--processes", metavar="N", help="expect N processes that train together (default: the cluster's)")
     run.add_argument("--process", metavar="I", help="the number of this process, from 0 (default: the cluster's)")
     run.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is reached (default: the cluster's)")
+    run.add_argument("--profile", metavar="STEPS", help="trace some steps, and list the costliest operations")
     run.add_argument(
         "--debug", action="store_true", help="run one step without compiling, and name the first operation with a NaN"
     )
@@ -260,6 +261,10 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
         from launch.debug import debug
 
         return debug(request)
+    if (steps := _count(asked.profile, "--profile")) is not None:
+        from launch.profile import profile
+
+        return profile(request, steps, asked.out)
     from launch.run import run
 
     return run(request, asked.out, stack=asked.stack, prune=asked.prune, own_process=own_process)

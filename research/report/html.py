@@ -299,7 +299,7 @@ def _trial(trial: TrialResult, metrics: Sequence[str], columns: int) -> str:
         *(_tag("td", numbers.plain(trial.metrics.get(name), 4), "number") for name in metrics),
         _tag("td", _whole(trial.steps), "number"),
         _tag("td", numbers.plain(trial.seconds), "number"),
-        _tag("td", numbers.plain(trial.steps_per_second), "number"),
+        _tag("td", numbers.plain(trial.steps_per_second) + _utilization(trial), "number"),
         _tag("td", _whole(trial.stacked), "number"),
         _tag("td", escape(trial.hash[:12]), "mono"),
     ]
@@ -315,6 +315,10 @@ def _trial(trial: TrialResult, metrics: Sequence[str], columns: int) -> str:
 def _breakable(text: str) -> str:
     """`text` as HTML whose lines may break after a slash, a comma or an underscore."""
     return re.sub("([/,_])", r"\1<wbr>", escape(text))
+
+
+def _utilization(trial: TrialResult) -> str:
+    return "" if trial.mfu is None else f" (MFU {trial.mfu:.1%})"
 
 
 def _whole(x: int | None) -> str:

@@ -128,6 +128,7 @@ def _result(result: Any) -> dict[str, Any]:
         "steps": _integer(result.get("steps")),
         "seconds": _number(result.get("seconds")),
         "steps_per_second": _number(result.get("steps_per_second")),
+        "mfu": _number(result.get("mfu")),
         "starved_seconds": _number(result.get("starved_seconds")),
         "storage": str(result.get("storage") or ""),
         "stacked": len(stacked) if isinstance(stacked, list) else _integer(stacked),

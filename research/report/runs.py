@@ -36,6 +36,7 @@ class TrialResult:
       better: the direction of each metric, by name or pattern, as declared by the task.
       stopped_at_step: the step at which early stopping ended the trial.
       curves: by `(split, metric)`.
+      mfu: the model FLOPs utilisation of the devices, if their FLOP/s are published.
       starved_seconds: the part of `seconds` in which the device waited for a batch.
       storage: the phrase of `Feed.reason`, which says where the training data were kept.
       cut_lines: the number of incomplete lines of metrics.jsonl, which are skipped.
@@ -51,6 +52,7 @@ class TrialResult:
     steps: int | None = None
     seconds: float | None = None
     steps_per_second: float | None = None
+    mfu: float | None = None
     starved_seconds: float | None = None
     storage: str = ""
     stacked: int | None = None

@@ -22,3 +22,5 @@ from .state import TrainState as TrainState
 from .step import make_eval_step as make_eval_step, make_init as make_init, make_train_step as make_train_step
 from .transfer import initial_parameters as initial_parameters
 from .trial import Trial as Trial
+from .flops import flops_of as flops_of, model_flops as model_flops, step_flops as step_flops
+from .utilization import Work as Work, work_of as work_of
