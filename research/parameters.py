@@ -68,7 +68,7 @@ class ParameterTable:
         table.add_section()
         table.add_row("all", "", f"{self.total:,}")
         file = io.StringIO()
-        Console(file=file, width=120, color_system=None).print(table)
+        Console(file=file, width=120, color_system=None, force_jupyter=False).print(table)
         return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
     def __repr__(self) -> str:

@@ -37,7 +37,7 @@ def to_rich(table: Table, width: int = 80) -> rich.table.Table:
 def to_text(table: Table, width: int = 100) -> str:
     """The table as plain lines of at most `width` characters."""
     file = io.StringIO()
-    rich.console.Console(file=file, width=width, color_system=None).print(to_rich(table, width))
+    rich.console.Console(file=file, width=width, color_system=None, force_jupyter=False).print(to_rich(table, width))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

@@ -43,12 +43,19 @@ class NotebookProgress(Progress):
             from IPython.display import display
         self._display, self._handle = display, None
         self._kept: list[str] = []
-        self._line, self._step, self._total, self._scores = "", 0, 0, ""
+        self._place = self._line = self._scores = ""
+        self._step = self._total = 0
         self._shown = -REFRESHED_SECONDS
+
+    def placed(self, place: str) -> None:
+        self._keep()
+        self._place = place and f"{place}: "
+        self._line, self._total, self._scores = f"{self._place}compiling …", 0, ""
+        self._show(at_once=True)
 
     def start(self, step: int, total: int, trials: Sequence[str]) -> None:
         self._keep()
-        self._label = trials[0] + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
+        self._label = f"{self._place}{trials[0]}" + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
         self._line, self._step, self._total, self._scores = self._label, step, total, ""
         self._show()
 
@@ -71,7 +78,7 @@ class NotebookProgress(Progress):
 
     def _keep(self) -> None:
         """Keeps the line of the program that trained last."""
-        if self._line:
+        if self._line and self._total:
             self._kept.append(self._now)
         self._line = ""
 

@@ -240,6 +240,7 @@ def _train_all(
                 if controls.stop():
                     raise Interrupted(0)
                 feeds, groups = prepared.of(undecided.trials), []
+                controls.progress.placed(place(undecided.trials, prepared.experiments))
                 with _failing(folder, undecided.trials, controls.permit):
                     groups = plan.decide(undecided, prepared.experiments, feeds, stack, cache)
                 hosts.by_leader("the groups", functools.partial(_add_groups, folder, groups, controls.permit))
@@ -261,10 +262,30 @@ def _train_group(
     )
     if not names:
         return
+    controls.progress.placed(place(group.trials, prepared.experiments))
     with _failing(folder, names, controls.permit):
         own, feeds = [trial.experiment for trial in trials], prepared.of(group.trials)
         programs = cache.get(own, feeds, stacked=bool(group.stacked)).programs
         local.train_group(group, prepared.experiments, feeds, folder, programs, controls)
+
+
+def place(names: Collection[str], every: Collection[str]) -> str:
+    """The place of trials among all of a sweep.
+
+    >>> place(["c"], "abcde"), place(["b", "c"], "abcde"), place(["a", "e"], "abcde"), place(["a"], "a")
+    ('trial 3 of 5', 'trials 2 to 3 of 5', '2 of 5 trials', '')
+    """
+    numbers = sorted(number for number, name in enumerate(every, 1) if name in set(names))
+    if len(every) == 1:
+        return ""
+    if len(numbers) == 1:
+        return f"trial {numbers[0]:,} of {len(every):,}"
+    together = numbers[-1] - numbers[0] + 1 == len(numbers)
+    return (
+        f"trials {numbers[0]:,} to {numbers[-1]:,} of {len(every):,}"
+        if together
+        else f"{len(numbers):,} of {len(every):,} trials"
+    )
 
 
 @contextlib.contextmanager

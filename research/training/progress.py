@@ -58,6 +58,11 @@ def _speed(rate: float | None) -> str:
 class Progress:
     """Reports nothing: the base class, and the choice for notebooks and tests that want no output."""
 
+    def placed(self, place: str) -> None:
+        """Called before a program is compiled, with its place in the sweep, "trials 4 to 6 of 15", or "" for the only
+        trial.
+        """
+
     def start(self, step: int, total: int, trials: Sequence[str]) -> None:
         """Called when training of the named trials starts, at `step` of `total`."""
 
@@ -85,11 +90,15 @@ class TextProgress(Progress):
         self.console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar = self._task = None
         self._said = 0.0
-        self._scores = ""
+        self._place = self._scores = ""
+
+    def placed(self, place: str) -> None:
+        self._place = place and f"{place}: "
 
     def start(self, step: int, total: int, trials: Sequence[str]) -> None:
         self.total, self._scores = total, ""
-        self.label = label = printable(trials[0]) + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
+        name = printable(trials[0]) + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
+        self.label = label = f"{self._place}{name}"
         if step:
             self.note(f"{label}: continues at step {step}")
         if self.console.is_terminal:

@@ -193,6 +193,13 @@ def test_a_run_reads_well(swept):
     assert "<h1>" not in page and ":root" not in page
 
 
+def test_texts_are_texts_in_a_notebook_too(swept, monkeypatch):
+    """Where rich would display a table instead of printing it."""
+    said, table = repr(swept), str(small().summary())
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert repr(swept) == said and str(small().summary()) == table
+
+
 # -- experiments of a notebook -----------------------------------------------------------------------------------------
 
 
@@ -285,8 +292,9 @@ def test_progress_in_a_notebook_is_one_display(tmp_path):
     assert display.made == 1 and len(display.shown) >= 3
     last = display.shown[-1]["text/plain"].splitlines()
     assert last[0].startswith(f"2 trials in {run.folder}") and len(last) == 3
-    assert last[1].startswith("two-layers-s0: step 6/6, loss ") and "; test loss " in last[1]
+    assert last[1].startswith("trial 1 of 2: two-layers-s0: step 6/6, loss ") and "; test loss " in last[1]
     assert "<progress" not in display.shown[-1]["text/html"]
+    assert any(shown["text/plain"].endswith("\ntrial 2 of 2: compiling …") for shown in display.shown)
     assert any('max="6"' in shown["text/html"] for shown in display.shown)
 
 

@@ -19,6 +19,15 @@ def test_a_plain_line_says_how_long_it_takes_yet(rate, left):
     assert ("left" in line) == bool(left)
 
 
+def test_a_line_says_where_in_the_sweep_its_trials_are():
+    stream = io.StringIO()
+    progress = TextProgress(stream)
+    progress.placed("trials 4 to 6 of 15")
+    progress.start(0, 200, ["d", "e", "f"])
+    progress.update(200, np.array([0.5]), None)
+    assert stream.getvalue().startswith("trials 4 to 6 of 15: d and 2 more: step 200/200, ")
+
+
 def test_what_a_terminal_would_obey_does_not_reach_it():
     stream = io.StringIO()
     progress = TextProgress(stream)
