@@ -194,16 +194,15 @@ def _open(
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
     """Silences Orbax, which logs pages about a failed save; the loop reports it in one line."""
-    writes, verbosity = logging.getLogger("asyncio"), absl.logging.get_verbosity()
-    level = writes.level
+    verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.FATAL)
-    writes.setLevel(logging.CRITICAL)  # logs the other writes of a failed save
-    sys.unraisablehook = _all_but_closed_loops  # stays, since loops are collected later
+    # These stay: tasks and loops are collected later, and then told about.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # logs the other writes of a failed save
+    sys.unraisablehook = _all_but_closed_loops
     try:
         yield
     finally:
         absl.logging.set_verbosity(verbosity)
-        writes.setLevel(level)
 
 
 def _all_but_closed_loops(unraisable: Any, others: Callable[[Any], None] = sys.unraisablehook) -> None:
