@@ -89,7 +89,7 @@ def _compile(experiment: Experiment, devices: list[jax.Device], search: bool) ->
         _say_all([_largest(*fitting.largest_batch(compiled, devices), experiment.batch_size)])
         if compiled.fits is False:
             settings = fitting.what_would_fit(given, devices)
-            tried = "none of fsdp, recomputing and accumulation, tried alone and together"
+            tried = "none of fsdp, parts of the vocabulary, recomputing and accumulation, alone or together"
             sets = " ".join(f"--set {path}={str(x).lower()}" for path, x in (settings or {}).items())
             _say_all([("would fit", sets or tried)])
     return 1 if compiled.fits is False else 0

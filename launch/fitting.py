@@ -15,6 +15,9 @@ from research.experiment import Experiment
 TRIES = 4
 """The maximum number of batch sizes to compile for."""
 
+VOCAB_CHUNKS = 8
+"""The parts of a vocabulary to try."""
+
 USABLE = 0.98
 """The share of a device's memory that a program can have."""
 
@@ -64,15 +67,18 @@ def what_would_fit(given: Known, devices: Sequence[jax.Device]) -> Settings | No
 
 def _candidates(experiment: Experiment, devices: int) -> Iterator[Settings]:
     split = {"parallel.shard": "fsdp"} if devices > 1 and experiment.parallel.shard is None else {}
-    again = _effective(experiment, {"model.remat": True})
-    single = [settings for settings in (split, again) if settings]
-    yield from single
-    together = split | again
-    if len(single) > 1:
-        yield together
+    some = _effective(experiment, {"model.remat": "dots_with_no_batch_dims_saveable"})
+    every = _effective(experiment, {"model.remat": True})
+    some = {} if not every else some  # everything is recomputed already
+    chunks = _effective(experiment, {"task.vocab_chunks": VOCAB_CHUNKS})
+    tried: list[Settings] = []
+    for settings in (split, chunks, some, every, split | chunks | some, split | chunks | every):
+        if settings and settings not in tried:
+            tried.append(settings)
+            yield settings
     parts = 2 * experiment.accumulation
     while parts <= min(16, experiment.batch_size // devices):
-        yield together | {"accumulation": parts}
+        yield split | chunks | every | {"accumulation": parts}
         parts *= 2
 
 
