@@ -19,10 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.request import Request
-from launch.run import prepare
 from research.config.hparams import hparams
 from research.console import printable, say
 from research.parallel import hosts
+from research.running.run import prepare
 from research.training.programs import make_programs
 from research.training.utilization import Work, work_of
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from research.training.slots import Slot, Slots
 from research.training.state import TrainState
 from research.training.transfer import initial_parameters
 from research.training.trial import Trial
-from research.training.utilization import work_of
+from research.training.utilization import Work, work_of
 
 SECONDS_PER_CALL = 0.25
 """Target duration of a call that runs several steps; progress and SIGTERM are handled between calls."""
@@ -148,20 +149,23 @@ def _train(
     log, evaluations, saving = Every(experiment.log_every), Evaluations(experiment, feeds), Save(experiment.checkpoints)
     choosing = (experiment.checkpoints.best or "").partition("/")[0]
 
-    def sent_to_one() -> dict[str, Any]:
-        return {name: x if programs.trials is None else x[0] for name, x in batches.largest().items()}
+    @functools.cache
+    def work() -> Work:
+        def sent_to_one() -> dict[str, Any]:
+            return {name: x if programs.trials is None else x[0] for name, x in batches.largest().items()}
+
+        return work_of(experiment, feeds.train.resident, sent_to_one, placement)
 
     def facts(step: int) -> dict[str, Any]:
         """The entries of result.json beside status and metrics."""
         scoring, rate = experiment.task.scoring(), clock.steps / clock.seconds if clock.seconds else 0.0
-        work = work_of(experiment, feeds.train.resident, sent_to_one, placement)
         trials = programs.trials or 1
-        utilization = work.utilization(rate * trials)
+        utilization = work().utilization(rate * trials)
         return {
             "steps": step,
             "seconds": round(clock.seconds, 3),
             "steps_per_second": round(rate, 3) if rate else None,
-            "examples_per_second": round(rate * trials * work.examples, 3) if rate else None,
+            "examples_per_second": round(rate * trials * work().examples, 3) if rate else None,
             **({} if utilization is None else {"mfu": round(utilization, 4)}),
             "starved_seconds": round(clock.starved_seconds, 3),
             "stacked": programs.trials or 1,
