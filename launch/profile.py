@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import gzip
+import io
 import json
 import pathlib
 import re
@@ -18,13 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch.request import Request
 from research.config.hparams import hparams
 from research.console import printable, say
+from research.errors import RequestError, one_line, require
 from research.parallel import hosts
+from research.running.request import Request
 from research.running.run import prepare
 from research.training.programs import make_programs
 from research.training.utilization import Work, work_of
+from research.whole_files import is_local, write_whole
 
 LISTED = 10
 
@@ -56,11 +59,14 @@ def profile(request: Request, steps: int, out: str | None) -> int:
 
     Returns:
       The exit status.
+
+    Raises:
+      RequestError: the request is wrong, or the folder is not on this machine or cannot be written to.
     """
     prepared = prepare(request)
     name, experiment = next(iter(prepared.experiments.items()))
     feeds = prepared.feeds[name]
-    folder = pathlib.Path(out or request.default_folder) / "profile"
+    folder = _made(out or request.folder)
     programs = make_programs(experiment, feeds.train.resident)
     size = experiment.batch_size
     with contextlib.closing(feeds.train.batches(experiment.seed, size, programs.placement.rows(size))) as batches:
@@ -85,11 +91,23 @@ def profile(request: Request, steps: int, out: str | None) -> int:
     return 0
 
 
+def _made(run: str) -> pathlib.Path:
+    """Makes the folder of the profile in that of a run."""
+    require(is_local(run), f"--out {run}: the profiler writes to this machine only; choose a folder here")
+    folder = pathlib.Path(run) / "profile"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out {run}: cannot be written to: {one_line(error)}") from None
+    return folder
+
+
 def _report(folder: pathlib.Path, found: list[Operation], steps: int, seconds: float, work: Work) -> None:
-    with (folder / "operations.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(Operation._fields)
-        rows.writerows(found)
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(Operation._fields)
+    rows.writerows(found)
+    write_whole(folder / "operations.csv", file.getvalue())
     total = sum(operation.seconds for operation in found)
     table = Table("operation", "from", "ms per step", "share")
     for operation in found[:LISTED]:

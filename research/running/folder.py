@@ -52,12 +52,12 @@ class RunFolder:
                 raise RequestError(f"{there}: a file, not a folder; choose another folder")
         if not self.path.exists():
             return
-        # A launcher that was killed before it wrote sweep.json leaves only these files.
+        # A launcher that was killed before it wrote sweep.json leaves only these files, and `--profile` a folder.
         try:
             inside = visible(self.path)
         except OSError as error:
             raise RequestError(f"{self._asked}{self.path}: {error.strerror}") from None
-        if all(p.name == "lease.json" or p.name.endswith(".tmp") for p in inside):
+        if all(p.name in ("lease.json", "profile") or p.name.endswith(".tmp") for p in inside):
             return
         held = read_json(self.sweep_file)
         if not _is_record(held):

@@ -48,15 +48,16 @@ def chip(monkeypatch):
     monkeypatch.setattr(utilization, "chip_of", lambda kind: Chip("tiny", (kind,), 1e9, 1, 1.0, 1.0, None))
 
 
-def test_a_profile_is_a_trace_and_a_table_and_trains_nothing(tmp_path, chip):
-    module = write_module(tmp_path / "traced.py", MODULE)
-    outcome = launch("run", module, "--profile", "8", "--out", tmp_path / "run")
+def test_a_profile_is_a_trace_and_a_table_and_trains_nothing(tmp_path, chip, monkeypatch):
+    module, run = write_module(tmp_path / "traced.py", MODULE), tmp_path / "runs" / "traced" / "base"
+    monkeypatch.chdir(tmp_path)
+    outcome = launch("run", module, "--profile", "8")
     assert outcome.status == 0, outcome
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"profile"}
-    (trace,) = (tmp_path / "run" / "profile").glob("plugins/profile/*/perfetto_trace.json.gz")
+    assert {path.name for path in run.iterdir()} == {"profile"}
+    (trace,) = (run / "profile").glob("plugins/profile/*/perfetto_trace.json.gz")
     assert json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     assert list(trace.parent.glob("*.xplane.pb"))
-    with (tmp_path / "run" / "profile" / "operations.csv").open() as file:
+    with (run / "profile" / "operations.csv").open() as file:
         rows = list(csv.DictReader(file))
     seconds = [float(row["seconds"]) for row in rows]
     assert len(rows) > 3 and seconds == sorted(seconds, reverse=True) and seconds[-1] >= 0
@@ -66,6 +67,13 @@ def test_a_profile_is_a_trace_and_a_table_and_trains_nothing(tmp_path, chip):
     mfu = float(outcome.out.split("MFU: ")[1].split("%")[0]) / 100
     flops = 3 * 2 * 24 * (12 * 64 + 64 * 64 + 64 * 3)
     assert mfu == pytest.approx(rate * flops / 1e9, rel=0.02, abs=0.001)
+
+
+def test_a_profile_is_written_to_this_machine(tmp_path):
+    module = write_module(tmp_path / "traced.py", MODULE)
+    (tmp_path / "file").write_text("")
+    for out, said in (("gs://bucket/run", "writes to this machine only"), (tmp_path / "file", "cannot be written to")):
+        assert said in refused(["run", module, "--profile", "1", "--out", out])
 
 
 def test_a_number_of_steps_is_expected():

@@ -142,3 +142,12 @@ def test_hashes_count_within_a_layout(before):
     folder.sweep_file.write_text(json.dumps(json.loads(folder.sweep_file.read_text()) | {"layout": LAYOUT}))
     with pytest.raises(RequestError, match="the experiment has changed since"):
         folder.check_same(asked, None)
+
+
+def test_a_folder_with_nothing_but_a_profile_can_become_a_run(tmp_path):
+    asked = read_request("digits_mlp")
+    (tmp_path / "profile").mkdir()
+    RunFolder(tmp_path).check_same(asked, None)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(RequestError, match="not empty and not a run"):
+        RunFolder(tmp_path).check_same(asked, None)
