@@ -44,8 +44,8 @@ def _line(shown: Landscape) -> tuple[Figure, str]:
         x, [point.score.mean for point in scored], std, color=style.PALETTE[0], marker="o", markersize=4.5, capsize=2.5,
         elinewidth=0.9, capthick=0.9,
     )  # fmt: skip
-    best = [(point.at[0], point.score.mean) for point in shown.marked]
-    plot.plot(*zip(*best, strict=True), "o", mfc="none", mec=style.PALETTE[1], markersize=10, mew=1.2)
+    if best := [(point.at[0], point.score.mean) for point in shown.marked]:
+        plot.plot(*zip(*best, strict=True), "o", mfc="none", mec=style.PALETTE[1], markersize=10, mew=1.2)
     lost = [point.at[0] for point in shown.points if not point.score.n]
     if lost:
         plot.plot(

@@ -304,3 +304,11 @@ def test_a_figure_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="xyz"):
         style.save(figure, tmp_path / "a.xyz")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "b"]
+
+
+def test_where_nothing_is_chosen_nothing_is_marked(make_run):
+    folder = make_run(variants=grid(model__width=(8, 16, 32)), scores=accuracy, baseline=None, validation=False)
+    name, figure, caption = landscape.draw(read_run(folder), "test/accuracy")
+    assert name == "line" and "circled" not in caption
+    low, high = figure.axes[0].get_ylim()
+    assert 0.8 < low < high < 1
