@@ -64,7 +64,7 @@ def entries(folder: pathlib.Path = EXPERIMENTS) -> list[Entry]:
     """The experiments of a folder, sorted by name: its modules that define `experiment()`."""
     found = []
     for path in _modules(folder):
-        tree = ast.parse(path.read_bytes())
+        tree = _parsed(path)
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         if "experiment" in functions:
             keys = _literal_keys(functions["sweeps"]) if "sweeps" in functions else ()
@@ -76,7 +76,7 @@ def scripts(folder: pathlib.Path) -> list[Script]:
     """The scripts of a folder, sorted by name: its modules whose docstring shows their command."""
     found = []
     for path in _modules(folder):
-        lines = _docstring(ast.parse(path.read_bytes()))
+        lines = _docstring(_parsed(path))
         commands = [line for line in lines if f"python -m experiments.{folder.name}.{path.stem}" in line]
         if commands:
             found.append(Script(path.stem, lines[0], commands[0].partition("  ")[0]))
@@ -85,6 +85,14 @@ def scripts(folder: pathlib.Path) -> list[Script]:
 
 def _modules(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in folder.glob("*.py") if not path.name.startswith("."))
+
+
+def _parsed(path: pathlib.Path) -> ast.Module:
+    """The source of a module; empty if it cannot be read or is no Python, which running it reports."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # ValueError: it has null bytes
+        return ast.Module(body=[], type_ignores=[])
 
 
 def _docstring(tree: ast.Module) -> list[str]:

@@ -97,6 +97,8 @@ def test_an_experiment_of_the_working_directory_is_a_file_and_ours_stay_ours(own
     with pytest.raises(RequestError, match="no experiment 'mine'; did you mean 'experiments.mine'"):
         module_name("mine")
     assert f"\nyour own ({own}/experiments):\nexperiments.mine " in launch("list").out
+    (own / "experiments" / "broken.py").write_text("def experiment(:")
+    assert "broken" not in launch("list").out
     assert launch("show", "experiments.mine", "--set", "model.widths=3").status == 0
 
 
