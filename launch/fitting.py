@@ -27,17 +27,17 @@ Settings = dict[str, Any]
 def largest_batch(first: Compiled, devices: Sequence[jax.Device]) -> tuple[int, int | None]:
     """The largest batch size that was found to fit, 0 if none was, and the least that was found not to, if any.
 
-    A size is guessed in proportion to the temporaries and then compiled, a few times.
+    A size is guessed in proportion to the temporaries and then compiled, at most `TRIES` times.
     """
     unit = first.placement.shards * first.experiment.accumulation
     fitting, failing, latest = 0, None, first
-    for _ in range(TRIES):
+    for left in range(TRIES, -1, -1):
         size = latest.experiment.batch_size
         fitting, failing = (max(fitting, size), failing) if latest.fits else (fitting, min(failing or size, size))
         guess = _guess(latest) // unit * unit
         if failing is not None:
             guess = min(guess, failing - unit)
-        if latest.memory is None or guess < unit or guess <= fitting:
+        if not left or latest.memory is None or guess < unit or guess <= fitting:
             break
         latest = compile_step(_changed(first.given, {"batch_size": guess}), devices)
     return fitting, failing
