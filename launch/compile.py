@@ -126,7 +126,7 @@ def _lines(compiled: Compiled, devices: list[jax.Device], found: Estimate) -> li
     stated = found.model_flops / chip.flops / UTILIZATION
     note = "" if stated >= found.least else ", which its bounds do not allow"
     lines += [
-        ("step", f"at least {_seconds(found.least)} ({bounds}); MFU at most {best:.0%}"),
+        ("step", f"at least {_seconds(found.least)} ({bounds}); MFU at most {min(best, 1):.0%}"),
         (f"at {UTILIZATION:.0%} MFU", f"{_seconds(stated)} per step, {size / stated:,.4g} examples per second{note}"),
         ("fits", "yes" if compiled.fits else "no"),
     ]

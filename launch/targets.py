@@ -66,7 +66,7 @@ def devices_of(name: str, slices: int = 1) -> list[jax.Device]:
     if kind in _GPUS and size.isdecimal():
         require(slices == 1, f"--slices {slices}: expected a TPU topology, not {name}; GPUs come on hosts of eight")
         return _gpus(name, kind, int(size))
-    if kind in _PLANES + _CUBES and re.fullmatch(r"\d+(x\d+){1,2}", size):
+    if kind in _PLANES + _CUBES and re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", size):
         return _tpus(name, kind, tuple(map(int, size.split("x"))), slices)
     raise _no_such(name)
 

@@ -41,6 +41,7 @@ def test_cloud_names_end_with_the_largest_slice():
         (("--topology", "h10:8"), "did you mean h100:8?"),
         (("--topology", "v5:4x4"), "did you mean v5e:4x4?"),
         (("--topology", "banana"), "no such topology; expected one such as v5e:4x4"),
+        (("--topology", "v5e:0x4"), "no such topology; did you mean v5e:"),
         (("--topology", "v5e:2x2x2"), "expected 2 axes, such as v5e:4x4"),
         (("--topology", "v5p:4x4"), "expected 3 axes, such as v5p:2x2x2"),
         (("--topology", "v6e:4000x4000"), "expected at most"),
