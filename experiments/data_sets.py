@@ -21,8 +21,8 @@ class File:
 
     Attributes:
       path: its path in $ESPALIER_DATA.
-      url: where it can be downloaded; None if it has to be made or found as the data set's `source` says.
       sha256: the hash of its bytes as the results here were measured with.
+      url: where it can be downloaded; None if it has to be made or found as the data set's `source` says.
     """
 
     path: str
@@ -96,7 +96,7 @@ def missing(record: Any) -> DataSet | None:
     """
     named = set(_texts(record))
     for data_set in DATA_SETS:
-        if any(str(file.place) in named and not file.place.is_file() for file in data_set.files):
+        if any(os.path.normpath(file.place) in named and not file.place.is_file() for file in data_set.files):
             return data_set
     return None
 

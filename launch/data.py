@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import sys
-import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,6 @@ def _download(file: File) -> None:
     """Downloads a file to its place, where it is whole or not at all."""
     say(f"{file.url} …", sys.stderr)
     place = epath.Path(file.place)
-    place.parent.mkdir(parents=True, exist_ok=True)
 
     def write(aside: epath.Path) -> None:
         digest = hashlib.sha256()
@@ -110,6 +109,7 @@ def _download(file: File) -> None:
         )
 
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
         written_aside(place, write)
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise RequestError(f"{file.url}: cannot be downloaded ({one_line(error)}); put it at {place}") from None
