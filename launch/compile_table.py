@@ -3,10 +3,10 @@
     python -m launch.compile_table --out compiled.jsonl
     python -m launch.compile_table --out compiled.jsonl --only gpt2,llama2-7b --on v5e:4x4,h100:8
 
-Compiles each experiment of experiments/published_sizes.py for each topology, with as many examples on each device as on
-16.  Needs the extras [tpu] and [cuda13], but neither accelerators nor data; a program takes from ten seconds to several
-minutes.  Each program adds a line to the file; what is there already is not compiled again.  The table is printed in
-Markdown.
+Compiles each experiment of experiments/published_sizes.py for each topology, with a sixteenth of its batch on each
+device.  Needs the extras [tpu] and [cuda13], but neither accelerators nor data; a program takes from ten seconds to
+several minutes.  Each program adds a line to the file; what is there already is not compiled again.  The table is
+printed in Markdown.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 from typing import Any
 
 from launch import targets
+from research.errors import command, nearest, require
 
 TOPOLOGIES = ("v5e:4x4", "v6e:16x16", "v5p:4x4x4", "h100:8")
 
@@ -72,6 +73,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -83,6 +85,8 @@ def main() -> None:
 
     known = published_sizes.sizes()
     sizes, topologies = asked.only.split(",") if asked.only else list(known), asked.on.split(",")
+    for name in sizes:
+        require(name in known, f"--only {name}: no such size; {nearest(name, known)}")
     lines = asked.out.read_text().splitlines() if asked.out.exists() else []
     rows = {(row["size"], row["topology"]): row for row in map(json.loads, lines)}
     for topology in topologies:
@@ -96,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
