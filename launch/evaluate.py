@@ -72,7 +72,7 @@ def evaluate_again(
         say(json.dumps(_record(split, scores, means, problems), indent=1, allow_nan=False))
         return 1 if problems else 0
     for variant, summaries in means.items():
-        if next(iter(summaries.values())).n > 1:
+        if any(summary.n > 1 for summary in summaries.values()):
             say(_line(variant, split, {m: f"{s.mean:.6g} ± {s.std:.2g} ({s.n})" for m, s in summaries.items()}))
     return 1 if problems else 0
 

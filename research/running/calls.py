@@ -10,6 +10,8 @@ The folder is the one that `python -m launch run` would leave, and the same call
 
 from __future__ import annotations
 
+import numbers
+import operator
 import os
 import pathlib
 import sys
@@ -135,8 +137,9 @@ def _request(
     """The request that a call makes; its experiment is named after the folder, and its sweep after what it varies."""
     if not isinstance(experiment, Experiment):
         raise RequestError(f"{call}: the experiment is a {type(experiment).__name__}, not an Experiment")
-    if isinstance(seeds, int):
-        require(seeds >= 1, f"seeds={seeds}: expected at least 1")
+    with in_one_line(f"seeds={seeds!r:.40}: "):
+        seeds = _whole(seeds)
+        require(seeds is None or (seeds if isinstance(seeds, int) else len(seeds)) >= 1, "expected at least 1")
     with in_one_line():
         base = conformed(experiment)
         planned = sweeping.trials(base, sweep, seeds=seeds)
@@ -145,7 +148,7 @@ def _request(
         module=pathlib.PurePath(folder.rstrip("/")).name or "run",
         sweep=None if sweep is None else _varied(sweep),
         settings={},
-        seeds=seeds if seeds is None or isinstance(seeds, int) else list(seeds),
+        seeds=seeds,
         experiment=base,
         baseline=None if sweep is None else sweep.baseline,
         trials=tuple(planned),
@@ -153,6 +156,13 @@ def _request(
         code=os.path.dirname(_script() or "") or os.getcwd(),
         command=f"{call} in {_caller()}",
     )
+
+
+def _whole(seeds: int | Sequence[int] | None) -> int | list[int] | None:
+    """Seeds as integers that JSON can hold, which those of NumPy are not."""
+    if isinstance(seeds, numbers.Integral):
+        return int(seeds)
+    return None if seeds is None else [operator.index(seed) for seed in seeds]
 
 
 def _varied(sweep: Sweep) -> str:

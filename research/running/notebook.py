@@ -74,7 +74,8 @@ class NotebookProgress(Progress):
 
     def close(self) -> None:
         self._keep()
-        self._show(at_once=True)
+        if self._kept:  # a request that is refused has shown nothing
+            self._show(at_once=True)
 
     def _keep(self) -> None:
         """Keeps the line of the program that trained last."""

@@ -17,6 +17,7 @@ from research.data import InMemory
 from research.errors import RequestError
 from research.inference import load
 from research.models import MLP
+from research.running.calls import _whole
 from research.running.notebook import NotebookProgress, progress_here
 from research.training.progress import Progress, TextProgress
 
@@ -168,7 +169,7 @@ def test_the_same_call_trains_nothing_again_and_another_one_is_refused(swept):
     again = run_sweep(small(), SHALLOW, seeds=2, stack="off", out=swept.folder, progress=SILENT)
     assert {name: x for name, x in files(pathlib.Path(swept.folder)).items() if name.endswith("result.json")} == results
     assert again.best().score == swept.best().score
-    with pytest.raises(RequestError, match="trial two layers-s0|steps 6 became 7.*; choose another folder$"):
+    with pytest.raises(RequestError, match="steps 6 became 7.*; choose another folder$"):
         run_sweep(small(steps=7), SHALLOW, seeds=2, out=swept.folder, progress=SILENT)
     with pytest.raises(RequestError, match="holds seeds=2, but seeds=3 was requested; choose another folder$"):
         run_sweep(small(), SHALLOW, seeds=3, out=swept.folder, progress=SILENT)
@@ -198,6 +199,17 @@ def test_texts_are_texts_in_a_notebook_too(swept, monkeypatch):
     said, table = repr(swept), str(small().summary())
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     assert repr(swept) == said and str(small().summary()) == table
+
+
+def test_seeds_of_numpy_are_recorded_as_integers():
+    assert json.dumps([_whole(np.arange(2)), _whole(np.int64(3)), _whole(range(2))]) == "[[0, 1], 3, [0, 1]]"
+
+
+def test_a_refused_call_shows_nothing_in_a_notebook():
+    display = Display()
+    with pytest.raises(RequestError):
+        fit(small(), out=__file__, progress=NotebookProgress(display))
+    assert display.shown == []
 
 
 # -- experiments of a notebook -----------------------------------------------------------------------------------------
@@ -257,6 +269,8 @@ def test_an_interrupted_call_is_continued_by_the_same_call(tmp_path):
         (lambda out: run_sweep(small(), grid("model.width", 3), out=out), "did you mean 'widths'"),
         (lambda out: run_sweep(small(), SHALLOW, out=out, stack="of"), "stack='of': did you mean 'off'?"),
         (lambda out: fit(small(), out=out, seeds=0), "seeds=0: expected at least 1"),
+        (lambda out: fit(small(), out=out, seeds=[]), "seeds=[]: expected at least 1"),
+        (lambda out: fit(small(), out=out, seeds=2.5), "seeds=2.5: "),
         (lambda out: fit(small(steps=0), out=out), "steps=0: expected at least 1"),
         (lambda out: fit(small(), out=__file__), "test_calls.py: a file, not a folder"),
         (lambda out: open_run(out), "no such folder"),
