@@ -5,7 +5,7 @@
 
 Each sweep is one model with the shapes of its data, computed in bfloat16.  The batch is small enough for the memory of
 a v5e-16 where the model is; `--set batch_size=...` changes it.  `python -m launch.compile_table` compiles all of them
-for several topologies.  Results are in the README and in docs/scale.md.
+for several topologies.  Results are in docs/scale.md.
 """
 
 from research import Experiment, data, models, optimizers, schedules, tasks

@@ -110,7 +110,7 @@ def _computations(program: str) -> dict[str, list[str]]:
 
 
 def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
-    """How often each computation runs in a call of the program; a loop without a known number of rounds counts once."""
+    """Counts the runs of each computation in a call of the program; loops without a known number of rounds run once."""
     times: dict[str, int] = defaultdict(int)
 
     def visit(name: str, rounds: int) -> None:

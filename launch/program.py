@@ -11,7 +11,7 @@ INSTALLED = "espalier"
 
 
 def program() -> str:
-    """How this command was started: `espalier` or `python -m launch`."""
+    """The name by which this command was started: `espalier` or `python -m launch`."""
     return INSTALLED if pathlib.Path(sys.argv[0]).name == INSTALLED else "python -m launch"
 
 

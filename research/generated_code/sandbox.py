@@ -77,7 +77,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a program ended: its outcome, the error in one line, its output, and wall seconds."""
+    """The end of a program: its outcome, the error in one line, its output, and wall seconds."""
 
     outcome: Outcome
     error: str = ""

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 Remat = bool | Literal["dots_saveable", "dots_with_no_batch_dims_saveable", "offload_dots_with_no_batch_dims"]
-"""What the backward pass recomputes of each block: False nothing, True everything but the block's input, or all but
-the results of a policy of `jax.checkpoint_policies`: of matrix products ("dots_saveable"), of those with weights
-("dots_with_no_batch_dims_saveable"), or of these, moved to the memory of the host until then
-("offload_dots_with_no_batch_dims"; on accelerators).
+"""The parts of each block that the backward pass recomputes: False nothing, True everything but the block's input.  The
+policies of `jax.checkpoint_policies` recompute everything but the results of matrix products ("dots_saveable"), of
+those with weights ("dots_with_no_batch_dims_saveable"), or of these, which are kept in the memory of the host until
+then ("offload_dots_with_no_batch_dims"; on accelerators).
 """
 
 
@@ -47,7 +47,7 @@ def stack(
       call: applies one block; arrays and flags that all blocks share are in its closure.
       along: one number per block, passed to `call` as its third argument; an array [] if blocks are scanned.
       scan_layers: scan the blocks instead of writing them out.
-      remat: what of a block the backward pass recomputes instead of storing it.
+      remat: the parts of a block that the backward pass recomputes.
     """
 
     def recomputed(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

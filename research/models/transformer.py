@@ -70,7 +70,7 @@ class Transformer(EncoderDecoder):
       activation_dropout: the dropout rate on hidden features of the MLPs.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
+      remat: the parts of a block that the backward pass recomputes; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
 

@@ -68,8 +68,7 @@ class UNet(Model):
       norm_epsilon: of every group norm.
       dropout: the dropout rate before the second convolution of each residual block.
       kernel: of attention; see `research.layers.attention_kernels`.
-      remat: what of a residual block the backward pass recomputes instead of storing it; see
-        `research.layers.stack.Remat`.
+      remat: the parts of a residual block that the backward pass recomputes; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
 

@@ -59,7 +59,7 @@ class ViT(Model):
       drop_path: the stochastic depth rate of the last block; earlier blocks have proportionally lower rates.
       kernel: of attention; see `research.layers.attention_kernels`.
       scan_layers: compile one block with stacked parameters `blocks`, instead of `block0`, `block1`, ...
-      remat: what of a block the backward pass recomputes instead of storing it; see `research.layers.stack.Remat`.
+      remat: the parts of a block that the backward pass recomputes; see `research.layers.stack.Remat`.
       dtype: of the computation; parameters have at least float32.
     """
 

@@ -87,7 +87,7 @@ class Muon(Layerwise):
         return paths.map_with_path(lambda path, _: "matrix" if paths.first(path, self.matrices, 0) else "other", params)
 
     def _axes(self, path: str, x: jax.Array) -> optax.contrib.MuonDimensionNumbers:
-        """Which axes of a matrix are input and output; a layer axis is neither."""
+        """The axes of a matrix that are input and output; a layer axis is neither."""
         inputs = x.ndim - paths.first(path, self.matrices)
         return optax.contrib.MuonDimensionNumbers(
             tuple(range(int(self.is_stacked(path)), inputs)), tuple(range(inputs, x.ndim))

@@ -32,7 +32,7 @@ Shard = Literal["fsdp"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parallel:
-    """How a step is laid out over devices.
+    """The layout of a step over devices.
 
     Attributes:
       strategy: "jit" compiles one program for a mesh; "pmap" maps a program over devices and sums over the axis "data".

@@ -133,7 +133,7 @@ Entry = Rule | Unused | Tied | Alias
 
 @dataclasses.dataclass(frozen=True)
 class KeyMap:
-    """How one publisher names what one model of ours holds; `entries` may nest tuples, as the helpers below return."""
+    """A publisher's names for what one model of ours holds; `entries` may nest tuples, as the helpers below return."""
 
     publisher: str
     entries: tuple = ()

@@ -191,7 +191,7 @@ def _strokes(line: Line, curves: Mapping[str, Curve], limits: tuple[float, float
 
 
 def _look(kind: str, *, grey: bool) -> dict[str, Any]:
-    """How matplotlib draws a stroke."""
+    """The options with which matplotlib draws a stroke."""
     strong = {"linewidth": 0.7 if grey else 1.4, "zorder": 2 if grey else 4}
     thin = {"linewidth": 0.5 if grey else 0.8, "zorder": 2 if grey else 3}
     if kind in _ENDS:

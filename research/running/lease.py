@@ -47,7 +47,7 @@ class LeaseLost(Stopped):
 
 
 class _Kept(Protocol):
-    """How a lease is kept: in a file system, or in an object store."""
+    """A way to keep a lease: in a file system, or in an object store."""
 
     def take(self) -> None:
         """Takes the lease, or raises RequestError if another launcher has it."""

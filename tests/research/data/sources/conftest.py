@@ -1,4 +1,4 @@
-"""What the tests of several sources share."""
+"""Fixtures that the tests of several sources share."""
 
 import pytest
 
