@@ -127,7 +127,8 @@ class InMemory(Data):
     @classmethod
     def recalled(cls, description: Mapping[str, Any]) -> Self:
         """Stands for arrays that another process had: encodes inputs for prediction, but has no examples."""
-        data = cls(train={})
+        names = {field.name for field in dataclasses.fields(Data)}
+        data = cls(train={}, **{name: x for name, x in description.get("fields", {}).items() if name in names})
         object.__setattr__(data, "_recalled", dict(description))
         return data
 
@@ -139,7 +140,9 @@ class InMemory(Data):
         return splits
 
     def describe(self) -> dict[str, Any]:
-        """Shapes by split, and the SHA-256 of names, dtypes, shapes and contents."""
+        """Shapes by split, the fields that differ from their defaults, and the SHA-256 of names, dtypes, shapes and
+        contents.
+        """
         if self._recalled is not None:
             return self._recalled
         shapes = {
@@ -147,7 +150,8 @@ class InMemory(Data):
             for split, columns in self._given().items()
             if columns is not None
         }
-        return shapes | {"sha256": self.sha256}
+        fields = {f.name: x for f in dataclasses.fields(Data) if (x := getattr(self, f.name)) != f.default}
+        return shapes | ({"fields": fields} if fields else {}) | {"sha256": self.sha256}
 
     @functools.cached_property
     def sha256(self) -> str:

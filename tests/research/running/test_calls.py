@@ -17,8 +17,9 @@ from research.data import InMemory
 from research.errors import RequestError
 from research.inference import load
 from research.models import MLP
-from research.running.calls import _whole
+from research.running.calls import _request, _whole
 from research.running.notebook import NotebookProgress, progress_here
+from research.running.run import prepare
 from research.training.progress import Progress, TextProgress
 
 SILENT = Progress()
@@ -228,6 +229,13 @@ def test_a_model_of_arrays_in_memory_predicts_elsewhere(tmp_path):
     assert other.experiment().data.describe() == mine.data.describe()
     with pytest.raises(RequestError, match="choose another folder"):
         fit(small(data=InMemory({"image": image + 1, "label": label}, validation=16)), out=tmp_path / "run")
+
+
+def test_variants_that_choose_examples_of_arrays_in_memory_have_their_own(tmp_path):
+    arrays = {"image": np.zeros((96, 4, 3), np.float32), "label": np.arange(96, dtype=np.int32) % 3}
+    mine = small(data=InMemory(arrays, validation=16))
+    asked = _request("run_sweep", mine, grid("data.train_examples", 32, 64), tmp_path / "run", None)
+    assert [len(feeds.train.source) for feeds in prepare(asked).feeds.values()] == [32, 64]
 
 
 def test_a_class_of_a_notebook_is_found_by_its_name(tmp_path, monkeypatch):

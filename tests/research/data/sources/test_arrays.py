@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from research.config.serialization import canonical, from_json, to_json
 from research.data.feed import make_feed
 from research.data.sources.arrays import Arrays, InMemory
 from research.errors import RequestError
@@ -177,6 +178,13 @@ def test_arrays_in_memory_are_described_not_written():
     assert description["train"] == {"label": "int64[20]", "x": "float64[20, 2]"}
     assert len(description["sha256"]) == 64 and "test" not in description
     assert "sha256" in repr(InMemory({"x": X})) and len(repr(InMemory({"x": X}))) < 200
+
+
+def test_fields_that_choose_examples_are_described_and_recalled():
+    data, fewer = InMemory({"x": X, "label": Y}), InMemory({"x": X, "label": Y}, train_examples=5, validation=4)
+    assert canonical(fewer) != canonical(data) and "fields" not in data.describe()
+    recalled = from_json(to_json(fewer))
+    assert recalled == fewer and recalled.validation == 4 and to_json(recalled) == to_json(fewer)
 
 
 @pytest.mark.parametrize(
