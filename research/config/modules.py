@@ -32,8 +32,8 @@ def executed_hash(name: str) -> str:
     return file_hash(name.removeprefix(FILE_PREFIX))
 
 
-def _of_this_project(package: str) -> None:
-    """Imports a package of this project, also where a folder of the working directory has the same name."""
+def import_own_package(package: str) -> None:
+    """Imports a package of this project, also where a package in the working directory has the same name."""
     if package not in sys.modules:
         folder = _PROJECT / package
         spec = importlib.util.spec_from_file_location(
@@ -49,7 +49,7 @@ def of_project(name: str) -> bool:
     first, *others = name.split(".")
     if first not in _PACKAGES or "__main__" in others or not all(part.isidentifier() for part in others):
         return False
-    _of_this_project(first)
+    import_own_package(first)
     spec = importlib.util.find_spec(first)
     return spec is not None and spec.origin is not None and pathlib.Path(spec.origin).resolve().parents[1] == _PROJECT
 
@@ -67,7 +67,7 @@ def load_module(name: str, sha256: str | None = None) -> ModuleType:
         return sys.modules[name]
     if not name.startswith(FILE_PREFIX):
         if name.partition(".")[0] in _PACKAGES:
-            _of_this_project(name.partition(".")[0])
+            import_own_package(name.partition(".")[0])
         try:
             return importlib.import_module(name)
         except Exception as error:

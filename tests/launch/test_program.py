@@ -102,6 +102,20 @@ def test_an_experiment_of_the_working_directory_is_a_file_and_ours_stay_ours(own
     assert launch("show", "experiments.mine", "--set", "model.widths=3").status == 0
 
 
+def test_a_package_called_experiments_does_not_hide_ours(own):
+    (own / "experiments" / "__init__.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "launch", "list"],
+        cwd=own,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "digits_mlp" in done.stdout and "experiments.mine" in done.stdout
+
+
 def test_the_distribution_has_a_name_of_its_own():
     """`espalier` is another project on the package index."""
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"] == "espalier-jax"
