@@ -26,6 +26,7 @@ from research.parallel import hosts
 from research.running.request import Request
 from research.running.run import prepare
 from research.training.programs import make_programs
+from research.training.side_by_side import SideBySide
 from research.training.utilization import Work, work_of
 from research.whole_files import is_local, write_whole
 
@@ -69,23 +70,24 @@ def profile(request: Request, steps: int, out: str | None) -> int:
     folder = _made(out or request.folder)
     programs = make_programs(experiment, feeds.train.resident)
     size = experiment.batch_size
-    with contextlib.closing(feeds.train.batches(experiment.seed, size, programs.placement.rows(size))) as batches:
-        sent = batches.sent(0)
+    own = feeds.train.batches(experiment.seed, size, programs.placement.rows(size))
+    with contextlib.closing(SideBySide([own], stacked=False)) as batches:
+        (sent,) = batches.take(0, 1)
         state = programs.init([experiment.seed], [hparams(experiment)], sent)
         most = programs.steps_per_call(state, sent)
         for step in range(2):  # the first call compiles
-            state, metrics = programs.train(state, [batches.sent(step)])
+            state, metrics = programs.train(state, batches.take(step, 1))
         jax.block_until_ready(metrics)
         with jax.profiler.trace(str(folder), create_perfetto_trace=hosts.leads()):
-            started, done = time.perf_counter(), 0
+            started, compiling, done = time.perf_counter(), programs.compiling_seconds, 0
             while done < steps:
-                count = min(most, steps - done)
-                state, metrics = programs.train(state, [batches.sent(2 + done + i) for i in range(count)])
-                done += count
+                taken = batches.take(2 + done, min(most, steps - done))
+                state, metrics = programs.train(state, taken)  # compiles for other lengths
+                done += len(taken)
             jax.block_until_ready(metrics)
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - started - (programs.compiling_seconds - compiling)
         text = programs.train_program(state, sent).as_text()
-        work = work_of(experiment, feeds.train.resident, lambda: sent, programs.placement)
+        work = work_of(experiment, feeds.train.resident, own.average, programs.placement)
     if hosts.leads():
         _report(folder, operations(_events(folder), _sources(text)), steps, seconds, work)
     return 0

@@ -152,7 +152,7 @@ def _train(
     @functools.cache
     def work() -> Work:
         def sent_to_one() -> dict[str, Any]:
-            return {name: x if programs.trials is None else x[0] for name, x in batches.largest().items()}
+            return {name: x if programs.trials is None else x[0] for name, x in batches.average().items()}
 
         return work_of(experiment, feeds.train.resident, sent_to_one, placement)
 

@@ -28,6 +28,10 @@ class SideBySide:
         """A step's arrays in the largest shapes of any step."""
         return self._joined(lambda batches: batches.largest())
 
+    def average(self) -> Fed:
+        """A step's arrays in the shapes nearest to the mean over all steps."""
+        return self._joined(lambda batches: batches.average())
+
     def take(self, step: int, most: int) -> list[Fed]:
         """The arrays of up to `most` steps, starting at `step`; ends early before a step with other shapes."""
         taken = [self._at(step)]
