@@ -53,7 +53,7 @@ def fit(
     (2,)
 
     Args:
-      experiment: an `Experiment`; one of another run may be continued only where it was, and with the same fields.
+      experiment: an `Experiment`; only the same one continues a run.
       out: the run's folder: on this machine, or gs://… or s3://….
       seeds: the seeds, or their number, counted from the experiment's seed; None trains with that one.
       progress: receives the steps and scores; None shows them, in a notebook in one place, and `Progress()` does not.
@@ -61,6 +61,7 @@ def fit(
     Raises:
       RequestError: the experiment is wrong, or the folder holds another run; nothing has been trained.
       KeyboardInterrupt: you interrupted it; everything has been saved, and the same call continues from there.
+      research.errors.Stopped: another launcher has taken over the folder.
     """
     return _run("fit", experiment, None, out, seeds, "auto", None, progress)
 
@@ -97,7 +98,7 @@ def run_sweep(
       progress: as for `fit`.
 
     Raises:
-      RequestError, KeyboardInterrupt: as for `fit`.
+      RequestError, KeyboardInterrupt, Stopped: as for `fit`.
     """
     return _run("run_sweep", experiment, sweeping.as_sweep(sweep, "sweep"), out, seeds, stack, prune, progress)
 

@@ -171,10 +171,10 @@ class Run:
         Args:
           metric: such as "train/loss" or "validation/accuracy"; None takes the first that the report shows.
         """
-        logged = dict.fromkeys("/".join(key) for trial in self.result.trials for key in trial.curves)
+        logged = {"/".join(key): key for trial in self.result.trials for key in trial.curves}
         require(bool(logged), f"{self.folder}: nothing has been logged yet")
         require(metric is None or metric in logged, f"no curve of {metric!r}; {nearest(str(metric), logged)}")
-        shown = None if metric is None else [tuple(metric.rsplit("/", 1))]
+        shown = None if metric is None else [logged[metric]]
         return self._drawn(figures.curve_pictures(self._table, shown), f"{metric} has no number to draw")
 
     def _drawn(self, found: list[Picture], problem: str) -> Picture:
