@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--only", help="sizes, separated by commas (default: all)")
     parser.add_argument("--on", default=",".join(TOPOLOGIES), help="topologies, separated by commas")
     asked = parser.parse_args()
+    require(asked.out.parent.is_dir(), f"--out {asked.out}: no folder {asked.out.parent}")
     targets.prepare()
     from experiments import published_sizes
 
@@ -94,7 +95,7 @@ def main() -> None:
             if (name, topology) not in rows:
                 print(f"{name} on {topology}", file=sys.stderr, flush=True)
                 rows[name, topology] = compiled(name, topology)
-                with asked.out.open("a") as file:
+                with asked.out.open("a") as file:  # several processes may add to it
                     file.write(json.dumps(rows[name, topology]) + "\n")
     print(markdown([rows[name, topology] for name in known for topology in topologies if (name, topology) in rows]))
 
