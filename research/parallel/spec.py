@@ -100,16 +100,16 @@ def _laid_out(names: tuple[str, ...], sizes: tuple[int, ...], devices: list[jax.
     """Devices [*sizes] of a mesh, so that its axes run along fast links.
 
     Of several slices, which only the data center's network joins, each holds a part of the axis "data": it needs the
-    least communication.
+    least communication.  JAX counts hosts of GPUs as slices, too, but their network can join any axis.
 
     Raises:
       RequestError: the slices do not divide the axis "data".
     """
     slices = len({getattr(device, "slice_index", None) or 0 for device in devices})
-    if slices == 1:
+    data = sizes[names.index(DATA)]
+    if slices == 1 or (devices[0].platform == "gpu" and data % slices):
         return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     across = tuple(slices if name == DATA else 1 for name in names)
     inside = tuple(size // parts for size, parts in zip(sizes, across, strict=True))
-    data = sizes[names.index(DATA)]
     require(data % slices == 0, f"parallel.mesh: data {data} does not divide over {slices} slices")
     return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)

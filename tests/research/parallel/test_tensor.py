@@ -96,9 +96,9 @@ def test_a_model_without_rules_is_refused_unless_parallel_has_some():
 class Device:
     """A device of a slice."""
 
-    def __init__(self, number, slice_index):
+    def __init__(self, number, slice_index, platform="cpu"):
         self.id, self.slice_index, self.process_index = number, slice_index, slice_index
-        self.platform = self.device_kind = "cpu"
+        self.platform = self.device_kind = platform
 
     def __repr__(self):
         return f"{self.slice_index}.{self.id}"
@@ -111,3 +111,10 @@ def test_slices_share_the_axis_data_only():
     assert (slices == np.arange(2)[None, :, None]).all()
     with pytest.raises(RequestError, match="parallel.mesh: data 1 does not divide over 2 slices"):
         Parallel(mesh=(("data", 1), ("fsdp", 8))).make_mesh(devices)
+
+
+def test_any_axis_may_go_over_hosts_of_gpus():
+    devices = [Device(i, i // 4, "gpu") for i in range(8)]
+    assert Parallel(mesh=(("data", 1), ("fsdp", 8))).make_mesh(devices).shape == {"data": 1, "fsdp": 8}
+    split = Parallel(mesh=(("fsdp", 4), ("data", 2))).make_mesh(devices).devices
+    assert [[device.slice_index for device in row] for row in split] == [[0, 1]] * 4
