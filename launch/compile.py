@@ -59,9 +59,13 @@ def compile_experiment(
 
         found = jax.devices()
 
+    from launch.data import check_there
     from launch.request import read_request
 
-    variants = {trial.variant: trial for trial in read_request(experiment, sweep=sweep, settings=settings).trials}
+    request = read_request(experiment, sweep=sweep, settings=settings)
+    if any(trial.experiment.data.example() is None for trial in request.trials):
+        check_there(request)
+    variants = {trial.variant: trial for trial in request.trials}
     status = 0
     for name, trial in variants.items():
         if len(variants) > 1:

@@ -58,7 +58,10 @@ def prepare_data(name: str, data_dir: str | None = None, manual_dir: str | None 
         require(value is None, f"{option} {value}: for data sets of TensorFlow Datasets, which {name} is not")
     require(found.is_there or found.can_be_prepared, f"{name}: no command gets it; {found.how}")
     for file in found.files:
-        if not file.place.is_file():
+        if file.place.is_file():
+            digest = hashlib.sha256(file.place.read_bytes()).hexdigest()
+            require(digest == file.sha256, f"{file.place}: not the file that the results here were measured with")
+        else:
             _download(file)
         say(str(file.place))
     if not found.files:

@@ -73,7 +73,7 @@ def evaluate_again(
         return 1 if problems else 0
     for variant, summaries in means.items():
         if any(summary.n > 1 for summary in summaries.values()):
-            say(_line(variant, split, {m: f"{s.mean:.6g} ± {s.std:.2g} ({s.n})" for m, s in summaries.items()}))
+            say(_line(variant, split, {m: _spread(s) for m, s in summaries.items()}))
     return 1 if problems else 0
 
 
@@ -149,13 +149,21 @@ def _variants(folder: epath.Path) -> dict[str, str]:
     return {trial["name"]: str(trial.get("variant")) for trial in listed if isinstance(trial, dict) and "name" in trial}
 
 
+def _spread(of: Summary) -> str:
+    spread = "" if of.std is None else f" ± {of.std:.2g}"
+    return f"{of.mean:.6g}{spread} ({of.n})"
+
+
 def _means(scores: Mapping[str, Mapping[str, float]], variants: Mapping[str, str]) -> dict[str, dict[str, Summary]]:
     """Summarizes each metric of each variant over its trials."""
     grouped: dict[str, list[Mapping[str, float]]] = {}
     for name, metrics in scores.items():
         grouped.setdefault(variants.get(name, name), []).append(metrics)
     return {
-        variant: {metric: summarize(trial[metric] for trial in trials) for metric in trials[0]}
+        variant: {
+            metric: summarize(trial[metric] for trial in trials if metric in trial)
+            for metric in dict.fromkeys(name for trial in trials for name in trial)
+        }
         for variant, trials in grouped.items()
     }
 

@@ -39,7 +39,10 @@ def largest_batch(first: Compiled, devices: Sequence[jax.Device]) -> tuple[int, 
             guess = min(guess, failing - unit)
         if not left or latest.memory is None or guess < unit or guess <= fitting:
             break
-        latest = compile_step(_changed(first.given, {"batch_size": guess}), devices)
+        try:
+            latest = compile_step(_changed(first.given, {"batch_size": guess}), devices)
+        except RequestError:  # the compiler fails at this size
+            break
     return fitting, failing
 
 

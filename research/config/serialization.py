@@ -99,7 +99,10 @@ def _rebuilt(record: Any, trust: bool) -> Any:
     cls = _find_class(record["_type"], record.get("_sha256"), trust)
     if "_description" in record:
         require(hasattr(cls, "recalled"), f"{cls.__name__}: has no recalled() to be rebuilt by from a description")
-        return cls.recalled(record["_description"])
+        try:
+            return cls.recalled(record["_description"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # somebody has edited the record
+            raise RequestError(f"{record['_type']}: cannot be rebuilt from its description: {error}") from None
     renamed = getattr(cls, "renamed_fields", {})
     removed = REMOVED_FIELDS.get((cls.__module__, cls.__qualname__), {})
     given = {

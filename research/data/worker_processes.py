@@ -60,7 +60,6 @@ def _iterate(make: Callable[[int], Any], start: int, stop: int, workers: int) ->
     import cloudpickle
     import grain
     from absl import flags
-    from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
     from research.config.modules import FILE_PREFIX  # imported here, so that workers do not import jax
 
@@ -71,7 +70,10 @@ def _iterate(make: Callable[[int], Any], start: int, stop: int, workers: int) ->
         flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only absl.app.run parses
     # Grain would close shared memory in a thread of its own.  If the garbage collector finds the memory meanwhile,
     # Python closes it as well, and with it whichever file has got its descriptor since.
-    SharedMemoryArray.enable_async_del = lambda *_: None
+    with contextlib.suppress(ImportError):  # a later Grain may do so elsewhere, which a test would tell
+        from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
+
+        SharedMemoryArray.enable_async_del = lambda *_: None
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
     values = grain.MapDataset.range(start, stop).map(make).to_iter_dataset(ahead)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)

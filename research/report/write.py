@@ -88,6 +88,12 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, t
     return Report(*(out / name for name in texts), figures=tuple(out / f"{picture.name}.png" for picture in pictures))
 
 
+def left_out_of(rows: Table) -> str:
+    """The number of variants that a table of at most `PRINTED` leaves out, as a line; empty if there are none."""
+    left_out = len(rows.rows) - len(rows.shortened(PRINTED).rows)
+    return f"and {counted(left_out, 'more variant')}, which are in table.csv" if left_out else ""
+
+
 def print_table(rows: Table, console: rich.console.Console | None = None) -> None:
     """Prints a table and its main result on the terminal: the baselines and the best variants, if they are many."""
     if console is None:
@@ -95,8 +101,8 @@ def print_table(rows: Table, console: rich.console.Console | None = None) -> Non
         if not console.is_terminal:  # logs and pipes do not wrap lines
             console.width = 160
     write_what_it_can(console.file)
-    shown = rows.shortened(PRINTED)
+    shown, left_out = rows.shortened(PRINTED), left_out_of(rows)
     console.print(Padding(terminal.to_rich(shown, console.width), (1, 0, 1, 0)))
-    if left_out := len(rows.rows) - len(shown.rows):
-        console.print(Text(f"and {counted(left_out, 'more variant')}, which are in table.csv\n"))
+    if left_out:
+        console.print(Text(f"{left_out}\n"))
     console.print(Text(printable(sentences.summary(rows))))

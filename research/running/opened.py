@@ -19,7 +19,7 @@ from research.report.figures import Picture
 from research.report.runs import RunResult, TrialResult
 from research.report.selection import criterion
 from research.report.statistics import Summary, summarize, that_count
-from research.report.write import read_table
+from research.report.write import PRINTED, left_out_of, read_table
 from research.running import frames
 from research.running.frames import native
 from research.training.folder import read_experiment
@@ -185,10 +185,13 @@ class Run:
     # -- how it reads --------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"Run of {self.folder}\n\n{terminal.to_text(self._table)}\n{sentences.summary(self._table)}"
+        shown, left_out = terminal.to_text(self._table.shortened(PRINTED)), left_out_of(self._table)
+        said = [f"Run of {self.folder}\n", shown, *([f"{left_out}\n"] if left_out else [])]
+        return "\n".join([*said, sentences.summary(self._table)])
 
     def _repr_html_(self) -> str:
-        return html.to_fragment(self._table)
+        left_out = left_out_of(self._table)
+        return html.to_fragment(self._table.shortened(PRINTED)) + (f"<p>{left_out}</p>" if left_out else "")
 
 
 @dataclasses.dataclass(frozen=True)

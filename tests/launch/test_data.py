@@ -98,6 +98,13 @@ def served(tmp_path, monkeypatch):
     return own
 
 
+def test_prepare_verifies_what_is_there(served, tmp_path):
+    served.files[0].place.parent.mkdir(parents=True)
+    served.files[0].place.write_text("of another version")
+    found = launch("data", "prepare", "own")
+    assert found.status == 2 and "a.csv: not the file that the results here were measured with" in found.err
+
+
 def test_prepare_downloads_what_is_not_there(served, tmp_path):
     done = launch("data", "prepare", "own")
     assert done.status == 0 and done.out == f"{tmp_path}/here/own/a.csv\n{tmp_path}/here/own/b.csv\n"

@@ -86,7 +86,9 @@ def test_results_state_the_speed_and_the_use_of_the_chip(tmp_path, chip, stack):
     outcome = launch("run", module, "--seeds", "2", "--stack", stack, "--out", tmp_path / "run")
     assert outcome.status == 0, outcome
     flops = 3 * 2 * 24 * (12 * 64 + 64 * 64 + 64 * 3)
-    for result in (tmp_path / "run").glob("trials/*/result.json"):
+    results = list((tmp_path / "run").glob("trials/*/result.json"))
+    assert len(results) == 2
+    for result in results:
         found = json.loads(result.read_text())
         assert found["examples_per_second"] == pytest.approx(
             found["steps_per_second"] * 24 * found["stacked"], rel=1e-3
