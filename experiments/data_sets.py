@@ -241,6 +241,7 @@ DATA_SETS = (
     ),
     DataSet("python", ("python_gpt",), "PSF-2.0", 0, "the library that comes with Python"),
     DataSet("recall", ("long_memory",), "none needed", 0, "generated"),
+    DataSet("shapes", ("published_sizes",), "none needed", 0, "shapes without numbers"),
     DataSet("scattered_digits", ("digits_detection",), "CC BY 4.0", 0, "generated from scikit-learn's digits"),
     DataSet(
         "spoken_digit",

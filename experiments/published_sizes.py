@@ -21,33 +21,39 @@ def experiment() -> Experiment:
 
 
 def sweeps() -> dict[str, Sweep]:
-    return {name: Sweep((Variant(name, parts),)) for name, parts in sizes().items()}
+    llama = {"remat": True} | DEEP
+    photo = {"image": ((224, 224, 3), "uint8"), "label": ((), "int32")}
+    return {
+        "mlp": _size(_classes(models.MLP(widths=(4096, 4096, 4096), classes=1000, **BF16), photo, 256 * 16)),
+        "resnet50": _size(_classes(models.resnet(50, **BF16), photo, 64 * 16)),
+        "convnext-base": _size(_classes(models.convnext("base", **BF16), photo, 32 * 16)),
+        "efficientnet-b4": _size(_classes(models.efficientnet("b4", **BF16), _sized(photo, 380), 16 * 16)),
+        "vit-b16": _size(_classes(models.vit("b", 16, **DEEP), photo, 64 * 16)),
+        "lstm-1500": _size(_text(models.RNNLanguageModel(10_000, "lstm", width=1500, depth=2, **BF16), 64 * 16, 35)),
+        "gpt2": _size(_text(models.gpt2("gpt2", **DEEP), 8 * 16)),
+        "gpt2-xl": _size(_text(models.gpt2("gpt2-xl", **llama), 4 * 16, shard=True)),
+        "llama3.2-1b": _size(_text(models.llama("llama3.2-1b", **llama), 1 * 16, 4096, shard=True)),
+        "llama2-7b": _size(_text(models.llama("llama2-7b", **llama), 1 * 16, 4096, shard=True)),
+        "transformer-big": _size(_translation(models.translation("big", **DEEP), 32 * 16)),
+        "unet-ddpm256": _size(_images(models.unet("ddpm256", **BF16), 256, None, 2 * 16)),
+        "dit-xl2": _size(
+            _images(
+                models.dit("xl", 2, image_size=32, channels=4, classes=1000, **llama), 32, 1000, 16 * 16, channels=4
+            )
+        ),
+        "yolox-s": _size(_detection(models.yolox("s", **BF16), tasks.DenseDetection(classes=80), 8 * 16)),
+        "detr-r50": _size(_detection(models.detr(50, **BF16), tasks.SetDetection(classes=91), 2 * 16)),
+        "whisper-small": _size(_speech(models.whisper("small", **DEEP), 8 * 16)),
+    }
 
 
 def sizes() -> dict[str, dict]:
     """{name: the parts of an experiment}."""
-    llama = {"remat": True} | DEEP
-    photo = {"image": ((224, 224, 3), "uint8"), "label": ((), "int32")}
-    return {
-        "mlp": _classes(models.MLP(widths=(4096, 4096, 4096), classes=1000, **BF16), photo, 256 * 16),
-        "resnet50": _classes(models.resnet(50, **BF16), photo, 64 * 16),
-        "convnext-base": _classes(models.convnext("base", **BF16), photo, 32 * 16),
-        "efficientnet-b4": _classes(models.efficientnet("b4", **BF16), _sized(photo, 380), 16 * 16),
-        "vit-b16": _classes(models.vit("b", 16, **DEEP), photo, 64 * 16),
-        "lstm-1500": _text(models.RNNLanguageModel(10_000, "lstm", width=1500, depth=2, **BF16), 64 * 16, 35),
-        "gpt2": _text(models.gpt2("gpt2", **DEEP), 8 * 16),
-        "gpt2-xl": _text(models.gpt2("gpt2-xl", **llama), 4 * 16, shard=True),
-        "llama3.2-1b": _text(models.llama("llama3.2-1b", **llama), 1 * 16, 4096, shard=True),
-        "llama2-7b": _text(models.llama("llama2-7b", **llama), 1 * 16, 4096, shard=True),
-        "transformer-big": _translation(models.translation("big", **DEEP), 32 * 16),
-        "unet-ddpm256": _images(models.unet("ddpm256", **BF16), 256, None, 2 * 16),
-        "dit-xl2": _images(
-            models.dit("xl", 2, image_size=32, channels=4, classes=1000, **llama), 32, 1000, 16 * 16, channels=4
-        ),
-        "yolox-s": _detection(models.yolox("s", **BF16), tasks.DenseDetection(classes=80), 8 * 16),
-        "detr-r50": _detection(models.detr(50, **BF16), tasks.SetDetection(classes=91), 2 * 16),
-        "whisper-small": _speech(models.whisper("small", **DEEP), 8 * 16),
-    }
+    return {name: dict(variant.overrides) for name, (variant,) in sweeps().items()}
+
+
+def _size(parts: dict) -> Sweep:
+    return Sweep((Variant("published", parts),))
 
 
 def _parts(model, task, columns: dict, batch_size: int, shard: bool = False, preprocess: tuple = ()) -> dict:

@@ -119,19 +119,27 @@ def test_modules_outside_of_the_project_are_imported_only_if_they_are_trusted(tm
     assert from_json(record, trust=True).x == 4 and mark.exists()
 
 
-def test_a_folder_called_like_the_project_is_not_of_it(tmp_path):
-    """In a folder with an `experiments` package of its own, found first, nothing below it is imported."""
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_folder_called_like_the_project_is_not_of_it(tmp_path, imported):
+    """In a folder with an `experiments` package of its own, found first, nothing below it is imported.
+
+    The project's own package is taken instead, unless theirs has been imported already.
+    """
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "__init__.py").write_text("")
     _, mark = bomb(tmp_path / "experiments" / "theirs.py")
-    code = "import sys; sys.path.insert(0, '.'); from research.config.modules import of_project;"
-    code += "print(of_project('experiments.theirs'), of_project('research.models.mlp'))"
+    code = "import sys; sys.path.insert(0, '.'); from research.config.modules import load_module, of_project\n"
+    code += "import experiments\n" if imported else ""
+    code += "print(of_project('experiments.digits_mlp'), of_project('research.models.mlp'))\n"
+    code += "try:\n    load_module('experiments.theirs') if of_project('experiments.theirs') else None\n"
+    code += "except ValueError as error:\n    print(error)"
     root = str(pathlib.Path(__file__).parents[3])
     found = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.append({root!r}); {code}"],
+        [sys.executable, "-c", f"import sys; sys.path.append({root!r})\n{code}"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert found.split() == ["False", "True"] and not mark.exists()
+    theirs = "False True\n" if imported else "True True\nno module 'experiments.theirs'\n"
+    assert found == theirs and not mark.exists()
 
 
 def test_a_class_from_a_file_records_the_file_and_notices_a_change(tmp_path):
