@@ -213,6 +213,9 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
         from launch.data import list_data, prepare_data
 
         if asked.action is None:
+            given = [f"--{name.replace('_', '-')}" for name in ("data_dir", "manual_dir") if vars(asked)[name]]
+            if given:
+                raise RequestError(f"{given[0]}: expected {program()} data prepare NAME too")
             return list_data()
         if asked.name is None:
             raise RequestError(f"data prepare: which data set? see {program()} data")
@@ -257,6 +260,8 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
         from launch.show import show_plan
 
         return show_plan(request, asked.stack)
+    if asked.prune and (asked.debug or asked.profile):
+        raise RequestError(f"--prune {asked.prune}: nothing is pruned with {'--debug' if asked.debug else '--profile'}")
     if asked.debug:
         from launch.debug import debug
 

@@ -34,6 +34,7 @@ from .experiment import Experiment as Experiment
 from .parallel.spec import Parallel as Parallel
 from .training.checkpoints import Checkpoints as Checkpoints
 from .training.early_stopping import EarlyStopping as EarlyStopping
+from .training.progress import Progress as Progress
 from .running.calls import fit as fit, run_sweep as run_sweep
 from .running.opened import Run as Run, open_run as open_run
 from .sweep import ablation as ablation, chain as chain, grid as grid, product as product, zipped as zipped

@@ -198,14 +198,15 @@ def _quiet_orbax() -> Iterator[None]:
     absl.logging.set_verbosity(absl.logging.FATAL)
     # These stay: tasks and loops are collected later, and then told about.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # logs the other writes of a failed save
-    sys.unraisablehook = _all_but_closed_loops
+    if getattr(sys.unraisablehook, "func", None) is not _all_but_closed_loops:
+        sys.unraisablehook = functools.partial(_all_but_closed_loops, sys.unraisablehook)
     try:
         yield
     finally:
         absl.logging.set_verbosity(verbosity)
 
 
-def _all_but_closed_loops(unraisable: Any, others: Callable[[Any], None] = sys.unraisablehook) -> None:
+def _all_but_closed_loops(others: Callable[[Any], None], unraisable: Any) -> None:
     if str(unraisable.exc_value) != "Event loop is closed":
         others(unraisable)
 
