@@ -219,6 +219,9 @@ def test_many_variants_are_grey_but_for_the_best_and_the_baseline(make_run):
     lines = figures._lines(tables.build(read_runs([folder])))
     assert [line.name for line in lines if not line.grey] == ["baseline", *(f"v{i:02d}" for i in range(7))]
     assert "13 of 21 variants are grey" in curves.caption(lines, "train", "loss")
+    axes = curves.draw(lines, "train", "loss").axes[0]
+    together = next(line for line in axes.lines if np.isnan(line.get_ydata()).any())  # all grey ones, not joined up
+    assert np.isnan(together.get_ydata()).sum() == np.isnan(together.get_xdata()).sum() == 13
 
 
 def test_pruned_variants_are_not_named_beside_finished_ones(make_run):

@@ -119,12 +119,18 @@ def test_clocks_of_two_hosts_may_differ_by_minutes(tmp_path, monkeypatch):
 def test_renewing_keeps_a_lease(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "NOTICED_SECONDS", 0.01)
     monkeypatch.setattr(leases, "RENEWED_SECONDS", 0.02)
-    with Lease(tmp_path):
+    with Lease(tmp_path) as lease:
+        lease.check()
         renewed(tmp_path / "lease.json", 90)
+        lease.check()
         started = time.time()
         while (tmp_path / "lease.json").stat().st_mtime < started - 5:
             assert time.time() < started + 10
             time.sleep(0.005)
+        lease.check()
+        (tmp_path / "lease.json").write_text(held_by(host="elsewhere"))
+        with pytest.raises(LeaseLost, match="on elsewhere has taken over this run"):
+            lease.check()
 
 
 def test_a_file_system_without_links(tmp_path, monkeypatch):
