@@ -125,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not look for the largest batch that fits, or for settings that would fit",
     )
+    for command in (plan, run, evaluate):
+        command.add_argument("--no-cache", action="store_true", help="compile anew, and keep no compiled program")
     return root
 
 
@@ -154,6 +156,18 @@ def _sweep(command: argparse.ArgumentParser) -> None:
         choices=["on", "off", "auto"],
         help="train trials of one program together, one after another, or whichever is faster here (default)",
     )
+
+
+def _keep_programs(keep: bool) -> None:
+    """Turns on or off that compiled programs are kept in the user's cache folder."""
+    import jax
+
+    from research.running.kept_programs import keep_programs
+
+    if not keep:
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif said := keep_programs():
+        say(said, sys.stderr)
 
 
 def _count(text: str | None, option: str, least: int = 1) -> int | None:
@@ -205,6 +219,8 @@ def _status(arguments: list[str], own_process: bool) -> int:
 
 
 def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
+    if getattr(asked, "no_cache", None) is not None:
+        _keep_programs(not asked.no_cache)
     if asked.command == "list":
         from launch.list import list_all
 

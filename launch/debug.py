@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from research.console import say
 from research.data.feed import take
+from research.running.prepared import prepare
 from research.running.request import Request
-from research.running.run import prepare
 from research.training.abstract import hparam_arrays
 from research.training.step import make_init, make_train_step
 

@@ -23,8 +23,8 @@ from research.config.hparams import hparams
 from research.console import printable, say
 from research.errors import RequestError, one_line, require
 from research.parallel import hosts
+from research.running.prepared import prepare
 from research.running.request import Request
-from research.running.run import prepare
 from research.training.programs import make_programs
 from research.training.side_by_side import SideBySide
 from research.training.utilization import Work, work_of

@@ -22,8 +22,8 @@ from research.errors import in_one_line
 from research.experiment import Experiment
 from research.parameters import ParameterTable
 from research.running import plan
+from research.running.prepared import Prepared, prepare
 from research.running.request import Request
-from research.running.run import Prepared, prepare
 from research.sweep import Sweep
 from research.training.abstract import abstract_state
 from research.training.flops import step_flops

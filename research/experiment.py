@@ -118,6 +118,8 @@ class Experiment:
         self.task.check_model(self.model)
         check_part("data", self.data, once=once)
         check_part("optimizer", self.optimizer, self.steps)
+        if self.optimizer.averages and self.ema_decay is not None:
+            raise RequestError(f"ema_decay={self.ema_decay}: the optimizer averages by itself; expected none")
         check_part("checkpoints", self.checkpoints, once=once)
         check_part("parallel", self.parallel, once=once)
         for name in ("preprocess", "augment", "evaluations"):

@@ -15,16 +15,20 @@ os.environ.setdefault(
     "--xla_cpu_use_fusion_emitters=false",
 )
 
+# The processes of a session, including those that tests start, compile each larger program only once.
+COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets the processes of a session, including those that tests start, compile each larger program only once."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = tempfile.TemporaryDirectory(prefix="compiled-")
-        config.add_cleanup(folder.cleanup)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    """Removes the folder of compiled programs at the end of the session."""
+    if COMPILED is not None:
+        config.add_cleanup(COMPILED.cleanup)
 
 
 @pytest.fixture(scope="session")

@@ -98,18 +98,32 @@ class Optimizer(abc.ABC):
         """From gradients to the direction that is to be subtracted, before the learning rate; with weight decay."""
 
     def transformation(self, rate: jax.Array | float | None = None) -> optax.GradientTransformation:
-        """The update rule of one step; its `update` needs params.  Hyperparameters may be traced.
+        """The update rule of one step; its `update` needs params, and takes the loss as `value`.
+
+        Hyperparameters may be traced.
 
         Args:
           rate: the learning rate of this step, as `learning_rate_at` gives it; by default `learning_rate` itself.
         """
-        factor = -(self.learning_rate if rate is None else rate)
+        trained = optax.chain(self.scaled(self.learning_rate if rate is None else rate), self._multiply())
+        return _keep_dtypes(optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, self._labels))
+
+    def scaled(self, rate: jax.Array | float) -> optax.GradientTransformation:
+        """From gradients to updates, before the multipliers of `rates`: minus `rate` times the direction."""
 
         def scale(updates: optax.Updates, params: optax.Params) -> optax.Updates:
-            return jax.tree.map(lambda u: jnp.asarray(factor, u.dtype) * u, updates)
+            return jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates)
 
-        trained = optax.chain(self.core(), optax.stateless(scale), self._multiply())
-        return _keep_dtypes(optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, self._labels))
+        return optax.chain(self.core(), optax.stateless(scale))
+
+    @property
+    def averages(self) -> bool:
+        """True if the optimizer has parameters of its own for evaluation (`averaged`)."""
+        return False
+
+    def averaged(self, state: optax.OptState, params: optax.Params) -> optax.Params:
+        """The parameters to evaluate with, of an optimizer that `averages`."""
+        return params
 
     def learning_rate_at(self, step: jax.Array | int, total_steps: int) -> jax.Array:
         """The rate of the update after `step` earlier ones: a scalar."""
@@ -187,14 +201,14 @@ class Optimizer(abc.ABC):
         return jax.tree.map(lambda rate: "trained" if rate.any() else "frozen", self.trained(params))
 
 
-def _keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+def _keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Updates and state keep their types: a float64 hyperparameter does not turn float32 moments into float64 ones."""
 
-    def update(updates, state, params=None):
-        new_updates, new_state = inner.update(updates, state, params)
+    def update(updates, state, params=None, **extra):
+        new_updates, new_state = optax.with_extra_args_support(inner).update(updates, state, params, **extra)
         return optax.tree.cast_like(new_updates, updates), optax.tree.cast_like(new_state, state)
 
-    return optax.GradientTransformation(inner.init, update)
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 _Range = tuple[str, Callable[[float], bool]]

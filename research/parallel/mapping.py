@@ -55,7 +55,8 @@ def steps_of(step: Callable[[State, Any], tuple[State, Arrays]], *, trials: bool
     def train_step(state: State, resident: Any, sent: Any) -> tuple[State, Arrays]:
         return step(state, take(resident, sent))
 
-    mapped = jax.vmap(train_step, in_axes=(0, None, 0)) if trials else train_step
+    # Under jit, the step is traced once for the shapes of its metrics and for the loop.
+    mapped = jax.jit(jax.vmap(train_step, in_axes=(0, None, 0)) if trials else train_step)
 
     def train_steps(state: State, resident: Any, sent: Any, steps: jax.Array) -> tuple[State, Arrays]:
         if capacity == 1:

@@ -232,6 +232,11 @@ class Placement:
         shardings = self.state_shardings(state)
         return jax.tree.map(_on_devices, state, shardings) if self._shared else jax.device_put(state, shardings)
 
+    def laid_out(self, single: Any) -> Any:
+        """The shapes of a placed state, from those of a single trial's state."""
+        whole = single if self.trials is None else _with_axis(single, self.trials)
+        return jax.tree.map(_on_devices, whole, self.state_shardings(whole))
+
     def whole(self, state: Any) -> Any:
         """The whole arrays of a placed state; they stay on the devices.  Also usable inside programs."""
         return state
@@ -351,6 +356,10 @@ class Replicas(Placement):
         sharding = self._sharding(DATA)
         return jax.tree.map(lambda x: jax.device_put(jnp.broadcast_to(x, (self.shards, *x.shape)), sharding), state)
 
+    def laid_out(self, single: Any) -> Any:
+        whole = single if self.trials is None else _with_axis(single, self.trials)
+        return jax.tree.map(lambda x: _on_devices(x, self._sharding(DATA)), _with_axis(whole, self.shards))
+
     def whole(self, state: Any) -> Any:
         return jax.tree.map(lambda x: x[0], state)
 
@@ -384,6 +393,11 @@ def _moved(x: jax.Array, sharding: Sharding) -> jax.Array:
 
 def _same(x: jax.Array) -> jax.Array:
     return x
+
+
+def _with_axis(shapes: Any, size: int) -> Any:
+    """The shapes of a tree with a new first axis."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), shapes)
 
 
 def _split_axis(x: np.ndarray, axis: int, parts: int) -> np.ndarray:

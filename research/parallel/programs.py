@@ -38,13 +38,16 @@ class Compiled:
     """Compiled programs, and the number of steps in a call, which is decided once.
 
     Attributes:
-      init: initialises a single trial; stacks use the same program, so that a trial starts alike in any stack.
+      single: the shapes of a single trial's state, by the shapes of a step.
+      init: initialise a single trial, by the shapes of a step; stacks use the same program, so that a trial starts
+        alike in any stack.
       train: training programs, by the shapes of a step.
       evaluate: evaluation programs, by the key and the shapes of the state, the resident and the sent arrays.
       steps_per_call: steps in one call of training; None if not decided yet.
     """
 
-    init: Callable | None = None
+    single: dict[Shapes, State] = dataclasses.field(default_factory=dict)
+    init: dict[Shapes, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
     train: dict[Shapes, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
     evaluate: dict[Hashable, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
     steps_per_call: int | None = None
@@ -83,7 +86,9 @@ class Programs:
         self.resident = placement.hold(dict(resident), self._held) if like is None else like.resident
         self.kernels: dict[str, str] = {}
         self.compiling_seconds = 0.0
-        self._compiled = Compiled(init=like._compiled.init if like else None, steps_per_call=steps_per_call)
+        self._compiled = Compiled(steps_per_call=steps_per_call)
+        if like is not None:
+            self._compiled.single, self._compiled.init = like._compiled.single, like._compiled.init
 
     @property
     def trials(self) -> int | None:
@@ -116,23 +121,43 @@ class Programs:
         sent, states = dict(sent), {}
         for seed, own in zip(seeds, hparams, strict=True):
             if (seed, id(own)) not in states:
-                values = {path: jnp.asarray(x, jnp.result_type(float)) for path, x in own.items()}
-                states[seed, id(own)] = self._initialised(jax.random.key(seed), values, sent)
+                states[seed, id(own)] = self._initialised(jax.random.key(seed), _values(own), sent)
         return self.placement.place(
             self.placement.join([states[seed, id(own)] for seed, own in zip(seeds, hparams, strict=True)])
         )
 
-    def _initialised(self, key: jax.Array, values: Mapping[str, jax.Array], sent: Sent) -> State:
+    def shapes(self, hparams: Mapping[str, float], sent: Sent) -> State:
+        """The shapes of the state before the first step, as `init` places it; nothing runs on the devices."""
+        return self.placement.laid_out(self._single(jax.random.key(0), _values(hparams), dict(sent)))
+
+    def compile_init(self, hparams: Mapping[str, float], sent: Sent) -> None:
+        """Compiles the initialisation, for arrays of these shapes."""
+        self._init_program(*self.placement.on_each((jax.random.key(0), _values(hparams))), dict(sent))
+
+    def _initialised(self, key: jax.Array, values: Arrays, sent: Sent) -> State:
         """The state of a single trial before the first step."""
-        if self._compiled.init is None:
-            init = init_of(self.functions.init)
-            shapes = jax.eval_shape(init, key, values, self.resident, sent)
+        key, values = self.placement.on_each((key, values))
+        return self._init_program(key, values, sent)(key, values, self.resident, sent)
+
+    def _init_program(self, key: jax.Array, values: Arrays, sent: Sent) -> jax.stages.Compiled:
+        """The compiled initialisation of a single trial, for the shapes of a step."""
+        shapes = Shapes.of(sent)
+        if shapes not in self._compiled.init:
             # Initialisation runs once, so on a CPU it is compiled without optimisation, which would take longest.
             options = {"xla_backend_optimization_level": 0} if self.placement.platform == "cpu" else None
-            shardings = self.placement.initial_shardings(shapes)
-            self._compiled.init = jax.jit(init, out_shardings=shardings, compiler_options=options)
-        key, values = self.placement.on_each((key, dict(values)))
-        return self._compiled.init(key, values, self.resident, sent)
+            shardings = self.placement.initial_shardings(self._single(key, values, sent))
+            init = jax.jit(init_of(self.functions.init), out_shardings=shardings)
+            lowered = init.lower(key, values, self.resident, sent)
+            self._compiled.init[shapes] = lowered.compile(compiler_options=options)
+        return self._compiled.init[shapes]
+
+    def _single(self, key: jax.Array, values: Arrays, sent: Sent) -> State:
+        """The shapes of a single trial's state before the first step."""
+        shapes = Shapes.of(sent)
+        if shapes not in self._compiled.single:
+            traced = jax.eval_shape(init_of(self.functions.init), key, values, self.resident, sent)
+            self._compiled.single[shapes] = traced
+        return self._compiled.single[shapes]
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -238,6 +263,11 @@ class Programs:
                 lowered = jax.jit(evaluate).lower(*arguments)
             self._compiled.evaluate[layout] = lowered.compile()
         return self._compiled.evaluate[layout]
+
+
+def _values(hparams: Mapping[str, float]) -> dict[str, jax.Array]:
+    """Hparams as the arrays that programs take."""
+    return {path: jnp.asarray(x, jnp.result_type(float)) for path, x in hparams.items()}
 
 
 def _memory(program: jax.stages.Compiled, resident: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from research.training.progress import Progress, TextProgress, described, scores
+from research.training.progress import Progress, TextProgress, TimeLeft, described, duration, scores
 
 REFRESHED_SECONDS = 0.25
 """Minimum seconds between two changes of the display."""
@@ -45,11 +45,13 @@ class NotebookProgress(Progress):
         self._kept: list[str] = []
         self._place = self._line = self._scores = ""
         self._step = self._total = 0
+        self._left = TimeLeft()
         self._shown = -REFRESHED_SECONDS
 
-    def placed(self, place: str) -> None:
+    def placed(self, place: str, trial_steps: int) -> None:
         self._keep()
         self._place = place and f"{place}: "
+        self._left.placed(trial_steps)
         self._line, self._total, self._scores = f"{self._place}compiling …", 0, ""
         self._show(at_once=True)
 
@@ -57,11 +59,14 @@ class NotebookProgress(Progress):
         self._keep()
         self._label = f"{self._place}{trials[0]}" + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
         self._line, self._step, self._total, self._scores = self._label, step, total, ""
+        self._left.start(step, len(trials))
         self._show()
 
     def update(self, step: int, losses: np.ndarray, rate: float | None) -> None:
         self._step = step
-        self._line = f"{self._label}: {described(step, self._total, losses, rate)}"
+        left = self._left.update(step)
+        of_all = f", {duration(left)} left of all" if self._place and left is not None and left >= 1 else ""
+        self._line = f"{self._label}: {described(step, self._total, losses, rate)}{of_all}"
         self._show(at_once=step == self._total)
 
     def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:

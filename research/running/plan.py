@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from research.experiment import Experiment
 from research.parallel import hosts
 from research.parallel.placement import Held
 from research.parallel.programs import Programs
-from research.training.evaluate import evaluation_memory
+from research.training.evaluate import compile_evaluations, evaluation_memory
 from research.training.programs import make_programs, placement_of
 from research.training.state import TrainState
 
@@ -33,7 +32,10 @@ MOST_STACKED = 256
 """Maximum number of trials that train at once; more are hardly faster, but take long to time and to save."""
 
 MEASURED_SECONDS = 0.5
-"""Minimum seconds for which each way of training is timed."""
+"""Seconds for which each way of training is timed, at most."""
+
+MEASURED_SHARE = 0.1
+"""Maximum share of the training for which each way is timed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,12 +108,14 @@ class Candidate:
       train_memory: bytes that training needs on a device, without the data.
       memory: bytes that training or evaluation needs, whichever is larger, without the data; None is not computed yet.
       trial_steps_per_second: speed of training over all trials; None is not timed yet.
+      compiling_seconds: seconds for which the training program was compiled.
     """
 
     programs: Programs
     train_memory: int
     memory: int | None = None
     trial_steps_per_second: float | None = None
+    compiling_seconds: float = 0.0
 
 
 class ProgramCache:
@@ -124,6 +128,7 @@ class ProgramCache:
         self._candidates: dict[tuple, Candidate] = {}
         self._feeds: Feeds | None = None
         self._held = Held()
+        self._lock = threading.Lock()
 
     def get(
         self,
@@ -135,33 +140,49 @@ class ProgramCache:
         timed: bool = False,
     ) -> Candidate:
         """The compiled programs of a group, on its data; `sized` adds their memory, and `timed` their speed."""
+        with self._lock:
+            return self._get(experiments, feeds, stacked, sized, timed)
+
+    def compile_ahead(self, experiments: Sequence[Experiment], feeds: Feeds, *, stacked: bool) -> None:
+        """Compiles all programs of a group if its data are on the device; runs nothing there."""
+        with self._lock:
+            if self._feeds is feeds:
+                self._get(experiments, feeds, stacked, every=True)
+
+    def _get(
+        self,
+        experiments: Sequence[Experiment],
+        feeds: Feeds,
+        stacked: bool,
+        sized: bool = False,
+        timed: bool = False,
+        every: bool = False,
+    ) -> Candidate:
         trials = len(experiments) if stacked else None
         key = program_key(experiments[0], feeds, trials)
-        own = experiments if stacked else experiments[:1]
-        rows = placement_of(experiments[0], trials=trials).rows(experiments[0].batch_size)
-        batches = feeds.train.batches(experiments[0].seed, experiments[0].batch_size, rows)
-        with contextlib.closing(batches):
+        first = experiments[0]
+        rows = placement_of(first, trials=trials).rows(first.batch_size)
+        with feeds.train.batches(first.seed, first.batch_size, rows) as batches:
             largest, average = batches.largest(), batches.average()
-
-        @functools.cache
-        def initial() -> TrainState:
-            """The first trial, for each; sizes and times do not depend on values."""
-            return programs.init([own[0].seed] * len(own), [hparams(own[0])] * len(own), largest)
-
         if key not in self._candidates:
-            like = self._candidates.get(program_key(experiments[0], feeds, None))
-            programs = self._on(
-                feeds, make_programs(experiments[0], {}, trials=trials, like=like.programs if like else None)
-            )
-            memory = programs.train_memory(initial(), _stack(largest, trials))
-            self._candidates[key] = Candidate(programs.on({}), memory)
+            like = self._candidates.get(program_key(first, feeds, None))
+            programs = self._on(feeds, make_programs(first, {}, trials=trials, like=like.programs if like else None))
+            state = programs.shapes(hparams(first), largest)
+            memory = programs.train_memory(state, _stack(largest, trials))
+            self._candidates[key] = Candidate(programs.on({}), memory, compiling_seconds=programs.compiling_seconds)
         found = self._candidates[key]
         programs = self._on(feeds, found.programs)
         if sized and found.memory is None:
-            needed = evaluation_memory(programs, initial(), experiments[0], feeds)
+            needed = evaluation_memory(programs, programs.shapes(hparams(first), largest), first, feeds)
             found.memory = max(found.train_memory, needed)
+        if every:
+            programs.compile_init(hparams(first), largest)
+            compile_evaluations(programs, programs.shapes(hparams(first), largest), first, feeds)
         if timed and found.trial_steps_per_second is None:
-            found.trial_steps_per_second = _time_steps(programs, initial(), _stack(average, trials))
+            # The first trial, for each: times do not depend on values.
+            state = programs.init([first.seed] * (trials or 1), [hparams(first)] * (trials or 1), largest)
+            steps = sum(experiment.steps for experiment in experiments)
+            found.trial_steps_per_second = _time_steps(programs, state, _stack(average, trials), steps)
         return dataclasses.replace(found, programs=programs)
 
     def _on(self, feeds: Feeds, programs: Programs) -> Programs:
@@ -183,20 +204,22 @@ def shapes_of(feeds: Feeds) -> tuple:
     return tuple((name, x.shape, str(x.dtype)) for of in (columns, feed.shared) for name, x in sorted(of.items()))
 
 
-def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarray]) -> float:
-    """Times a few calls on a state that is then discarded; returns trial steps per second."""
+def _time_steps(programs: Programs, state: TrainState, sent: dict[str, np.ndarray], steps: int) -> float:
+    """Times a few of `steps` trial steps on a state that is then discarded; returns trial steps per second."""
+    trials = programs.trials or 1
     for _ in range(2):  # the first call also warms up
         started = time.perf_counter()
         state, _ = programs.train(state, [sent])
         jax.block_until_ready(state)
-    enough = MEASURED_SECONDS / max(time.perf_counter() - started, 1e-9)
-    steps_per_call = max(1, min(programs.steps_per_call(state, sent), 8, int(enough)))
-    started, steps = time.perf_counter(), 0
-    while steps == 0 or hosts.agree("timing", time.perf_counter() - started < MEASURED_SECONDS):
+    took = time.perf_counter() - started
+    seconds = min(MEASURED_SECONDS, MEASURED_SHARE * took * steps / trials)
+    steps_per_call = max(1, min(programs.steps_per_call(state, sent), 8, int(seconds / max(took, 1e-9))))
+    started, done = time.perf_counter(), 0
+    while done == 0 or hosts.agree("timing", time.perf_counter() - started < seconds):
         state, _ = programs.train(state, [sent] * steps_per_call)
         jax.block_until_ready(state)
-        steps += steps_per_call
-    return hosts.agree("the time", steps * (programs.trials or 1) / (time.perf_counter() - started))
+        done += steps_per_call
+    return hosts.agree("the time", done * trials / (time.perf_counter() - started))
 
 
 def largest_stack(single: Candidate) -> int:
@@ -226,7 +249,8 @@ def decide(
       undecided: a group of trials of one signature.
       experiments: the resolved experiments by trial name.
       feeds: the splits of their data.
-      stack: "on", "off", or "auto", which compiles and times both on this device.
+      stack: "on", "off", or "auto", which compiles and times both on this device, unless training one after another
+        takes less time than compiling the other program.
       cache: keeps the compiled programs for training.
     """
     own = [experiments[name] for name in undecided.trials]
@@ -237,12 +261,14 @@ def decide(
         chunks = chunks_that_fit(trials, min(MOST_STACKED, len(trials)), experiments, feeds, cache)
         return [dataclasses.replace(undecided, trials=chunk, stacked=True) for chunk in chunks]
     single = cache.get(own, feeds, stacked=False, timed=True)
+    one = single.trial_steps_per_second
+    saved = undecided.until * (len(own) - 1) / one
     largest = largest_stack(single)
-    if largest == 1:
-        return [dataclasses.replace(undecided, stacked=False)]
+    if largest == 1 or hosts.agree("the ways to time", saved < single.compiling_seconds):
+        return [dataclasses.replace(undecided, stacked=False, measured={"one_after_another": round(one, 3)})]
     first = split_evenly(trials, largest)[0]
     together = cache.get([experiments[name] for name in first], feeds, stacked=True, timed=True)
-    one, side_by_side = single.trial_steps_per_second, together.trial_steps_per_second
+    side_by_side = together.trial_steps_per_second
     measured = {"one_after_another": round(one, 3), "stacked": round(side_by_side, 3)}
     if one >= side_by_side:
         return [dataclasses.replace(undecided, stacked=False, measured=measured)]

@@ -14,7 +14,7 @@ from .folder import (
 from .loop import Interrupted as Interrupted, Look as Look, train as train
 from .pending import Call as Call, PendingMetrics as PendingMetrics, StepMetrics as StepMetrics
 from .programs import EvalKey as EvalKey, make_programs as make_programs
-from .progress import Progress as Progress, TextProgress as TextProgress
+from .progress import Progress as Progress, TextProgress as TextProgress, TimeLeft as TimeLeft
 from .records import MetricsLog as MetricsLog, read_json as read_json
 from .side_by_side import SideBySide as SideBySide
 from .slots import Slot as Slot, Slots as Slots

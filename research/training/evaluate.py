@@ -126,10 +126,8 @@ def largest_batch(
 
 def evaluation_memory(programs: Programs, state: TrainState, experiment: Experiment, feeds: Feeds) -> int:
     """Bytes on a device for the largest batch of any evaluation, without the resident data; 0 without evaluations."""
-    evaluations, largest = Evaluations(experiment, feeds), {}
-    for evaluation in (*evaluations.recurring, *evaluations.once):
-        feed, key = evaluations.feed(evaluation), key_of(evaluation)
-        sent = largest_batch(feed, experiment, evaluation, programs.placement)
+    largest = {}
+    for key, feed, sent in _largest_batches(programs, experiment, feeds):
         size = sum(x.nbytes for x in sent.values())
         if key not in largest or size > largest[key][0]:
             largest[key] = size, feed, sent
@@ -137,6 +135,22 @@ def evaluation_memory(programs: Programs, state: TrainState, experiment: Experim
         (programs.evaluate_memory(key, state, programs.hold(feed), sent) for key, (_, feed, sent) in largest.items()),
         default=0,
     )
+
+
+def compile_evaluations(programs: Programs, state: TrainState, experiment: Experiment, feeds: Feeds) -> None:
+    """Compiles each evaluation for its largest batch; `state` may hold shapes."""
+    for key, feed, sent in _largest_batches(programs, experiment, feeds):
+        programs.evaluate_memory(key, state, programs.hold(feed), sent)
+
+
+def _largest_batches(
+    programs: Programs, experiment: Experiment, feeds: Feeds
+) -> Iterator[tuple[EvalKey, Feed, dict[str, np.ndarray]]]:
+    """The key of each evaluation, its examples, and the arrays sent for its largest batch."""
+    evaluations = Evaluations(experiment, feeds)
+    for evaluation in (*evaluations.recurring, *evaluations.once):
+        feed = evaluations.feed(evaluation)
+        yield key_of(evaluation), feed, largest_batch(feed, experiment, evaluation, programs.placement)
 
 
 def _batch_size(feed: Feed, experiment: Experiment, evaluation: Evaluation, shards: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -36,6 +36,41 @@ def described(step: int, total: int, losses: np.ndarray, rate: float | None) -> 
     return ", ".join(part for part in (f"step {step}/{total}", _loss(losses), _speed(rate), left) if part)
 
 
+class TimeLeft:
+    """Estimates the time left of a whole sweep from its steps so far, with all that happened between them.
+
+    >>> seconds = iter([0.0, 10.0])
+    >>> left = TimeLeft(lambda: next(seconds))
+    >>> left.placed(400)                       # two programs, of two trials and 100 steps each
+    >>> left.start(0, 2)
+    >>> left.update(10), left.update(30)       # the first step also waits for the compiler, so it does not count
+    (None, 85.0)
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic):
+        self._now, self._began = now, None
+        self._left = self._done = self._step = self._trials = 0
+
+    def placed(self, trial_steps: int) -> None:
+        """Takes the steps of this program and of later ones, summed over trials."""
+        self._left = trial_steps
+
+    def start(self, step: int, trials: int) -> None:
+        """Takes the number of trials that start together at `step`."""
+        self._left -= step * trials
+        self._step, self._trials = step, trials
+
+    def update(self, step: int) -> float | None:
+        """Seconds left after `step`; None if they are not known yet."""
+        steps = (step - self._step) * self._trials
+        self._left, self._step = self._left - steps, step
+        if self._began is None:
+            self._began = self._now()
+            return None
+        self._done += steps
+        return (self._now() - self._began) * max(0, self._left) / self._done if self._done else None
+
+
 def scores(split: str, metrics: Sequence[Mapping[str, float]]) -> str:
     """The first two metrics of an evaluation, averaged over trials; "" without trials.
 
@@ -58,9 +93,11 @@ def _speed(rate: float | None) -> str:
 class Progress:
     """Reports nothing: the base class, and the choice for notebooks and tests that want no output."""
 
-    def placed(self, place: str) -> None:
-        """Called before a program is compiled, with its place in the sweep, "trials 4 to 6 of 15", or "" for the only
-        trial.
+    def placed(self, place: str, trial_steps: int) -> None:
+        """Called before a program is compiled.
+
+        `place` says where in the sweep it is, "trials 4 to 6 of 15, program 2 of 5", or is "" for the only trial;
+        `trial_steps` is the number of steps that this program and the later ones run, summed over trials.
         """
 
     def start(self, step: int, total: int, trials: Sequence[str]) -> None:
@@ -90,42 +127,37 @@ class TextProgress(Progress):
         self.console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar = self._task = None
         self._said = 0.0
-        self._place = self._scores = ""
+        self._place = self._scores = self._line = ""
+        self._left = TimeLeft()
 
-    def placed(self, place: str) -> None:
+    def placed(self, place: str, trial_steps: int) -> None:
+        self.close()
         self._place = place and f"{place}: "
+        self._left.placed(trial_steps)
+        self._show(f"{self._place}compiling …", None)
 
     def start(self, step: int, total: int, trials: Sequence[str]) -> None:
+        self.close()
         self.total, self._scores = total, ""
         name = printable(trials[0]) + (f" and {len(trials) - 1} more" if len(trials) > 1 else "")
-        self.label = label = f"{self._place}{name}"
+        self.label = f"{self._place}{name}"
+        self._left.start(step, len(trials))
         if step:
-            self.note(f"{label}: continues at step {step}")
-        if self.console.is_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.close()
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[loss]}"),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[scores]}", markup=False),
-                console=self.console,
-                transient=True,
-            )
-            self._task = self._bar.add_task(label, total=total, completed=step, loss="", rate="", scores="")
-            self._bar.start()
+            self.note(f"{self.label}: continues at step {step}")
+        self._show(self.label, total, completed=step)
 
     def update(self, step: int, losses: np.ndarray, rate: float | None) -> None:
+        left = self._left.update(step)
+        of_all = f"{duration(left)} left of all" if self._place and left is not None and left >= 1 else ""
+        said = described(step, self.total, losses, rate)
+        self._line = f"{self.label}: {said}" if step == self.total else ""
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, loss=_loss(losses), rate=_speed(rate), scores=self._scores)
-        elif time.monotonic() - self._said > PLAIN_LINE_EVERY or step == self.total:
+            fields = {"loss": _loss(losses), "rate": _speed(rate), "scores": self._scores, "left": of_all}
+            self._bar.update(self._task, completed=step, **fields)
+        elif step < self.total and time.monotonic() - self._said > PLAIN_LINE_EVERY:
             self._said = time.monotonic()
-            said = described(step, self.total, losses, rate)
-            self.console.print(f"{self.label}: {said}{f'; {self._scores}' if self._scores else ''}")
+            parts = (said + (f", {of_all}" if of_all else ""), self._scores)
+            self.console.print(f"{self.label}: {'; '.join(part for part in parts if part)}")
 
     def evaluated(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
         self._scores = scores(split, metrics) or self._scores
@@ -134,6 +166,33 @@ class TextProgress(Progress):
         self.console.print(printable(text))
 
     def close(self) -> None:
+        """Ends the live line, and keeps a line of a program that has come to its end."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        if self._line:
+            self._said = time.monotonic()
+            self.console.print("; ".join(part for part in (self._line, self._scores) if part))
+            self._line = ""
+
+    def _show(self, label: str, total: int | None, completed: int = 0) -> None:
+        """Shows a live line on a terminal: a bar, or a moving one if the total is not known."""
+        if not self.console.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        told = [] if total is None else [MofNCompleteColumn(), *map(_field, ("loss", "rate")), TimeRemainingColumn()]
+        more = [] if total is None else [*map(_field, ("left", "scores"))]
+        columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), *told, *more
+        self.close()
+        self._bar = Progress(*columns, console=self.console, transient=True)
+        fields = dict.fromkeys(("loss", "rate", "left", "scores"), "")
+        self._task = self._bar.add_task(label, total=total, completed=completed, **fields)
+        self._bar.start()
+
+
+def _field(name: str):
+    """A column of a live line that shows one of its fields."""
+    from rich.progress import TextColumn
+
+    return TextColumn(f"{{task.fields[{name}]}}", markup=False)

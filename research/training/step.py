@@ -54,7 +54,7 @@ def make_init(experiment: Experiment) -> Callable[[jax.Array, Batch, Mapping[str
             params=params,
             collections=collections,
             opt_state=bound.optimizer.transformation().init(params),
-            ema={"params": params, **collections} if bound.ema_decay is not None else None,
+            ema={"params": params, **collections} if _keeps_average(bound) else None,
             rng=key,
             hparams=dict(hparams),
         )
@@ -92,14 +92,15 @@ def make_train_step(experiment: Experiment, *, axis_name: str | None = None) -> 
             scale = jnp.minimum(1.0, bound.clip_norm / (norm + 1e-6))
             gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
         rate = bound.optimizer.learning_rate_at(state.step, bound.steps)
-        updates, opt_state = bound.optimizer.transformation(rate).update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         metrics = {name: ratio(*term) for name, term in terms.items()}
         metrics["loss"] = total_loss(metrics)
+        rule = bound.optimizer.transformation(rate)
+        updates, opt_state = rule.update(gradients, state.opt_state, state.params, value=metrics["loss"])
+        params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = norm
         metrics["learning_rate"] = rate
         # Batch statistics belong to the parameters of their step, so averaged parameters need averaged statistics.
-        ema = state.ema and _averaged(bound, state, {"params": params, **collections})
+        ema = state.ema and _averaged(bound, state, opt_state, {"params": params, **collections})
         state = state.replace(step=state.step + 1, params=params, collections=collections, opt_state=opt_state, ema=ema)
         return state, metrics
 
@@ -227,11 +228,18 @@ def _frozen_modules(bound: Experiment, params: Any) -> Callable[[str], bool] | N
     return lambda path: not trained.get(path, True)
 
 
-def _averaged(bound: Experiment, state: TrainState, variables: Any) -> Any:
+def _keeps_average(bound: Experiment) -> bool:
+    return bound.ema_decay is not None or bound.optimizer.averages
+
+
+def _averaged(bound: Experiment, state: TrainState, opt_state: Any, variables: Any) -> Any:
     """Updates the moving average of floating-point variables; integers and keys are copied from the step.
 
-    The decay grows during the first steps, so that the average quickly forgets the untrained initial values.
+    The decay grows during the first steps, so that the average quickly forgets the untrained initial values.  An
+    optimizer that averages has its own parameters instead.
     """
+    if bound.optimizer.averages:
+        return {**variables, "params": bound.optimizer.averaged(opt_state, variables["params"])}
     decay = jnp.minimum(bound.ema_decay, (1 + state.step) / (bound.ema_warmup + state.step))
 
     def average(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -124,7 +124,8 @@ def test_what_a_run_leaves(swept, module):
     assert [t["name"] for t in sweep["trials"]] == names
     assert [(g["trials"], g["until"]) for g in sweep["groups"]] == [(names[:2], 12), (names[2:], 12)]
     for group in sweep["groups"]:
-        assert group["stacked"] == (group["measured"]["stacked"] > group["measured"]["one_after_another"])
+        speeds = group["measured"]  # of one way only, if timing the other takes longer than it can save
+        assert group["stacked"] == (speeds.get("stacked", 0) > speeds["one_after_another"])
     for trial, asked in zip(sorted((run / "trials").iterdir()), sweep["trials"], strict=True):
         config, result = read(trial / "config.json"), read(trial / "result.json")
         experiment = read_experiment(trial)
@@ -366,14 +367,14 @@ def unsaved(monkeypatch):
     monkeypatch.setattr(figures, "pictures", lambda table: ())
 
 
-@pytest.mark.parametrize(("stack", "count"), [("on", 1), ("off", 1), ("auto", 2)])
+@pytest.mark.parametrize(("stack", "count"), [("on", {1}), ("off", {1}), ("auto", {1, 2})])
 def test_sixty_four_trials_compile_one_training_program_per_mode_tried(
     module, tmp_path, compiled, unsaved, stack, count
 ):
     arguments = ("--sweep", "many", "--seeds", "4", "--stack", stack, "--set", "eval_every=none", "--set", "steps=6")
     assert launch("run", module, *arguments, "--out", tmp_path / "run").status == 0
     assert len(list((tmp_path / "run" / "trials").iterdir())) == 64
-    assert compiled("train_steps") == count
+    assert compiled("train_steps") in count
     assert compiled("init") == 1
     assert compiled("evaluate") <= 2  # the validation split and the test split differ in size
 

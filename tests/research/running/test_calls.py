@@ -19,7 +19,7 @@ from research.inference import load
 from research.models import MLP
 from research.running.calls import _request, _whole
 from research.running.notebook import NotebookProgress, progress_here
-from research.running.run import prepare
+from research.running.prepared import prepare
 from research.training.progress import Progress, TextProgress
 
 SILENT = Progress()

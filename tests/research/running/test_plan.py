@@ -11,7 +11,7 @@ from research.config.hparams import structure
 from research.experiment import Experiment
 from research.models.mlp import MLP
 from research.optimizers import SGD
-from research.running import plan, run
+from research.running import plan, prepared
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +50,21 @@ def test_what_trials_share_is_resolved_and_checked_once(request_of_many, monkeyp
 
     monkeypatch.setattr(Experiment, "fit", counting("fit", Experiment.fit))
     monkeypatch.setattr(Experiment, "load", counting("load", Experiment.load))
-    monkeypatch.setattr(run, "check_trainable", counting("check", run.check_trainable))
-    prepared = run.prepare(request_of_many)
+    monkeypatch.setattr(prepared, "check_trainable", counting("check", prepared.check_trainable))
+    found = prepared.prepare(request_of_many)
     # The means of features, which differ between two splits, are hparams, so one program is enough.
-    assert calls == {"fit": 2, "load": 2, "check": 1} and len(prepared.experiments) == 300
+    assert calls == {"fit": 2, "load": 2, "check": 1} and len(found.experiments) == 300
     for trial in request_of_many.trials[::77]:
         splits = trial.experiment.load()
-        assert prepared.experiments[trial.name] == trial.experiment.fit(splits)
-    groups = plan.group(prepared.experiments, 40, prepared.once)
-    assert groups == plan.group(prepared.experiments, 40)
+        assert found.experiments[trial.name] == trial.experiment.fit(splits)
+    groups = plan.group(found.experiments, 40, found.once)
+    assert groups == plan.group(found.experiments, 40)
     assert sorted(len(group.trials) for group in groups) == [150, 150]
 
 
 def test_trials_that_have_ended_are_not_checked_again(request_of_many, monkeypatch):
-    monkeypatch.setattr(run, "check_trainable", lambda *_: pytest.fail("checked"))
-    run.prepare(request_of_many, ended={trial.name for trial in request_of_many.trials})
+    monkeypatch.setattr(prepared, "check_trainable", lambda *_: pytest.fail("checked"))
+    prepared.prepare(request_of_many, ended={trial.name for trial in request_of_many.trials})
 
 
 @pytest.mark.parametrize(

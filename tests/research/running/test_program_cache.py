@@ -3,11 +3,14 @@
 import dataclasses
 
 import jax
+import numpy as np
+import pytest
 import toys
 
 from research.config.hparams import hparams
 from research.data.feeds import make_feeds
-from research.running.plan import ProgramCache
+from research.running.ahead import Ahead
+from research.running.plan import Group, ProgramCache, decide
 from research.training.evaluate import evaluate
 
 
@@ -51,3 +54,54 @@ def test_the_memory_of_a_trial_is_that_of_its_evaluations_where_these_need_more(
             found.append((candidate.memory, candidate.programs.train_memory(state, batches.largest())))
     (small, training), (large, again) = found
     assert small == training == again < large
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_what_is_compiled_ahead_is_all_that_training_needs(stacked, monkeypatch):
+    first, *others = (toys.experiment(model=toys.experiment().model.clone(widths=(width,))) for width in (4, 5))
+    feeds = make_feeds(first.data.load(), first.data)
+    own, cache = [others[0], dataclasses.replace(others[0], seed=1)], ProgramCache()
+    cache.compile_ahead(own, feeds, stacked=stacked)  # without the data on the device, nothing is
+    assert not cache._candidates
+    cache.get([first], feeds, stacked=False)
+    cache.compile_ahead(own, feeds, stacked=stacked)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_, **__: pytest.fail("compiles again"))
+    programs = cache.get(own, feeds, stacked=stacked, sized=True).programs
+    trials = own if stacked else own[:1]
+    with feeds.train.batches(0, own[0].batch_size) as batches:
+        sent = batches.largest()
+    state = programs.init([e.seed for e in trials], [hparams(e) for e in trials], sent)
+    sent = {name: np.stack([x] * len(trials)) if stacked else x for name, x in sent.items()}
+    state, _ = programs.train(state, [sent])
+    assert len(evaluate(programs, state, feeds.evaluation["validation"], own[0])) == len(trials)
+
+
+def test_an_error_of_compiling_ahead_is_told_by_who_needs_the_program():
+    broken = toys.experiment()
+    broken = dataclasses.replace(broken, task=dataclasses.replace(broken.task, input="absent"))
+    feeds = make_feeds(broken.data.load(), broken.data)
+    cache = ProgramCache()
+    cache.get([toys.experiment()], feeds, stacked=False)
+    ahead = Ahead(cache, own_process=True)
+    ahead.start([broken], feeds, stacked=False)
+    ahead._thread.join()
+    with pytest.raises(Exception, match="absent"):
+        cache.get([broken], feeds, stacked=False)
+
+
+def test_a_callers_process_compiles_nothing_ahead():
+    ahead = Ahead(ProgramCache(), own_process=False)
+    ahead.start([toys.experiment()], None, stacked=False)
+    assert ahead._thread is None
+
+
+@pytest.mark.parametrize(("compiling", "ways"), [(1e9, {"one_after_another"}), (0.0, {"one_after_another", "stacked"})])
+def test_both_ways_are_timed_only_if_that_can_pay(compiling, ways):
+    own = {f"s{seed}": toys.experiment(seed=seed) for seed in range(2)}
+    feeds = make_feeds(own["s0"].data.load(), own["s0"].data)
+    cache = ProgramCache()
+    cache.get([own["s0"]], feeds, stacked=False)
+    (candidate,) = cache._candidates.values()
+    candidate.compiling_seconds = compiling
+    (group,) = decide(Group(tuple(own), 40), own, feeds, "auto", cache)
+    assert group.measured.keys() == ways and group.stacked in ({False} if compiling else {False, True})

@@ -22,9 +22,10 @@ def test_a_plain_line_says_how_long_it_takes_yet(rate, left):
 def test_a_line_says_where_in_the_sweep_its_trials_are():
     stream = io.StringIO()
     progress = TextProgress(stream)
-    progress.placed("trials 4 to 6 of 15")
+    progress.placed("trials 4 to 6 of 15", 3000)
     progress.start(0, 200, ["d", "e", "f"])
     progress.update(200, np.array([0.5]), None)
+    progress.close()
     assert stream.getvalue().startswith("trials 4 to 6 of 15: d and 2 more: step 200/200, ")
 
 
@@ -34,6 +35,7 @@ def test_what_a_terminal_would_obey_does_not_reach_it():
     progress.start(5, 200, ["\x1b[31mred"])
     progress.evaluated(100, "validation", [{"\x1b]0;loss": 0.5}])
     progress.update(200, np.array([0.5]), 1.0)
+    progress.close()
     progress.note("\x07done")
     assert "\x1b" not in stream.getvalue() and "\x07" not in stream.getvalue()
     assert "red: step 200/200" in stream.getvalue() and "loss 0.5" in stream.getvalue()
