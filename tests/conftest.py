@@ -15,14 +15,14 @@ os.environ.setdefault(
     "--xla_cpu_use_fusion_emitters=false",
 )
 
+import pytest
+
 # The processes of a session, including those that tests start, compile each larger program only once.
 COMPILED = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-
-import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
