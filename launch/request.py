@@ -14,6 +14,8 @@ from research.config.override import conformed, override, parse_assignment
 from research.errors import RequestError, in_one_line, prefixed, require
 from research.experiment import Experiment
 from research.running.request import Request
+from research.training.callbacks import as_callbacks
+from research.training.loggers import DEFAULT
 
 
 def read_request(
@@ -43,6 +45,7 @@ def read_request(
     with in_one_line():  # a part may compute something when it is made
         base = conformed(override(conformed(base), texts, parse=True))
         specs = sweeping.trials(base, chosen, seeds=seeds)
+        callbacks = as_callbacks(source.callbacks()) if hasattr(source, "callbacks") else DEFAULT
     baseline = chosen.baseline if chosen is not None else None
     return Request(
         module=module,
@@ -55,6 +58,7 @@ def read_request(
         folder=f"runs/{short_name(module)}/{sweep or 'base'}",
         code=os.path.dirname(source.__file__ or ""),
         command=command(),
+        callbacks=callbacks,
     )
 
 

@@ -32,8 +32,10 @@ from .errors import RequestError as RequestError
 from .evaluation.evaluations import Evaluation as Evaluation
 from .experiment import Experiment as Experiment
 from .parallel.spec import Parallel as Parallel
+from .training.callbacks import Callback as Callback
 from .training.checkpoints import Checkpoints as Checkpoints
 from .training.early_stopping import EarlyStopping as EarlyStopping
+from .training.loggers import MLflow as MLflow, TensorBoard as TensorBoard, WandB as WandB
 from .training.progress import Progress as Progress
 from .running.calls import fit as fit, run_sweep as run_sweep
 from .running.opened import Run as Run, open_run as open_run

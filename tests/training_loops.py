@@ -14,6 +14,7 @@ from research.data.feeds import make_feeds
 from research.models.mlp import MLP
 from research.tasks.classification import Classification
 from research.training.checkpoints import Checkpoints
+from research.training.loggers import DEFAULT
 from research.training.loop import Interrupted, train
 from research.training.programs import make_programs
 from research.training.progress import Progress
@@ -57,7 +58,7 @@ def programs_of(experiment, trials):
     return make_programs(experiment, feeds_of(experiment.data).train.resident, trials=trials)
 
 
-def go(folder, experiments, *, stacked, stop=lambda: False, until=None):
+def go(folder, experiments, *, stacked, stop=lambda: False, until=None, callbacks=DEFAULT):
     """Trains experiments into folder/0, folder/1, ...; returns the progress messages."""
     notes = Notes()
     trials = [Trial(str(i), experiment, folder / str(i)) for i, experiment in enumerate(experiments)]
@@ -69,6 +70,7 @@ def go(folder, experiments, *, stacked, stop=lambda: False, until=None):
         progress=notes,
         stop=stop,
         until=until,
+        callbacks=callbacks,
         programs=programs_of(plain, len(trials) if stacked else None),
     )
     return notes

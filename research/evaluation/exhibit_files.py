@@ -7,15 +7,14 @@ import dataclasses
 import io
 import urllib.parse
 import zipfile
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
 from research.console import counted
 from research.errors import RequestError, one_line, require
-from research.evaluation import tensorboard
 from research.evaluation.exhibits import KINDS, Boxes, ConfusionMatrix, Exhibit
 from research.whole_files import write_whole
 
@@ -55,7 +54,7 @@ def write_exhibits(
     exhibits: Mapping[str, Exhibit],
     *,
     class_names: Sequence[str] | None = None,
-    events: Any = None,
+    show: Callable[[str, Exhibit], None] | None = None,
 ) -> list[str]:
     """Writes the exhibits of one evaluation of a trial.
 
@@ -65,7 +64,7 @@ def write_exhibits(
       step: the step of training.
       exhibits: the exhibits by name.
       class_names: class names of the data, added to exhibits of as many classes that have no class names.
-      events: tensorboardX's writer, which also gets the exhibits; None writes files only.
+      show: called with the name of each exhibit and the exhibit as it was written.
 
     Returns:
       A line for each exhibit that was cut or left out because it is larger than `LIMIT`.
@@ -89,8 +88,8 @@ def write_exhibits(
             fitting = _named(fitting, class_names)
             _write(where / f"{step}.npz", {"kind": np.asarray(type(fitting).__name__), **fitting.arrays()})
             _thin(where)
-            if events is not None:
-                tensorboard.add(events, f"{evaluation}/{name}", fitting, step)
+            if show is not None:
+                show(name, fitting)
     return said
 
 

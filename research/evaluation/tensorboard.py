@@ -45,7 +45,12 @@ def add(events: Any, tag: str, exhibit: Exhibit, step: int) -> None:
     if isinstance(exhibit, TextPairs):
         events.add_text(tag, _markdown(exhibit), step)
         return
-    picture = {
+    events.add_image(tag, picture(exhibit), step, dataformats="HWC")
+
+
+def picture(exhibit: Exhibit) -> np.ndarray:
+    """An exhibit of any kind but texts as a picture, uint8 [height, width, 3]."""
+    return {
         Images: _images,
         ImagePairs: _pairs,
         ImageGrid: _image_grid,
@@ -54,7 +59,6 @@ def add(events: Any, tag: str, exhibit: Exhibit, step: int) -> None:
         Curves: _curves,
         Reliability: _reliability,
     }[type(exhibit)](exhibit)
-    events.add_image(tag, picture, step, dataformats="HWC")
 
 
 def _markdown(exhibit: TextPairs) -> str:

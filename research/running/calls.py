@@ -30,6 +30,8 @@ from research.running.opened import Run
 from research.running.request import Request
 from research.running.run import run as run_request
 from research.sweep import Sweep
+from research.training.callbacks import Callback, as_callbacks
+from research.training.loggers import DEFAULT
 from research.training.loop import Interrupted
 from research.training.progress import Progress
 
@@ -40,6 +42,7 @@ def fit(
     out: epath.PathLike,
     seeds: int | Sequence[int] | None = None,
     progress: Progress | None = None,
+    callbacks: Sequence[Callback] = DEFAULT,
 ) -> Run:
     """Trains an experiment, or continues where it was stopped, and returns the run.
 
@@ -57,13 +60,15 @@ def fit(
       out: the run's folder: on this machine, or gs://… or s3://….
       seeds: the seeds, or their number, counted from the experiment's seed; None trains with that one.
       progress: receives the steps and scores; None shows them, in a notebook in one place, and `Progress()` does not.
+      callbacks: loggers, and others that hear of the events of training (research/training/callbacks.py); TensorBoard's
+        files are written unless others are given.
 
     Raises:
       RequestError: the experiment is wrong, or the folder holds another run; nothing has been trained.
       KeyboardInterrupt: you interrupted it; everything has been saved, and the same call continues from there.
       research.errors.Stopped: another launcher has taken over the folder.
     """
-    return _run("fit", experiment, None, out, seeds, "auto", None, progress)
+    return _run(_request("fit", experiment, None, out, seeds, callbacks), "auto", None, progress)
 
 
 def run_sweep(
@@ -75,6 +80,7 @@ def run_sweep(
     stack: str = "auto",
     prune: str | None = None,
     progress: Progress | None = None,
+    callbacks: Sequence[Callback] = DEFAULT,
 ) -> Run:
     """Trains the variants of a sweep, each with the same seeds, and returns the run; a stopped one is continued.
 
@@ -95,27 +101,18 @@ def run_sweep(
       seeds: the seeds, or their number, counted from each variant's seed; None keeps each variant's seed.
       stack: "on" trains trials of one program together, "off" one after another; "auto" does what is faster here.
       prune: a validation metric for successive halving, such as "validation/loss"; None trains all to the end.
-      progress: as for `fit`.
+      progress, callbacks: as for `fit`.
 
     Raises:
       RequestError, KeyboardInterrupt, Stopped: as for `fit`.
     """
-    return _run("run_sweep", experiment, sweeping.as_sweep(sweep, "sweep"), out, seeds, stack, prune, progress)
+    asked = _request("run_sweep", experiment, sweeping.as_sweep(sweep, "sweep"), out, seeds, callbacks)
+    return _run(asked, stack, prune, progress)
 
 
-def _run(
-    call: str,
-    experiment: Experiment,
-    sweep: Sweep | None,
-    out: epath.PathLike,
-    seeds: int | Sequence[int] | None,
-    stack: str,
-    prune: str | None,
-    progress: Progress | None,
-) -> Run:
+def _run(asked: Request, stack: str, prune: str | None, progress: Progress | None) -> Run:
     ways = ("auto", "off", "on")
     require(stack in ways, f"stack={stack!r}: {nearest(str(stack), ways)}")
-    asked = _request(call, experiment, sweep, out, seeds)
     shown = progress_here() if progress is None else progress
     try:
         outcome = run_request(
@@ -133,7 +130,12 @@ def _write_report(folder: epath.Path) -> None:
 
 
 def _request(
-    call: str, experiment: Experiment, sweep: Sweep | None, out: epath.PathLike, seeds: int | Sequence[int] | None
+    call: str,
+    experiment: Experiment,
+    sweep: Sweep | None,
+    out: epath.PathLike,
+    seeds: int | Sequence[int] | None,
+    callbacks: Sequence[Callback],
 ) -> Request:
     """The request that a call makes; its experiment is named after the folder, and its sweep after what it varies."""
     if not isinstance(experiment, Experiment):
@@ -156,6 +158,7 @@ def _request(
         folder=folder,
         code=os.path.dirname(_script() or "") or os.getcwd(),
         command=f"{call} in {_caller()}",
+        callbacks=as_callbacks(callbacks),
     )
 
 

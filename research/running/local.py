@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from research.data.feeds import Feeds
@@ -14,6 +14,7 @@ from research.parallel import hosts
 from research.parallel.programs import Programs
 from research.running.folder import RunFolder
 from research.running.plan import Group
+from research.training.callbacks import Callback
 from research.training.loop import train
 from research.training.progress import Progress
 from research.training.trial import Trial
@@ -27,11 +28,13 @@ class Controls:
       stop: returns True if somebody asked all processes to save and stop.
       permit: called before each write; raises `Stopped` if nothing may be written any more.
       progress: receives the steps, losses and evaluations of each program.
+      callbacks: hear of the events of each trial.
     """
 
     stop: Callable[[], bool]
     permit: Callable[[], None]
     progress: Progress
+    callbacks: Sequence[Callback]
 
 
 @contextmanager
@@ -84,6 +87,7 @@ def train_group(
             programs=programs,
             until=group.until,
             permit=controls.permit,
+            callbacks=controls.callbacks,
         )
     finally:
         progress.close()

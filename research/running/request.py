@@ -11,6 +11,8 @@ from research import sweep as sweeping
 from research.config.once import Once, hash_of
 from research.config.serialization import stable_hash, to_json
 from research.experiment import Experiment
+from research.training.callbacks import Callback
+from research.training.loggers import DEFAULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Request:
       folder: the run's folder, unless another one is asked for.
       code: the folder with the code of the experiment, whose commit is recorded.
       command: how the run was asked for, as recorded.
+      callbacks: hear of the events of each trial; they change no result, so they are not recorded.
     """
 
     module: str
@@ -38,6 +41,7 @@ class Request:
     folder: str
     code: str
     command: str = ""
+    callbacks: tuple[Callback, ...] = DEFAULT
 
     def record(self) -> dict[str, Any]:
         """The request as written to sweep.json; a continued run must match it."""

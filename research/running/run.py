@@ -103,7 +103,7 @@ def _run(
             trials = counted(len(prepared.experiments), "trial")
             progress.note(f"{trials} in {folder.path}; data: {_where(prepared)}")
         with local.stopping_signals() as stop:
-            controls = Controls(stop, permit, progress)
+            controls = Controls(stop, permit, progress, request.callbacks)
             Training(request, folder, prepared, halving, stack, controls, own_process).run()
         all_ended = hosts.by_leader("the report", functools.partial(_report, folder, permit, report))
         return Outcome(all_ended, prepared.experiments)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,9 @@ class Classification(Task):
       token: for a language model with logits [batch, length, classes], the index of the token whose logits classify the
         example (-1 is the last); None if the model returns one row of logits per example.
       label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al., 2016).
+      class_weights: how much an example of each class counts in the loss, a number per class; "balanced" makes all
+        classes count alike: examples / (classes × examples of the class), from the training split (King & Zeng, 2001).
+        The loss is divided by the weights of the batch, as PyTorch's is; metrics are never weighted.
       objective: "cross_entropy", or "focal": cross-entropy times (1 - p of the label)^focal_gamma (Lin et al., 2017).
       focal_gamma: the exponent of the focal loss.
       mirrored: evaluations and predictions average the logits of an image and of its mirror image.
@@ -70,6 +74,7 @@ class Classification(Task):
     length: str | None = None
     token: int | None = None
     label_smoothing: float = hparam(0.0)
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     objective: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: float = hparam(2.0)
     mirrored: bool = False
@@ -82,6 +87,13 @@ class Classification(Task):
             raise RequestError(f"classes={self.classes}: expected at least 2")
         if not 0 <= self.label_smoothing < 1:
             raise RequestError(f"label_smoothing={self.label_smoothing}: expected 0 <= label_smoothing < 1")
+        if isinstance(self.class_weights, tuple):
+            given = f"class_weights={self.class_weights}"
+            if len(self.class_weights) != self.classes:
+                numbers = counted(len(self.class_weights), "number")
+                raise RequestError(f"{given:.80}: {numbers}; expected {self.classes}, one for each class")
+            if not all(0 <= weight < math.inf for weight in self.class_weights) or not any(self.class_weights):
+                raise RequestError(f"{given:.80}: expected numbers of at least 0, not all 0")
         if self.focal_gamma < 0:
             raise RequestError(f"focal_gamma={self.focal_gamma}: expected 0 or more")
         if self.moved < 0:
@@ -127,6 +139,15 @@ class Classification(Task):
                 f"{labels[i].sum():g}), as in {bad.size} of {counted(len(labels), 'example')}"
             )
 
+    def fit(self, train: Source) -> Self:
+        """Counts the classes of the training split, for balanced weights."""
+        if self.class_weights != "balanced":
+            return self
+        labels = whole_column(train, self.label)
+        counts = labels.sum(0) if is_soft(labels) else np.bincount(labels, minlength=self.classes)
+        balanced = np.divide(counts.sum(), self.classes * counts, out=np.zeros(self.classes), where=counts > 0)
+        return dataclasses.replace(self, class_weights=tuple(map(float, balanced)))
+
     def inputs(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns {"x": inputs}, and with `length` also {"mask": bool [batch, steps]}."""
         if self.length is None:
@@ -171,7 +192,12 @@ class Classification(Task):
         # With mixed labels, the share of the predicted class.
         correct = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
         weight = batch["weight"]
-        return {"loss": weighted(self._losses(logits, labels), weight), "accuracy": weighted(correct, weight)}
+        losses = weighted(self._losses(logits, labels), weight * self._weights(labels))
+        return {"loss": losses, "accuracy": weighted(correct, weight)}
+
+    def _weights(self, labels: jax.Array) -> jax.Array | float:
+        """Returns the weight of each example, [batch], for target probabilities [batch, classes]."""
+        return 1.0 if self.class_weights is None else labels @ jnp.asarray(self.class_weights, labels.dtype)
 
     def _losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """Returns the objective per example, [batch], for target probabilities [batch, classes]."""

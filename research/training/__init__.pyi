@@ -1,3 +1,4 @@
+from .callbacks import Callback as Callback, Callbacks as Callbacks, as_callbacks as as_callbacks
 from .checkpoint_records import CheckpointRecords as CheckpointRecords
 from .checkpoints import Checkpoints as Checkpoints, CorruptCheckpoint as CorruptCheckpoint, Store as Store
 from .clock import Clock as Clock
@@ -11,6 +12,7 @@ from .folder import (
     read_variables as read_variables,
     trial_folder as trial_folder,
 )
+from .loggers import MLflow as MLflow, TensorBoard as TensorBoard, WandB as WandB
 from .loop import Interrupted as Interrupted, Look as Look, train as train
 from .pending import Call as Call, PendingMetrics as PendingMetrics, StepMetrics as StepMetrics
 from .programs import EvalKey as EvalKey, make_programs as make_programs

@@ -18,9 +18,11 @@ from research.errors import Stopped
 from research.evaluation.evaluations import Evaluation
 from research.parallel import hosts
 from research.parallel.programs import Programs
+from research.training.callbacks import Callback
 from research.training.clock import Clock
 from research.training.evaluate import Evaluations, outputs_of
 from research.training.events import Every, Save
+from research.training.loggers import DEFAULT
 from research.training.pending import MAX_IN_FLIGHT, PendingMetrics
 from research.training.programs import make_programs
 from research.training.progress import Progress
@@ -75,6 +77,7 @@ def train(
     programs: Programs | None = None,
     until: int | None = None,
     permit: Callable[[], None] = lambda: None,
+    callbacks: Sequence[Callback] = DEFAULT,
 ) -> None:
     """Trains each trial to its end and writes its result.json; continues from the latest checkpoint, if there is one.
 
@@ -87,6 +90,7 @@ def train(
       programs: compiled programs to reuse; None compiles them.
       until: pauses at this step, after evaluating and saving but without a result; used by successive halving.
       permit: called before each write; raises `Stopped` if nothing may be written any more.
+      callbacks: hear of the events of each trial.
 
     Raises:
       Interrupted: `stop` returned True; the state has been saved.
@@ -97,7 +101,7 @@ def train(
         programs = make_programs(experiment, feeds.train.resident, trials=len(trials) if stacked else None)
     until = min(until or experiment.steps, experiment.steps)
     for together in [trials] if stacked else [[trial] for trial in trials]:
-        slots = Slots(together, programs.placement, until, progress.note, permit)
+        slots = Slots(together, programs.placement, until, progress.note, permit, callbacks)
         if not slots.active:
             continue
         rows = programs.placement.rows(experiment.batch_size)

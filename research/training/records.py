@@ -1,4 +1,4 @@
-"""Records of a trial: metrics.jsonl, TensorBoard event files, result.json."""
+"""Records of a trial: metrics.jsonl and result.json."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def finite(value: float) -> float | None:
 
 
 class MetricsLog:
-    """Writes a trial's metrics, one line per log step and evaluation, and also as TensorBoard scalars.
+    """Writes a trial's metrics, one line per log step and evaluation.
 
     When a trial continues from step `resume_from`, lines that will be written again are deleted: those of later steps,
     those of evaluations that run `once`, at the end, and with `evaluated_again` those of evaluations at `resume_from`.
@@ -68,16 +68,12 @@ class MetricsLog:
         once: Collection[str] = ("test",),
         written: Mapping[str, int] | None = None,
         permit: Callable[[], None] = lambda: None,
-        tensorboard: bool = True,
     ):
         permit()
         self.folder = epath.Path(folder)
         self._permit = permit
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lines: list[str] = []
-        self._resume_from = resume_from
-        self._tensorboard = tensorboard and is_local(folder)
-        self._events = None
         self.kept: list[dict[str, Any]] = []
         self.damaged = False
         self.written = {"bytes": 0, "crc": 0}
@@ -100,20 +96,6 @@ class MetricsLog:
         """Adds a line; it reaches the file at the next `flush`."""
         values = {name: finite(value) for name, value in metrics.items()}
         self._lines.append(json.dumps({"step": step, "split": split, **values}) + "\n")
-        if self._tensorboard:
-            for name, value in metrics.items():
-                self.events.add_scalar(f"{split}/{name}", value, step)
-
-    @property
-    def events(self) -> Any:
-        """TensorBoard's writer; None if no event files are written."""
-        if self._events is None and self._tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(
-                str(self.folder / "tensorboard"), purge_step=self._resume_from + 1, flush_secs=10, write_to_disk=True
-            )
-        return self._events
 
     def flush(self) -> None:
         """Writes the buffered lines to the file."""
@@ -139,10 +121,8 @@ class MetricsLog:
         }
 
     def close(self) -> None:
-        """Flushes, and ends the thread of TensorBoard's writer."""
+        """Flushes."""
         self.flush()
-        if self._events is not None:
-            self._events.close()
 
 
 def begins_as_written(path: epath.PathLike, written: Mapping[str, int]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from research.evaluation.exhibit_files import write_exhibits
 from research.parallel import hosts
 from research.parallel.placement import Placement
 from research.tasks.task import metrics_of
+from research.training.callbacks import Callback, Callbacks
 from research.training.checkpoints import CorruptCheckpoint, Store
 from research.training.early_stopping import exhausted
 from research.training.evaluate import task_of
@@ -42,6 +44,7 @@ class Slot:
         until: int,
         note: Callable[[str], None],
         permit: Callable[[], None] = lambda: None,
+        callbacks: Sequence[Callback] = (),
     ):
         self.index = index
         self.trial = trial
@@ -60,6 +63,7 @@ class Slot:
             note=lambda line: note(f"{trial.name}: {line}"),
         )
         self.log: MetricsLog | None = None
+        self.callbacks = Callbacks(callbacks, lambda line: note(f"{trial.name}: {line}"))
         self.status = hosts.by_leader(f"the standing of {trial.name}", lambda: standing(trial, until))
         self.trouble: Exception | None = None
         self.metrics: dict[str, float | None] = {}
@@ -94,6 +98,7 @@ class Slot:
                 written=self.store.records.logged(step) if step else None,
                 permit=self.permit,
             )
+            self.callbacks.open(self.trial, step)
             if self.log.damaged:
                 lines = f"lines before step {step} are missing or changed"
                 self.note(f"{self.trial.name}: metrics.jsonl is damaged: {lines}")
@@ -131,6 +136,7 @@ class Slot:
         for step, line in lines.items():
             if self.log is not None:
                 self.log.write(step, "train", line)
+            self.callbacks.each("write", step, "train", line)
             self._remember("train", line)
         if self.log is not None:
             self.log.flush()
@@ -149,8 +155,10 @@ class Slot:
         metrics, exhibits = metrics_of(task, outputs), task.exhibits(outputs)
         self.log.write(step, name, metrics)
         self.log.flush()
-        class_names, events = self.trial.experiment.data.class_names, self.log.events
-        for line in write_exhibits(self.trial.folder, name, step, exhibits, class_names=class_names, events=events):
+        self.callbacks.each("write", step, name, metrics)
+        class_names = self.trial.experiment.data.class_names
+        show = functools.partial(self.callbacks.each, "show", step, name)
+        for line in write_exhibits(self.trial.folder, name, step, exhibits, class_names=class_names, show=show):
             self.note(f"{self.trial.name}: {line}")
         return metrics
 
@@ -177,6 +185,7 @@ class Slot:
             raise RequestError(f"checkpoints.best={best}: no such metric; {nearest(best, beside)}")
         written = hosts.by_leader(f"the metrics of {self.trial.name}", self._written_so_far)
         self.store.save(step, state, scores, spent, written)
+        self.callbacks.each("save", step)
 
     def _written_so_far(self) -> dict[str, int]:
         self.log.flush()
@@ -244,11 +253,14 @@ class Slot:
             write_json(self.trial.folder / "result.json", {"status": self.status, "metrics": self.metrics, **facts})
             if self.status != "failed":
                 (self.trial.folder / "error.txt").unlink(missing_ok=True)
+        self.callbacks.each("end", self.status, self.metrics)
+        self.callbacks.close()
 
     def close(self) -> None:
         """Closes the files without ending the trial."""
         if self.log is not None:
             self.log.close()
+        self.callbacks.close()
         self.store.close()
 
 
@@ -262,8 +274,9 @@ class Slots:
         until: int,
         note: Callable[[str], None],
         permit: Callable[[], None] = lambda: None,
+        callbacks: Sequence[Callback] = (),
     ):
-        self.slots = [Slot(i, trial, until, note, permit) for i, trial in enumerate(trials)]
+        self.slots = [Slot(i, trial, until, note, permit, callbacks) for i, trial in enumerate(trials)]
         self.permit = permit
         self.placement = placement
         self.note = note

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.errors import RequestError
-from research.evaluation import exhibit_files
+from research.evaluation import exhibit_files, tensorboard
 from research.evaluation.exhibit_files import read_exhibits, write_exhibits
 from research.evaluation.exhibits import (
     KINDS,
@@ -77,7 +77,8 @@ def test_tensorboard_shows_every_kind(tmp_path):
             super().add_text(tag, text, step)
 
     with Events(str(tmp_path / "tensorboard")) as events:
-        write_exhibits(tmp_path, "validation", 200, EXHIBITS, events=events)
+        show = lambda name, exhibit: tensorboard.add(events, f"validation/{name}", exhibit, 200)  # noqa: E731
+        write_exhibits(tmp_path, "validation", 200, EXHIBITS, show=show)
     assert shown.keys() == {f"validation/{name}" for name in EXHIBITS}
     assert shown["validation/texts"].splitlines()[2] == "| a house | ein Haus | ein Baum |"
     assert shown["validation/grid"].shape == (2 * 7, 2 * 6, 3)

@@ -38,7 +38,7 @@ def train(folder: pathlib.Path) -> str:
     with Lease(folder) as lease:
         path = folder / "metrics.jsonl"
         step = max((line["step"] for line in read_lines(path)), default=0) if path.exists() else 0
-        log = MetricsLog(folder, resume_from=step, permit=lease.check, tensorboard=False)
+        log = MetricsLog(folder, resume_from=step, permit=lease.check)
         while not (folder / "end").exists():
             step += 1
             log.write(step, "train", {"process": os.getpid()})

@@ -165,6 +165,9 @@ def test_data_that_cannot_be_learned_from(columns, says):
         ({"focal_gamma": -1.0}, "focal_gamma=-1.0"),
         ({"top_k": (4,)}, "top_k=4"),
         ({"calibration_bins": 0}, "calibration_bins=0"),
+        ({"class_weights": (1.0, 2.0)}, "2 numbers; expected 3, one for each class"),
+        ({"class_weights": (1.0, 2.0, -1.0)}, "expected numbers of at least 0"),
+        ({"class_weights": (0.0, 0.0, 0.0)}, "not all 0"),
     ],
 )
 def test_impossible_fields_are_refused(fields, says):
@@ -214,3 +217,27 @@ def test_metrics_are_plain_numbers():
             return {"accuracy": np.float32(0.5), "count": 3, "found": np.array(True)}
 
     assert metrics_of(Mine(classes=2), {}) == {"accuracy": 0.5, "count": 3.0, "found": 1.0}
+
+
+def test_class_weights_are_pytorchs_weighted_mean():
+    torch_losses = np.array([0.7, 1.9, 0.3])  # of the labels 0, 1, 1
+    logits = jnp.log(jnp.stack([jnp.array([np.exp(-loss), 1 - np.exp(-loss)]) for loss in torch_losses]))
+    logits = jnp.stack([logits[0], logits[1][::-1], logits[2][::-1]])
+    labels = jnp.array([0, 1, 1])
+    task = Classification(classes=2, class_weights=(3.0, 0.5))
+    expected = (3.0 * 0.7 + 0.5 * 1.9 + 0.5 * 0.3) / 4.0
+    np.testing.assert_allclose(loss_of(task, logits, labels), expected, rtol=1e-6)
+    np.testing.assert_allclose(loss_of(task, logits, labels, jnp.array([1.0, 1.0, 0.0])), (2.1 + 0.95) / 3.5, rtol=1e-6)
+    mixed = jax.nn.one_hot(labels, 2) * 0.5 + 0.25
+    weights = mixed @ jnp.array([3.0, 0.5])
+    each = -(mixed * jax.nn.log_softmax(logits)).sum(-1)
+    np.testing.assert_allclose(loss_of(task, logits, mixed), (weights * each).sum() / weights.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_balanced_weights_count_the_classes_of_the_training_split(soft):
+    labels = np.array([0, 0, 0, 2], np.int32)
+    column = np.eye(3, dtype=np.float32)[labels] if soft else labels
+    task = Classification(classes=3, class_weights="balanced").fit(Columns({"image": np.zeros(4), "label": column}))
+    assert task.class_weights == pytest.approx((4 / 9, 0.0, 4 / 3))
+    assert Classification(classes=3).fit(None).class_weights is None

@@ -11,7 +11,7 @@ from research.training.records import MetricsLog
 @pytest.fixture
 def folder(tmp_path):
     """A trial with evaluations at steps 2, 4 and 6, of which the checkpoints at 4 and 6 are kept."""
-    log = MetricsLog(tmp_path, tensorboard=False)
+    log = MetricsLog(tmp_path)
     store = Store(tmp_path / "checkpoints", Checkpoints(keep=2), trial="t")
     for step in (2, 4, 6):
         log.write(step, "train", {"loss": 9.0})
