@@ -6,11 +6,15 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from launch.program import program
 from research.console import say, write_what_it_can
-from research.errors import RequestError, nearest, one_line, refusal
+from research.errors import RequestError, nearest, one_line, refusal, require
 from research.parallel import hosts
+
+if TYPE_CHECKING:
+    from research.report import Choices
 
 COMMANDS = ("list", "data", "show", "plan", "run", "report", "eval", "compile")
 
@@ -33,7 +37,11 @@ EXAMPLES = {
         "run digits_mlp --sweep lr_wd --prune validation/accuracy",
         "run digits_mlp --debug",
     ),
-    "report": ("report runs/digits_mlp/activation", "report runs/a runs/b --out both"),
+    "report": (
+        "report runs/digits_mlp/activation",
+        "report runs/a runs/b --out both",
+        "report runs/a --metrics test/accuracy --percent accuracy --digits 1 --correction holm --figures pdf",
+    ),
     "eval": (
         "eval runs/digits_mlp/activation --split validation",
         "eval runs/multi30k_translation/base --set task.beams=5 --json",
@@ -99,6 +107,21 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", metavar="DIR", help="the report's folder (default: report/ in the run; required for several runs)"
     )
+    report.add_argument("--metrics", metavar="NAMES", help="the metrics to show, in this order: test/accuracy,*/loss")
+    report.add_argument("--variants", metavar="NAMES", help="the variants to show, in this order")
+    report.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        dest="names",
+        help="what a variant or a metric is called in the report; repeatable",
+    )
+    report.add_argument("--percent", metavar="NAMES", help="metrics to write in percent: accuracy")
+    report.add_argument("--digits", metavar="N", help="decimals of means and spreads (default: as the spread needs)")
+    report.add_argument("--correction", default="none", metavar="METHOD", help="correct for several comparisons: holm")
+    report.add_argument("--figures", default="png", metavar="KINDS", help="formats of figures: png,svg,pdf")
+    report.add_argument("--record", metavar="FILE", help="also write the numbers and their sources as JSON")
     report.add_argument("--inside", action="store_true", help="also draw the inside of image models (needs the data)")
     _trust(report)
 
@@ -155,6 +178,29 @@ def _sweep(command: argparse.ArgumentParser) -> None:
         default="auto",
         choices=["on", "off", "auto"],
         help="train trials of one program together, one after another, or whichever is faster here (default)",
+    )
+
+
+def _choices(asked: argparse.Namespace) -> Choices:
+    """What the author of a report chose."""
+    from research.report import Choices
+
+    def listed(text: str | None) -> tuple[str, ...]:
+        return tuple(part for part in (text or "").split(",") if part)
+
+    names = {}
+    for text in asked.names:
+        old, equals, new = text.rpartition("=")
+        require(equals and old and new, f"--name {text}: expected OLD=NEW")
+        names[old] = new
+    return Choices(
+        metrics=listed(asked.metrics),
+        variants=listed(asked.variants),
+        names=names,
+        percent=listed(asked.percent),
+        digits=_count(asked.digits, "--digits", 0),
+        figures=listed(asked.figures),
+        correction=asked.correction,
     )
 
 
@@ -239,7 +285,8 @@ def _dispatch(asked: argparse.Namespace, own_process: bool) -> int:
     if asked.command == "report":
         from launch.reporting import report
 
-        return report(asked.dirs, asked.out, inside=asked.inside, trust=asked.trust)
+        own = {"inside": asked.inside, "trust": asked.trust, "record": asked.record}
+        return report(asked.dirs, asked.out, choices=_choices(asked), **own)
     if asked.command == "eval":
         from launch.evaluate import evaluate_again
 

@@ -1,6 +1,8 @@
+from .choices import Choices as Choices
 from .exhibits import Section as Section
 from .curves import Line as Line
 from .figures import Picture as Picture
+from .numbers import Format as Format
 from .runs import Curve as Curve, RunResult as RunResult, TrialResult as TrialResult
 from .read import read_run as read_run, read_runs as read_runs
 from .selection import Criterion as Criterion

@@ -38,6 +38,9 @@ class Picture:
     def png(self) -> bytes:
         return self._bytes("png", metadata={"Software": None})
 
+    def pdf(self) -> bytes:
+        return self._bytes("pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+
     def svg(self) -> str:
         """The figure as SVG, which stays sharp at any size."""
         return self._bytes("svg", metadata={"Date": None, "Creator": None}).decode()
@@ -201,7 +204,7 @@ def _highlighted(table: Table) -> list[Row]:
 def is_figure(name: str) -> bool:
     """True if a file has the name of a report's figure."""
     kinds = "scores|line|heatmap|scatter|parallel|curve|exhibit|inside"
-    return re.fullmatch(rf"({kinds})(-[A-Za-z0-9._-]+)?\.png", name) is not None
+    return re.fullmatch(rf"({kinds})(-[A-Za-z0-9._-]+)?\.(png|svg|pdf)", name) is not None
 
 
 def file_name(*words: str) -> str:

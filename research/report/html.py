@@ -11,6 +11,7 @@ from research.console import counted
 from research.report import numbers, sentences
 from research.report.exhibits import Section
 from research.report.figures import Picture
+from research.report.hyperparameters import hyperparameters
 from research.report.runs import RunResult, TrialResult
 from research.report.table import Row, Table
 
@@ -129,13 +130,14 @@ def to_html(
     title = sentences.title(table.runs)
     several = len(table.runs) > 1
     heading = title if several else table.runs[0].experiment
+    notes = [*sentences.notes(table), *sentences.asides(table)]
     where = f"{len(table.runs)} runs side by side" if several else _where(table.runs[0])
     body = [
         f"<h1>{escape(heading)}</h1>",
         f'<p class="where">{escape(where)}</p>',
         f'<p class="summary">{escape(sentences.summary(table))}</p>',
         _scores(table),
-        f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in sentences.notes(table))}</div>',
+        f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in notes)}</div>',
     ]
     if pictures:
         body += ["<h2>Figures</h2>", '<div class="figures">', *map(_figure, pictures), "</div>"]
@@ -145,6 +147,7 @@ def to_html(
         body += ["<h2>Inside the models</h2>", '<div class="figures">', *map(_figure, inside), "</div>"]
         body += [f'<div class="notes">{"".join(f"<p>{escape(remark)}</p>" for remark in remarks)}</div>']
     body += ["<h2>What the variants change</h2>", *(_configurations(run) for run in table.runs)]
+    body += ["<h2>Hyperparameters</h2>", *map(_hyperparameters, table.runs)]
     body += ["<h2>Trials</h2>", *(_trials(run, table.metrics) for run in table.runs)]
     body += ["<h2>Where the numbers come from</h2>", *(_provenance(run) for run in table.runs)]
     lines = "\n".join(body)
@@ -201,7 +204,8 @@ def _scores(table: Table) -> str:
     heads = [_tag("th", "variant")]
     for name in table.metrics:
         below = _tag("span", "Δ to the baseline", "small") if table.compares(name) else ""
-        heads.append(_tag("th", _breakable(name) + table.arrow(name).replace(" ", "&nbsp;") + below, "number"))
+        title = _breakable(table.title(name) + table.unit(name)) + table.arrow(name).replace(" ", "&nbsp;")
+        heads.append(_tag("th", title + below, "number"))
     heads += [_tag("th", "parameters", "number")] * has_parameters
     heads += [_tag("th", "seconds", "number")] * has_seconds
     heads += [_tag("th", "finished")]
@@ -217,7 +221,7 @@ def _scores(table: Table) -> str:
 def _row(row: Row, table: Table, has_parameters: bool, has_seconds: bool) -> str:
     below = _tag("span", "baseline", "small") if row.is_baseline and row.variant != "baseline" else ""
     cells = [_tag("th", _breakable(row.variant) + below, "best" if row.chosen else "")]
-    cells += [_cell(row, name) for name in table.metrics]
+    cells += [_cell(row, name, table) for name in table.metrics]
     if has_parameters:
         cells.append(_tag("td", numbers.NONE if row.parameters is None else f"{row.parameters:,}", "number"))
     if has_seconds:
@@ -227,15 +231,16 @@ def _row(row: Row, table: Table, has_parameters: bool, has_seconds: bool) -> str
     return _tag("tr", "".join(cells))
 
 
-def _cell(row: Row, metric: str) -> str:
+def _cell(row: Row, metric: str, table: Table) -> str:
     cell = row.cells.get(metric)
     if cell is None:
         return _tag("td", numbers.NONE, "number")
     below = ""
     if cell.difference is not None:
-        clear = "small clear" if cell.difference.excludes_zero else "small"
-        below = _tag("span", numbers.difference(cell.difference), clear)
-    return _tag("td", _tag("span", numbers.measure(cell.summary), "best" if row.bold(metric) else "") + below, "number")
+        clear = "small clear" if cell.difference.clear else "small"
+        below = _tag("span", numbers.difference(cell.difference, table.form_of_differences(metric)), clear)
+    measured = numbers.measure(cell.summary, table.form(metric))
+    return _tag("td", _tag("span", measured, "best" if row.bold(metric) else "") + below, "number")
 
 
 def _figure(picture: Picture) -> str:
@@ -271,6 +276,17 @@ def _configurations(run: RunResult) -> str:
         return _tag("div", table, "wide")
     name = f"{run.label}: " if run.label else ""
     return _tag("details", _tag("summary", escape(f"{name}{counted(len(lines), 'variant')}")) + table)
+
+
+def _hyperparameters(run: RunResult) -> str:
+    """Every setting of the baseline, or of the first variant."""
+    settings = hyperparameters(run)
+    lines = [_tag("tr", _tag("th", escape(path)) + _tag("td", escape(value), "mono")) for path, value in settings]
+    whose = run.baseline if run.compares else next(iter(run.variants), "")
+    name = f"{run.label}: " if run.label else ""
+    return _tag(
+        "details", _tag("summary", escape(f"{name}{whose}: {counted(len(lines), 'setting')}")) + _table([], lines)
+    )
 
 
 def _trials(run: RunResult, metrics: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from research.report import numbers
+from research.report.hyperparameters import hyperparameters
 from research.report.runs import RunResult
 from research.report.sentences import notes, provenance, title
 from research.report.table import Table, texts
@@ -54,6 +55,33 @@ def to_latex(table: Table) -> str:
             "",
         ]
     )
+
+
+def hyperparameters_to_latex(runs: Sequence[RunResult]) -> str:
+    r"""A booktabs table of every setting of each run's baseline, or first variant, for an appendix."""
+    parts = []
+    for run in runs:
+        lines = [rf"    {_code(path)} & {_code(value)} \\" for path, value in hyperparameters(run)]
+        whose = run.baseline if run.compares else next(iter(run.variants), "")
+        caption = escape_latex(f"Settings of {run.label + '/' if run.label else ''}{whose} ({run.experiment}).")
+        parts += [
+            r"\begin{table}[t]",
+            r"  \centering",
+            rf"  \caption{{{caption}}}",
+            r"  \smallskip\scriptsize",
+            r"  \begin{tabular}{@{}ll@{}}",
+            r"    \toprule",
+            *lines,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def _code(text: str) -> str:
+    return rf"\texttt{{{escape_latex(text)}}}"
 
 
 _LATEX = {

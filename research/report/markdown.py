@@ -22,7 +22,7 @@ def to_markdown(table: Table) -> str:
         "",
     ]
     parts += [f"| {' | '.join(cells)} |" for cells in ([escape_markdown(header) for header in headers], align, *rows)]
-    parts += [""] + [f"{escape_markdown(note)}  " for note in sentences.notes(table)]
+    parts += [""] + [f"{escape_markdown(note)}  " for note in (*sentences.notes(table), *sentences.asides(table))]
     for run in table.runs:
         parts += ["", *([f"**{escape_markdown(run.label)}**", ""] if run.label else [])]
         parts += [f"- {label}: {_code(text)}" for label, text in sentences.provenance(run)]

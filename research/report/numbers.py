@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from research.report.statistics import Difference, Summary
@@ -15,7 +17,48 @@ TINY = 1e-300  # smaller numbers count as zero, since floats lose digits below
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
-def measure(x: Summary) -> str:
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How the numbers of a column are written.
+
+    Attributes:
+      decimals: of means and spreads; None chooses them for each number.
+      percent: multiplies by 100.
+    """
+
+    decimals: int | None = None
+    percent: bool = False
+
+
+def column(cells: Sequence[Summary | Difference], *, digits: int | None = None, percent: bool = False) -> Format:
+    """The format of a column: alike for all of its cells, with the decimals that most of them need.
+
+    >>> cells = [Summary(0.97214, 0.00381, 5), Summary(0.9612, 0.00154, 5), Summary(0.97, 0.0042, 5)]
+    >>> [measure(x, column(cells)) for x in cells]
+    ['0.972 ± 0.004 (5)', '0.961 ± 0.002 (5)', '0.970 ± 0.004 (5)']
+    >>> measure(cells[1], column(cells, digits=1, percent=True))
+    '96.1 ± 0.2 (5)'
+    """
+    if digits is not None:
+        return Format(digits, percent)
+    scale = 100.0 if percent else 1.0
+    known = [(scale * x.mean, scale * _spread(x)) for x in cells if x.mean is not None]
+    if not known or any(_exponent(mean, spread) for mean, spread in known):  # powers of ten suit one number only
+        return Format(None, percent)
+    telling = [(mean, spread) for mean, spread in known if spread > max(1e-9 * abs(mean), TINY)]
+    significant = 3 if isinstance(cells[0], Difference) else 4
+    needed = sorted(_decimals(mean, spread, significant) for mean, spread in telling or known)
+    return Format(needed[len(needed) // 2 if telling else 0], percent)
+
+
+def _spread(x: Summary | Difference) -> float:
+    """The standard deviation, or half the interval; 0.0 if it is not known."""
+    if isinstance(x, Summary):
+        return x.std or 0.0
+    return 0.0 if x.low is None else (x.high - x.low) / 2
+
+
+def measure(x: Summary, form: Format = Format()) -> str:  # noqa: B008
     """Formats `0.972 ± 0.004 (5)`: mean ± standard deviation (n); `0.972 (1)` for a single value.
 
     >>> measure(Summary(0.97214, 0.00381, 5)), measure(Summary(0.97214, None, 1)), measure(Summary(None, None, 0))
@@ -23,27 +66,32 @@ def measure(x: Summary) -> str:
     """
     if x.mean is None:
         return f"{NONE} (0)"
-    exponent = _exponent(x.mean, x.std or 0.0)
+    times = 100.0 if form.percent else 1.0
+    mean, std = times * x.mean, None if x.std is None else times * x.std
+    exponent = 0 if form.decimals is not None else _exponent(mean, std or 0.0)
     scale = 10.0**exponent
-    mean, std = x.mean / scale, None if x.std is None else x.std / scale
-    decimals = _decimals(mean, std)
+    mean, std = mean / scale, None if std is None else std / scale
+    decimals = _decimals(mean, std) if form.decimals is None else form.decimals
     if std is None:
         return _fixed(mean, decimals) + _power(exponent) + f" ({x.n})"
     return _times(f"{_fixed(mean, decimals)} ± {_fixed(std, decimals)}", exponent) + f" ({x.n})"
 
 
-def difference(x: Difference) -> str:
-    """Formats `−0.034 [−0.040, −0.028] (5)*`: mean difference, interval, number of pairs, and * if it excludes zero."""
+def difference(x: Difference, form: Format = Format()) -> str:  # noqa: B008
+    """Formats `−0.034 [−0.040, −0.028] (5)*`: mean difference, interval, number of pairs, and * if it is clear."""
     if x.mean is None:
         return NONE
+    times = 100.0 if form.percent else 1.0
+    mean = times * x.mean
     if x.low is None or x.high is None:
-        return f"{_signed(x.mean, _decimals(x.mean, None, 3))} [{NONE}] ({x.n})"
-    half = (x.high - x.low) / 2
-    exponent = _exponent(x.mean, half)
+        decimals = _decimals(mean, None, 3) if form.decimals is None else form.decimals
+        return f"{_signed(mean, decimals)} [{NONE}] ({x.n})"
+    half = times * (x.high - x.low) / 2
+    exponent = 0 if form.decimals is not None else _exponent(mean, half)
     scale = 10.0**exponent
-    decimals = _decimals(x.mean / scale, half / scale, 3)
-    mean, low, high = (_signed(value / scale, decimals) for value in (x.mean, x.low, x.high))
-    return _times(f"{mean} [{low}, {high}]", exponent) + f" ({x.n}){STAR if x.excludes_zero else ''}"
+    decimals = _decimals(mean / scale, half / scale, 3) if form.decimals is None else form.decimals
+    mean, low, high = (_signed(times * value / scale, decimals) for value in (x.mean, x.low, x.high))
+    return _times(f"{mean} [{low}, {high}]", exponent) + f" ({x.n}){STAR if x.clear else ''}"
 
 
 def plain(x: float | None, digits: int = 3) -> str:

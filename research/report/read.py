@@ -60,6 +60,7 @@ def read_run(folder: Any) -> RunResult:
         protocol=_mapping(sweep.get("protocol")),
         metric=str(sweep.get("prune") or "").partition(":")[0] or _kept_by(trials),
         date=str(sweep.get("created") or "")[:10] or _date(folder, trials),
+        headline=next((_headline(trial.config) for trial in trials if trial.config), ()),
     )
     typed = str(sweep.get("command") or "")
     return dataclasses.replace(run, command=_command(run, typed, _mapping(sweep.get("settings"))))
@@ -149,6 +150,12 @@ def _at_best_step(trial: TrialResult) -> TrialResult:
             if at.size and math.isfinite(at[0]):
                 metrics[f"{split}/{name}"] = float(at[0])
     return dataclasses.replace(trial, metrics=metrics)
+
+
+def _headline(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The patterns of the metrics that the task shows, from config.json; () for older runs and for tasks with few."""
+    said = config.get("headline")
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def _better(config: Mapping[str, Any]) -> Mapping[str, Direction]:

@@ -75,6 +75,7 @@ class RunResult:
       metric: the metric by which the run itself selected trials or checkpoints, if it did.
       command: a command that makes the same request.
       date: the date of the run.
+      headline: patterns of the metrics that the task shows in a table; () shows all.
       label: distinguishes the runs of a report; empty for a single run.
     """
 
@@ -90,6 +91,7 @@ class RunResult:
     command: str = ""
     metric: str = ""
     date: str = ""
+    headline: tuple[str, ...] = ()
     label: str = ""
 
     @functools.cached_property

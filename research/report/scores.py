@@ -37,7 +37,7 @@ def draw(table: Table, lines: Mapping[str, Line]) -> Figure | None:
     rows = shown_rows(table)
     if len(rows) < 2:
         return None
-    panels = [(f"{metric}{table.arrow(metric)}", metric, _draw_values) for metric in _metrics(table, rows)]
+    panels = [(f"{table.title(metric)}{table.arrow(metric)}", metric, _draw_values) for metric in _metrics(table, rows)]
     widest = BOLD * max(len(style.text(title)) for title, _, _ in panels)
     if table.compares(table.score):
         panels.append(("difference to the baseline", table.score, _draw_differences))
@@ -86,7 +86,7 @@ def _draw_differences(axes, rows: Sequence[Row], metric: str, lines: Mapping[str
             continue
         if gap.low is not None:
             axes.plot([gap.low, gap.high], [y, y], color=color, linewidth=1.4)
-        face = color if gap.excludes_zero else "white"
+        face = color if gap.clear else "white"
         axes.plot([gap.mean], [y], "o", color=color, markerfacecolor=face, markersize=4.5, markeredgewidth=1.2)
 
 

@@ -7,6 +7,7 @@ chooses none.  Runs with different examples are never ranked together.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,23 @@ def columns(run: RunResult, several: bool) -> tuple[str, ...]:
     ranks = [found.chooser] if several and found.chooser is not None else []
     first = [found.score, *ranks] if run.compares else [*ranks, found.score]
     return tuple(dict.fromkeys(name for name in (*first, *_stated(run)) if name))
+
+
+def scored(run: RunResult) -> tuple[str, ...]:
+    """All metrics of evaluations, those of `columns` and those of validation beside them."""
+    return tuple(name for name in _names(run) if _evaluation(name) not in ("train", ""))
+
+
+def headline(run: RunResult, metrics: Sequence[str], found: Criterion) -> list[str]:
+    """The metrics that the table shows unless the author chooses others: those that the task calls its headline."""
+    if not run.headline:
+        return list(metrics)
+    judged = (found.score, found.chooser)
+    return [name for name in metrics if name in judged or matches_any(name.rpartition("/")[2], run.headline)]
+
+
+def matches_any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _names(run: RunResult) -> list[str]:

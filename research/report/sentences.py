@@ -37,8 +37,8 @@ def summary(table: Table) -> str:
     for group in table.groups:
         rows = table.of(group).rows
         choice = [row for row in rows if not row.run.compares]
-        said += [_choice(choice)] if choice else []
-        said += [_comparison([row for row in rows if row.run is run]) for run in group if run.compares]
+        said += [_choice(table, choice)] if choice else []
+        said += [_comparison(table, [row for row in rows if row.run is run]) for run in group if run.compares]
     said += _varied_data(table)
     shown = said[:SENTENCES]
     return " ".join(shown) + (" …" if len(said) > len(shown) else "")
@@ -61,7 +61,7 @@ def _varied_data(table: Table) -> list[str]:
     return said
 
 
-def _choice(rows: Sequence[Row]) -> str:
+def _choice(table: Table, rows: Sequence[Row]) -> str:
     """The choice by validation score among variants without a baseline."""
     chooser, label = rows[0].criterion.chooser, _label(rows)
     score = next((row.criterion.score for row in rows if row.criterion.score), "")
@@ -72,7 +72,7 @@ def _choice(rows: Sequence[Row]) -> str:
         others = [row for row in rows if row is not stated[0]]
         finished = any(row.counts.get("finished") for row in others)
         alone = f"; no other variant has {'it' if finished else 'finished a trial'}" if others else ""
-        return f"{stated[0].name}: {_stated(stated[0])}{alone}."
+        return f"{stated[0].name}: {_stated(table, stated[0])}{alone}."
     if chooser is None:
         return f"{label}{len(stated)} variants by {score}; without a validation score, none is chosen."
     if rows[0].criterion.direction is None:
@@ -82,15 +82,17 @@ def _choice(rows: Sequence[Row]) -> str:
     chosen = [row for row in rows if row.chosen]
     if not chosen:
         return f"{label}Fewer than two variants have {chooser}: none is chosen."
-    best, score = numbers.measure(chosen[0].cells[chooser].summary), chosen[0].criterion.score
+    best, score = _measured(table, chosen[0], chooser), chosen[0].criterion.score
     if len(chosen) == 1:
-        beside = "" if score == chooser else f"; its {score} is {numbers.measure(chosen[0].cells[score].summary)}"
-        return f"{chosen[0].name} is best by {chooser}, {best}{beside}."
-    beside = "" if score == chooser else f"; {', '.join(f'{row.name}: {_stated(row)}' for row in chosen[:NAMED])}"
-    return f"{_listed([row.name for row in chosen])} share the best {chooser}, {best}{beside}."
+        beside = "" if score == chooser else f"; its {table.title(score)} is {_measured(table, chosen[0], score)}"
+        return f"{chosen[0].name} is best by {table.title(chooser)}, {best}{beside}."
+    beside = (
+        "" if score == chooser else f"; {', '.join(f'{row.name}: {_stated(table, row)}' for row in chosen[:NAMED])}"
+    )
+    return f"{_listed([row.name for row in chosen])} share the best {table.title(chooser)}, {best}{beside}."
 
 
-def _comparison(rows: Sequence[Row]) -> str:
+def _comparison(table: Table, rows: Sequence[Row]) -> str:
     """Describes how the variants of a run differ from its baseline; calls none the best by its test score."""
     score = rows[0].criterion.score
     baseline = next(row for row in rows if row.is_baseline)
@@ -101,30 +103,38 @@ def _comparison(rows: Sequence[Row]) -> str:
     if baseline.mean(score) is None or not gaps:
         scored = [row for row in rows if score and row.mean(score) is not None]
         lost = "no finished trial" if baseline.mean(score) is None else "no finished counterpart"
-        known = "; ".join(f"{row.variant}: {_stated(row)}" for row in scored[:NAMED])
+        known = "; ".join(f"{row.variant}: {_stated(table, row)}" for row in scored[:NAMED])
         return f"{label}{known}{'; ' if known else ''}{name} has {lost}."
-    clear = sorted((x for x in gaps if x[1].excludes_zero), key=lambda x: -abs(x[1].mean))
+    clear = sorted((x for x in gaps if x[1].clear), key=lambda x: -abs(x[1].mean))
     words = {"max": ("better", "worse"), "min": ("worse", "better"), None: ("higher", "lower")}
-    word = words[rows[0].run.direction(score)]
+    word, form = words[rows[0].run.direction(score)], table.form_of_differences(score)
     said = [
-        f"{row.variant} is {word[gap.mean < 0]}, {numbers.difference(gap).rstrip(numbers.STAR)}"
+        f"{row.variant} is {word[gap.mean < 0]}, {numbers.difference(gap, form).rstrip(numbers.STAR)}"
         for row, gap in clear[:NAMED]
     ]
     if len(clear) > NAMED:
         said.append(f"{len(clear) - NAMED} more differ{'s' * (len(clear) == NAMED + 1)}")
-    unclear = [row.variant for row, gap in gaps if not gap.excludes_zero and gap.low is not None]
+    unclear = [row.variant for row, gap in gaps if not gap.clear and gap.low is not None]
     if unclear:
-        said.append(f"{_listed(unclear)}: the {CONFIDENCE:.0%} interval includes zero")
+        corrected = table.choices.correction != "none"
+        why = "not clear after the correction" if corrected else f"the {CONFIDENCE:.0%} interval includes zero"
+        said.append(f"{_listed(unclear)}: {why}")
     single = [(row, gap) for row, gap in gaps if gap.low is None]
     if single:
-        shown = [f"{row.variant} {numbers.difference(gap)}" for row, gap in single]
+        shown = [f"{row.variant} {numbers.difference(gap, form)}" for row, gap in single]
         said.append(f"{_listed(shown)}: no interval")
-    return f"{label}Against {name} ({_stated(baseline)}): {'; '.join(said)}."
+    return f"{label}Against {name} ({_stated(table, baseline)}): {'; '.join(said)}."
 
 
-def _stated(row: Row) -> str:
+def _stated(table: Table, row: Row) -> str:
     score = row.criterion.score
-    return f"{score} {numbers.measure(row.cells[score].summary)}"
+    return f"{table.title(score)} {_measured(table, row, score)}"
+
+
+def _measured(table: Table, row: Row, metric: str) -> str:
+    text = numbers.measure(row.cells[metric].summary, table.form(metric))
+    number, _, count = text.rpartition(" (")
+    return f"{number} % ({count}" if table.choices.in_percent(metric) else text
 
 
 def _label(rows: Sequence[Row]) -> str:
@@ -151,9 +161,10 @@ def notes(table: Table) -> list[str]:
         paired = " and ".join(dict.fromkeys(path for run in table.runs for path in run.crossed))
         lines.append(
             f"Δ: mean difference to the baseline [{CONFIDENCE:.0%} t interval] (pairs), paired by {paired}; "
-            f"{numbers.STAR} the interval excludes zero. Not corrected for multiple comparisons."
+            f"{_meaning_of_stars(table)}"
         )
-    gaps = [cell.difference for row in table.rows for cell in row.cells.values() if cell.difference is not None]
+    cells = [row.cells[name] for row in table.rows for name in table.metrics if name in row.cells]
+    gaps = [cell.difference for cell in cells if cell.difference is not None]
     if any(gap.n and gap.low is None for gap in gaps):
         lines.append(f"[{numbers.NONE}]: no interval, because of a single pair or identical differences.")
     if len(table.groups) > 1:
@@ -180,6 +191,25 @@ def notes(table: Table) -> list[str]:
     return lines
 
 
+def asides(table: Table) -> list[str]:
+    """What a reader of the report may want to know, but not a reader of the paper."""
+    left_out = [name for name in table.every if name not in table.metrics and not name.startswith("validation/")]
+    shown = ", ".join(left_out[:NAMED]) + (" …" if len(left_out) > NAMED else "")
+    return [f"Not shown: {counted(len(left_out), 'metric')} in table.csv ({shown}); --metrics chooses."] * bool(
+        left_out
+    )
+
+
+def _meaning_of_stars(table: Table) -> str:
+    if table.choices.correction == "holm":
+        count = max((len(run.variants) - 1 for run in table.runs if run.compares), default=0)
+        return (
+            f"{numbers.STAR} p < {1 - CONFIDENCE:.2g} in the paired t-test, corrected for "
+            f"{counted(count, 'comparison')} by Holm's method; intervals are not corrected."
+        )
+    return f"{numbers.STAR} the interval excludes zero. Not corrected for multiple comparisons."
+
+
 def _marks(table: Table) -> list[str]:
     """Notes that explain bold type."""
     lines = []
@@ -202,6 +232,8 @@ def provenance(run: RunResult) -> list[tuple[str, str]]:
     seeds = ", ".join(map(str, run.seeds))
     if len(run.seeds) > 3 and run.seeds == tuple(range(run.seeds[0], run.seeds[-1] + 1)):
         seeds = f"{run.seeds[0]} to {run.seeds[-1]}"
+    minutes = sum((trial.seconds or 0) / (trial.stacked or 1) for trial in run.trials) / 60
+    took = f"{numbers.plain(minutes)} minutes" if minutes < 120 else f"{numbers.plain(minutes / 60)} hours"
     pairs = [
         ("experiment", run.experiment),
         ("sweep", run.sweep),
@@ -212,6 +244,7 @@ def provenance(run: RunResult) -> list[tuple[str, str]]:
         ("protocol", "; ".join(f"{name}: {numbers.value(x)}" for name, x in run.protocol.items() if name != "seeds")),
         ("seeds", f"{seeds} (n = {len(run.seeds)})" if seeds else ""),
         ("trials", f"{len(run.trials)}: {ended}" if ended else "0"),
+        ("compute", f"{took} of training" if minutes else ""),
         ("date", run.date),
     ]
     return [(label, text) for label, text in pairs if text]

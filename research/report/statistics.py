@@ -37,16 +37,25 @@ class Difference:
       low, high: the ends of the interval.  None with fewer than two pairs, or if all differences are equal, as happens
         with few pairs and coarse scores (accuracy on 100 examples); zero spread is not certainty.
       n: the number of pairs.
+      p: of the two-sided t-test that goes with the interval; None without one.
+      corrected: `p` after a correction for the number of comparisons; None if nothing was corrected.
     """
 
     mean: float | None
     low: float | None
     high: float | None
     n: int
+    p: float | None = None
+    corrected: float | None = None
 
     @property
     def excludes_zero(self) -> bool:
         return self.low is not None and (self.low > 0 or self.high < 0)
+
+    @property
+    def clear(self) -> bool:
+        """True if the difference is significant: after the correction if there was one, else by the interval."""
+        return self.excludes_zero if self.corrected is None else self.corrected < 1 - CONFIDENCE
 
 
 def summarize(values: Iterable[float]) -> Summary:
@@ -66,10 +75,10 @@ def paired_difference(
 ) -> Difference:
     """Computes the difference over the shared keys (seed, and split if there are several).
 
-    The interval is Student's for the mean of the differences d: mean(d) ± t(n − 1) · std(d) / √n.  It is not corrected
-    for multiple comparisons.
+    The interval is Student's for the mean of the differences d: mean(d) ± t(n − 1) · std(d) / √n.  It is never
+    corrected for multiple comparisons.
     """
-    from scipy.special import stdtrit
+    from scipy.special import stdtr, stdtrit
 
     d = np.asarray([variant[key] - baseline[key] for key in variant if key in baseline], np.float64)
     if d.size == 0:
@@ -80,8 +89,23 @@ def paired_difference(
     size = max(max(abs(variant[key]), abs(baseline[key])) for key in variant if key in baseline)
     if np.ptp(d) <= RESOLUTION * size:
         return Difference(mean, None, None, int(d.size))
-    half = float(stdtrit(d.size - 1, (1 + confidence) / 2) * d.std(ddof=1) / math.sqrt(d.size))
-    return Difference(mean, mean - half, mean + half, int(d.size))
+    error = float(d.std(ddof=1) / math.sqrt(d.size))
+    half = float(stdtrit(d.size - 1, (1 + confidence) / 2)) * error
+    p = 2 * float(stdtr(d.size - 1, -abs(mean) / error))
+    return Difference(mean, mean - half, mean + half, int(d.size), p)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Corrects the p values of a family of tests so that any false claim has at most their level (Holm, 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    corrected, least = [1.0] * len(p), 0.0
+    for place, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        least = max(least, min(1.0, (len(p) - place) * p[i]))
+        corrected[i] = least
+    return corrected
 
 
 def pairing_key(trial: TrialResult, crossed: Sequence[str]) -> Hashable:

@@ -7,14 +7,16 @@ import dataclasses
 import functools
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from research.metrics.directions import Direction
 from research.report import numbers, selection
+from research.report.choices import Choices
+from research.report.numbers import Format
 from research.report.runs import STATUSES, RunResult, Status
 from research.report.selection import Criterion
-from research.report.statistics import Difference, Summary, by_pair, paired_difference, summarize, that_count
+from research.report.statistics import Difference, Summary, by_pair, holm, paired_difference, summarize, that_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +81,39 @@ class Table:
     """The rows of one or several runs with common columns.
 
     Attributes:
+      every: all metrics that were scored, for table.csv; `metrics` are those that are shown.
       groups: the runs whose scores can be ranked together.
+      choices: what the author chose.
     """
 
     runs: tuple[RunResult, ...]
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     groups: tuple[tuple[RunResult, ...], ...] = ()
+    every: tuple[str, ...] = ()
+    choices: Choices = Choices()
+
+    def title(self, metric: str) -> str:
+        """What a metric is called in the report."""
+        return self.choices.names.get(metric, metric)
+
+    def form(self, metric: str) -> Format:
+        """How the means of a metric are written."""
+        return self._forms[metric][0]
+
+    def form_of_differences(self, metric: str) -> Format:
+        """How the differences of a metric to the baseline are written."""
+        return self._forms[metric][1]
+
+    @functools.cached_property
+    def _forms(self) -> dict[str, tuple[Format, Format]]:
+        found = {}
+        for metric in dict.fromkeys((*self.metrics, *self.every)):
+            cells = [row.cells[metric] for row in self.rows if metric in row.cells]
+            how = {"digits": self.choices.digits, "percent": self.choices.in_percent(metric)}
+            gaps = [cell.difference for cell in cells if cell.difference is not None]
+            found[metric] = numbers.column([cell.summary for cell in cells], **how), numbers.column(gaps, **how)
+        return found
 
     def compares(self, metric: str) -> bool:
         """True if the table has differences of a metric to a baseline."""
@@ -110,6 +138,9 @@ class Table:
         found = {run.direction(metric) for run in self.runs} - {None}
         return found.pop() if len(found) == 1 else None
 
+    def unit(self, metric: str) -> str:
+        return " (%)" if self.choices.in_percent(metric) else ""
+
     def arrow(self, metric: str) -> str:
         return {"max": " ↑", "min": " ↓", None: ""}[self.direction(metric)]
 
@@ -117,7 +148,8 @@ class Table:
         """The part of the table that shows `runs`."""
         rows = tuple(row for row in self.rows if row.run in runs)
         metrics = tuple(metric for metric in self.metrics if any(metric in row.cells for row in rows))
-        return Table(tuple(runs), metrics, rows, tuple(group for group in self.groups if set(group) <= set(runs)))
+        groups = tuple(group for group in self.groups if set(group) <= set(runs))
+        return Table(tuple(runs), metrics, rows, groups, self.every, self.choices)
 
     def shortened(self, count: int) -> Table:
         """The table with at most `count` rows for each group of comparable runs: the baselines, then the best."""
@@ -131,30 +163,58 @@ class Table:
         return dataclasses.replace(self, rows=rows)
 
 
-def build(runs: Sequence[RunResult]) -> Table:
-    """Builds the table of `runs`."""
+def build(runs: Sequence[RunResult], choices: Choices = Choices()) -> Table:  # noqa: B008
+    """Builds the table of `runs`.
+
+    Raises:
+      RequestError: a choice is of no variant or metric.
+    """
+    variants = list(dict.fromkeys(variant for run in runs for variant in run.variants))
+    runs = choices.of_runs(runs)
     several = sum(len(run.variants) for run in runs) > 1
     columns = {run: selection.columns(run, several) for run in runs}
     criteria = {run: selection.criterion(run) for run in runs}
     groups = tuple(tuple(group) for group in selection.comparable(runs))
-    metrics = tuple(dict.fromkeys(name for run in runs for name in columns[run]))
-    rows = [_row(run, variant, columns[run], criteria[run]) for run in runs for variant in run.variants]
+    scored = {run: selection.scored(run) for run in runs}
+    every = tuple(dict.fromkeys(name for part in (columns, scored) for run in runs for name in part[run]))
+    usual = [name for run in runs for name in selection.headline(run, columns[run], criteria[run])]
+    choices.check(variants, every)
+    metrics = choices.of_metrics(every, tuple(dict.fromkeys(usual)))
+    rows = []
+    for run in runs:
+        baseline = functools.cache(functools.partial(_pairs_of_baseline, run))
+        rows += [_row(run, variant, every, criteria[run], baseline) for variant in run.variants]
+    if choices.correction == "holm":
+        rows = [corrected for run in runs for corrected in _corrected([row for row in rows if row.run is run], every)]
     marked = {}
     for group in groups:
         own = [row for row in rows if row.run in group]
         marked |= {(row.run, row.variant): row for row in _with_choice(_with_best(own))}
-    return Table(tuple(runs), metrics, tuple(marked[row.run, row.variant] for row in rows), groups)
+    return Table(tuple(runs), metrics, tuple(marked[row.run, row.variant] for row in rows), groups, every, choices)
 
 
-def _row(run: RunResult, variant: str, metrics: Sequence[str], criterion: Criterion) -> Row:
+def _pairs_of_baseline(run: RunResult, metric: str) -> Mapping[Hashable, float]:
+    return by_pair(run.of(run.baseline), metric, run.crossed)
+
+
+def _row(
+    run: RunResult,
+    variant: str,
+    metrics: Sequence[str],
+    criterion: Criterion,
+    baseline: Callable[[str], Mapping[Hashable, float]],
+) -> Row:
     trials = run.of(variant)
-    against = run.of(run.baseline) if run.compares and run.baseline != variant else None
+    compared = run.compares and run.baseline != variant
     cells = {}
+    counted = that_count(trials)
     for name in metrics:
+        if not any(name in trial.metrics for trial in run.trials):
+            continue
         pairs = None
-        if against is not None and (name != criterion.chooser or name == criterion.score):
-            pairs = paired_difference(by_pair(trials, name, run.crossed), by_pair(against, name, run.crossed))
-        values = [trial.metrics[name] for trial in that_count(trials) if name in trial.metrics]
+        if compared and (name != criterion.chooser or name == criterion.score):
+            pairs = paired_difference(by_pair(trials, name, run.crossed), baseline(name))
+        values = [trial.metrics[name] for trial in counted if name in trial.metrics]
         cells[name] = Cell(summarize(values), pairs)
     parameters = {trial.parameters for trial in trials} - {None}
     seconds = summarize(trial.seconds for trial in that_count(trials) if trial.seconds is not None)
@@ -167,6 +227,18 @@ def _row(run: RunResult, variant: str, metrics: Sequence[str], criterion: Criter
         parameters=parameters.pop() if len(parameters) == 1 else None,
         seconds=seconds.mean,
     )
+
+
+def _corrected(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    """Corrects the comparisons of each metric with the baseline for their number."""
+    cells = [dict(row.cells) for row in rows]
+    for name in metrics:
+        tested = [own for own in cells if name in own and own[name].difference and own[name].difference.p is not None]
+        for own, p in zip(tested, holm([own[name].difference.p for own in tested]), strict=True):
+            own[name] = dataclasses.replace(
+                own[name], difference=dataclasses.replace(own[name].difference, corrected=p)
+            )
+    return [dataclasses.replace(row, cells=own) for row, own in zip(rows, cells, strict=True)]
 
 
 def best_rows(rows: Sequence[Row], metric: str | None, way: Direction | None) -> list[Row]:
@@ -225,7 +297,8 @@ def texts(table: Table) -> tuple[list[str], list[list[CellText]]]:
     has_seconds = any(row.seconds is not None for row in table.rows)
     headers = ["variant"]
     for name in table.metrics:
-        headers += [f"{name}{table.arrow(name)}"] + ([f"Δ {name}"] if table.compares(name) else [])
+        title = table.title(name)
+        headers += [f"{title}{table.unit(name)}{table.arrow(name)}"] + ([f"Δ {title}"] if table.compares(name) else [])
     headers += ["parameters"] * has_parameters + ["seconds"] * has_seconds + ["trials"]
     lines = []
     for row in table.rows:
@@ -233,9 +306,12 @@ def texts(table: Table) -> tuple[list[str], list[list[CellText]]]:
         line = [CellText(f"{row.name}{tag}", row.chosen)]
         for name in table.metrics:
             cell = row.cells.get(name)
-            line.append(CellText(numbers.measure(cell.summary) if cell else numbers.NONE, row.bold(name)))
+            said = numbers.measure(cell.summary, table.form(name)) if cell else numbers.NONE
+            line.append(CellText(said, row.bold(name)))
             if table.compares(name):
-                line.append(CellText(numbers.difference(cell.difference) if cell and cell.difference else numbers.NONE))
+                gap = cell.difference if cell else None
+                form = table.form_of_differences(name)
+                line.append(CellText(numbers.difference(gap, form) if gap else numbers.NONE))
         if has_parameters:
             line.append(CellText(numbers.NONE if row.parameters is None else f"{row.parameters:,}"))
         if has_seconds:
@@ -252,7 +328,7 @@ def records(table: Table) -> list[dict[str, Any]]:
         record = {"run": run.label, "experiment": run.experiment, "sweep": run.sweep, "variant": row.variant}
         record |= {"chosen": "yes" if row.chosen else "", "trials": sum(row.counts.values())}
         record |= {status: row.counts.get(status, 0) for status in STATUSES}
-        for name in table.metrics:
+        for name in dict.fromkeys((*table.metrics, *table.every)):
             cell = row.cells.get(name, Cell(Summary(None, None, 0)))
             record |= {f"{name} {part}": getattr(cell.summary, part) for part in ("mean", "std", "n")}
             if table.compares(name):

@@ -34,6 +34,15 @@ def to_rich(table: Table, width: int = 80) -> rich.table.Table:
     return result
 
 
+def left_out(table: Table, width: int = 80) -> list[str]:
+    """The columns that do not fit into `width`, by their headers."""
+    headers, lines = texts(table)
+    labels, _ = names.shortened([line[0].text for line in lines], limit=32)
+    lines = [[line[0]._replace(text=printable(labels[line[0].text])), *line[1:]] for line in lines]
+    shown = _fitting(headers, lines, width)
+    return [header for i, header in enumerate(headers) if i not in shown]
+
+
 def to_text(table: Table, width: int = 100) -> str:
     """The table as plain lines of at most `width` characters."""
     file = io.StringIO()

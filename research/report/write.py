@@ -14,7 +14,8 @@ from rich.text import Text
 from research.console import counted, printable, write_what_it_can
 from research.errors import RequestError
 from research.locations import location
-from research.report import exhibits, figures, html, latex, markdown, sentences, table, terminal
+from research.report import exhibits, figures, html, latex, markdown, sentences, table, terminal, trials
+from research.report.choices import Choices
 from research.report.read import read_runs
 from research.report.table import Table
 from research.whole_files import write_whole
@@ -30,12 +31,21 @@ class Report:
     table_md: epath.Path
     table_tex: epath.Path
     table_csv: epath.Path
+    trials_csv: epath.Path
+    hyperparameters_tex: epath.Path
     html: epath.Path
     figures: tuple[epath.Path, ...]
 
 
-def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False, trust: bool = False) -> Report:
-    """Writes table.md, table.tex, table.csv, report.html and the figures of one or several runs.
+def report(
+    dirs: Sequence[Any],
+    out: Any | None = None,
+    *,
+    inside: bool = False,
+    trust: bool = False,
+    choices: Choices = Choices(),  # noqa: B008
+) -> Report:
+    """Writes table.md, table.tex, table.csv, trials.csv, hyperparameters.tex, report.html and the figures of runs.
 
     Args:
       dirs: folders written by `python -m launch run`.
@@ -43,21 +53,22 @@ def report(dirs: Sequence[Any], out: Any | None = None, *, inside: bool = False,
         replaced.
       inside: also load the best models and some of their examples, and draw the inside of the models (images only).
       trust: with `inside`, also run the code of files and modules outside of this project that the runs name.
+      choices: the metrics, variants, names and numbers that an author wants.
 
     Raises:
-      RequestError: a folder is not a run, or there are several folders and no `out`.
+      RequestError: a folder is not a run, there are several folders and no `out`, or a choice is of nothing.
       OSError: the report cannot be written.
     """
-    return write_report(read_table(dirs), out, inside=inside, trust=trust)
+    return write_report(read_table(dirs, choices), out, inside=inside, trust=trust)
 
 
-def read_table(dirs: Sequence[Any]) -> Table:
+def read_table(dirs: Sequence[Any], choices: Choices = Choices()) -> Table:  # noqa: B008
     """Reads the table of one or several runs.
 
     Raises:
-      RequestError: a folder is not a run.
+      RequestError: a folder is not a run, or a choice is of nothing.
     """
-    return table.build(read_runs(dirs))
+    return table.build(read_runs(dirs), choices)
 
 
 def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, trust: bool = False) -> Report:
@@ -74,18 +85,22 @@ def write_report(rows: Table, out: Any | None = None, *, inside: bool = False, t
         "table.md": markdown.to_markdown(rows),
         "table.tex": latex.to_latex(rows),
         "table.csv": table.to_csv(rows),
+        "trials.csv": trials.to_csv(rows.runs),
+        "hyperparameters.tex": latex.hyperparameters_to_latex(rows.runs),
         "report.html": html.to_html(rows, pictures, shown, within, remarks),
     }
     for name, text in texts.items():
         write_whole(out / name, text)
     pictures = [*pictures, *(picture for section in shown for picture in section.pictures), *within]
     for picture in pictures:
-        write_whole(out / f"{picture.name}.png", picture.png())
-    drawn = {f"{picture.name}.png" for picture in pictures}
+        for kind in rows.choices.figures:
+            drawn = getattr(picture, kind)()
+            write_whole(out / f"{picture.name}.{kind}", drawn.encode() if isinstance(drawn, str) else drawn)
+    made = [f"{picture.name}.{kind}" for picture in pictures for kind in rows.choices.figures]
     for old in out.iterdir():
-        if figures.is_figure(old.name) and old.name not in drawn:
+        if figures.is_figure(old.name) and old.name not in made:
             old.unlink()
-    return Report(*(out / name for name in texts), figures=tuple(out / f"{picture.name}.png" for picture in pictures))
+    return Report(*(out / name for name in texts), figures=tuple(out / name for name in made))
 
 
 def left_out_of(rows: Table) -> str:
@@ -103,6 +118,10 @@ def print_table(rows: Table, console: rich.console.Console | None = None) -> Non
     write_what_it_can(console.file)
     shown, left_out = rows.shortened(PRINTED), left_out_of(rows)
     console.print(Padding(terminal.to_rich(shown, console.width), (1, 0, 1, 0)))
-    if left_out:
-        console.print(Text(f"{left_out}\n"))
+    said = [left_out] if left_out else []
+    if columns := terminal.left_out(shown, console.width):
+        said.append(f"columns that do not fit here: {', '.join(columns)}")
+    said += sentences.asides(rows)
+    if said:
+        console.print(Text(printable("\n".join(said)) + "\n"))
     console.print(Text(printable(sentences.summary(rows))))

@@ -140,6 +140,7 @@ class RunFolder:
         if read_json(path) is None:
             better = directions_of(experiment.task, experiment.evaluations)
             record = {"trial": name, "hash": stable_hash(experiment), "better": better}
+            record |= {"headline": list(experiment.task.headline)} if experiment.task.headline else {}
             write_json(path, record | {"experiment": to_json(experiment)})
 
 

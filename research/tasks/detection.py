@@ -56,6 +56,7 @@ class Detection(Task, abc.ABC):
     """
 
     better: ClassVar[Mapping[str, Direction]] = {"loss": "min", "ap*": "max", "ar": "max"}
+    headline: ClassVar[tuple[str, ...]] = ("ap", "ap50", "ap75", "ar")
 
     classes: int
     input: str = "image"

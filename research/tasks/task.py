@@ -64,9 +64,11 @@ class Task:
     Attributes:
       better: the better direction of each metric, "min" or "max", by name or by pattern ("top_*_accuracy").  A metric
         without a direction is reported, but cannot be used for selection.
+      headline: names or patterns of the metrics that a table shows, if the task has too many for one; () shows all.
     """
 
     better: ClassVar[Mapping[str, Direction]] = {}
+    headline: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

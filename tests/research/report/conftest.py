@@ -47,6 +47,7 @@ def write_run(
     steps: int = 1000,
     every: int = 100,
     better: Mapping[str, str] | None = BETTER,
+    headline: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
     validation: bool = True,
     **sweep: Any,
@@ -60,6 +61,7 @@ def write_run(
       ends: by trial name: a status; None for no result.json; a string starting with "{" for result.json's own text; a
         mapping of result.json's fields that differ.
       better: the declaration in the config.json of every trial; None for a run from before declarations existed.
+      headline: the metrics that the task shows, in the config.json of every trial.
       data: the data of the experiment.
       validation: give every test metric the same value on validation, unless `scores` has one.
       sweep: other fields of sweep.json.
@@ -97,6 +99,7 @@ def write_run(
         config = {"experiment": {"_type": "research.experiment:Experiment", "model": {"depth": 2}}}
         config["experiment"] |= {} if data is None else {"data": data}
         config |= {} if better is None else {"better": better}
+        config |= {"headline": list(headline)} if headline else {}
         (own / "config.json").write_text(json.dumps(config))
     return folder
 

@@ -67,6 +67,8 @@ def test_the_files_lie_in_the_run(made):
         "table.md",
         "table.tex",
         "table.csv",
+        "trials.csv",
+        "hyperparameters.tex",
         "report.html",
     }
     for path in found.figures:

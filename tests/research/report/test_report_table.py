@@ -206,14 +206,14 @@ def test_the_sentence_of_a_comparison(build):
     )
     named = say(baseline="identity")
     assert named.startswith(
-        "Against the baseline, identity (test/accuracy 0.936 ± 0.003 (5)): gelu is better, +0.038 ["
+        "Against the baseline, identity (test/accuracy 0.9360 ± 0.0034 (5)): gelu is better, +0.038 ["
     )
     assert "; baseline is better, +0.035 [" in named
     assert "identity is better" in say(better={"accuracy": "min"}) and "identity is higher" in say(better={})
-    assert say(seeds=(0,)).endswith(": identity −0.0390 [–] (1) and gelu +0.00400 [–] (1): no interval.")
+    assert say(seeds=(0,)).endswith(": identity −0.0390 [–] (1) and gelu +0.0040 [–] (1): no interval.")
     lost = {f"baseline-s{seed}": "failed" for seed in range(5)}
     assert say(ends=lost) == (
-        "identity: test/accuracy 0.936 ± 0.003 (5); gelu: test/accuracy 0.9744 ± 0.0021 (5); "
+        "identity: test/accuracy 0.9360 ± 0.0034 (5); gelu: test/accuracy 0.9744 ± 0.0021 (5); "
         "the baseline has no finished trial."
     )
     lost = {f"{variant}-s{seed}": "failed" for variant in ("gelu", "identity") for seed in range(5)}
@@ -229,7 +229,9 @@ def test_the_sentence_counts_what_it_does_not_name(build):
 
     said = sentences.summary(build(variants=variants, scores=gaps))
     assert "v4 is better" in said and "v3 is better" in said and "1 more differs" in said
-    assert "; v5, v6 and v8: the 95% interval includes zero; v0 0 [–] (5) and v7 0 [–] (5): no interval." in said
+    assert (
+        "; v5, v6 and v8: the 95% interval includes zero; v0 0.000 [–] (5) and v7 0.000 [–] (5): no interval." in said
+    )
 
 
 # Escapes ------------------------------------------------------------------------------------------
@@ -293,7 +295,7 @@ def test_the_terminal_shows_what_fits(build):
     wide, narrow = printed(table, 160), printed(table, 70)
     for text in (wide, narrow):
         assert "4 of 5; 1 diverged" in text
-        assert "0.936 ± 0.003 (5)" in text
+        assert "0.9360 ± 0.0034 (5)" in text
         assert "…" not in text
     assert "test/loss" in wide
     assert "Δ test/accuracy" not in narrow
