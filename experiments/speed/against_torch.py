@@ -6,6 +6,8 @@
         --torch-python venv/bin/python
     python -m experiments.speed.against_torch unet dit draw_unet draw_dit \
         --peer experiments/speed/torch_diffusion.py --torch-python venv/bin/python
+    ESPALIER_DATA=... python -m experiments.speed.against_torch gcn gin \
+        --peer experiments/speed/torch_graphs.py --torch-python venv/bin/python
 
 The peer is a script that takes `--only CASE` and prints "CASE ... N steps/s", or "N images/s" where images are drawn;
 it runs unmodified, in turns with Espalier.  Espalier runs its usual compiled program on examples that live on the
@@ -16,10 +18,12 @@ Results are in experiments/RESULTS.md.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import subprocess
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import jax
@@ -27,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from experiments import cora_gnn, esol_gnn
 from experiments.speed.side_by_side import in_turns, report
 from research.config.hparams import hparams
 from research.data.feeds import make_feeds
@@ -184,6 +189,12 @@ def unpadded(**sequences: np.ndarray) -> dict[str, np.ndarray]:
     return sequences | {f"{name}_mask": np.ones(x.shape[:2], bool) for name, x in sequences.items()}
 
 
+def steps(module: ModuleType, count: int) -> Experiment:
+    """A number of steps of a module's experiment, as it trains."""
+    own = dataclasses.replace(module.experiment(), steps=count)
+    return own.fit(own.load())
+
+
 def trains(own: Experiment) -> Callable[[], float]:
     """Makes a function that trains the experiment's steps again and returns the steps per second."""
     feeds = make_feeds(own.data.load(), own.data)
@@ -203,6 +214,13 @@ def trains(own: Experiment) -> Callable[[], float]:
 
     run()
     return run
+
+
+def trains_graphs(own: Experiment) -> Callable[[], float]:
+    """As `trains`, but in graphs per second; batches are rows, which hold several."""
+    source, run = own.data.load().train, trains(own)
+    each = own.batch_size * source.graphs / len(source)
+    return lambda: each * run()
 
 
 def draws(own: Experiment) -> Callable[[], float]:
@@ -242,6 +260,8 @@ CASES = {
     "unet": Case("unet", lambda: noised(UNET), "DDPM's U-Net, 32, 64, 64 channels; batch 16 of 32×32, AdamW"),
     "dit": Case("dit", lambda: noised(DIT), "DiT, 6 layers, 128 wide, patches of 4; batch 16 of 32×32, AdamW"),
     "draw_unet": Case("draw_unet", lambda: noised(UNET), "the U-Net draws 16 images in 10 steps", draws, "images/s"),
+    "gcn": Case("gcn", lambda: steps(cora_gnn, 200), "GCN, 16 wide, on Cora as a whole, Adam; dense words for PyTorch"),
+    "gin": Case("gin", lambda: steps(esol_gnn, 100), "GIN with bonds, 4 × 64, on ESOL", trains_graphs, "molecules/s"),
     "draw_dit": Case("draw_dit", lambda: noised(DIT), "the DiT draws 16 images in 10 steps", draws, "images/s"),
 }
 

@@ -161,5 +161,5 @@ def test_the_functions_of_a_module_are_used_by_the_command_line(tmp_path, capsys
     ran = launch("run", module, "--out", tmp_path / "run")
     assert ran.status == 0 and "heard: base-s0 finished" in ran.out
     assert not (tmp_path / "run/trials/base-s0/tensorboard").exists()
-    module.write_text(module.read_text().replace("(Prints(),)", "Prints()"))
-    assert "callbacks: a Prints; expected a tuple" in launch("run", module, "--out", tmp_path / "other").err
+    other = write_module(tmp_path / "with_one.py", module.read_text().replace("(Prints(),)", "Prints()"))
+    assert "callbacks: a Prints; expected a tuple" in launch("run", other, "--out", tmp_path / "other").err
