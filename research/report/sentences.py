@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from research.console import counted
 from research.report import numbers, selection
+from research.report.importance import importance
 from research.report.runs import STATUSES, RunResult
 from research.report.statistics import CONFIDENCE
 from research.report.table import Row, Table
@@ -194,10 +195,39 @@ def notes(table: Table) -> list[str]:
 def asides(table: Table) -> list[str]:
     """What a reader of the report may want to know, but not a reader of the paper."""
     left_out = [name for name in table.every if name not in table.metrics and not name.startswith("validation/")]
-    shown = ", ".join(left_out[:NAMED]) + (" …" if len(left_out) > NAMED else "")
-    return [f"Not shown: {counted(len(left_out), 'metric')} in table.csv ({shown}); --metrics chooses."] * bool(
-        left_out
-    )
+    lines = [*_pruned(table), *_importance(table)]
+    if left_out:
+        named = ", ".join(left_out[:NAMED]) + (" …" if len(left_out) > NAMED else "")
+        lines.append(f"Not shown: {counted(len(left_out), 'metric')} in table.csv ({named}); --metrics chooses.")
+    return lines
+
+
+def _pruned(table: Table) -> list[str]:
+    """How many variants were pruned, and with which validation scores."""
+    if not table.pruned:
+        return []
+    chooser = next((row.criterion.chooser for row in table.rows if row.criterion.chooser), None)
+    trials = [trial for row in table.pruned for trial in row.run.of(row.variant)]
+    scores = [trial.metrics[chooser] for trial in trials if chooser in trial.metrics]
+    ends = f", whose last {chooser} was {numbers.plain(min(scores))} to {numbers.plain(max(scores))}" if scores else ""
+    return [f"Not shown: {counted(len(table.pruned), 'pruned variant')}{ends}; they are in table.csv."]
+
+
+def _importance(table: Table) -> list[str]:
+    """Which hyperparameters of a search matter."""
+    lines = []
+    for run in table.runs:
+        criterion = next((row.criterion for row in table.rows if row.run is run), None)
+        if run.compares or criterion is None or not criterion.chooses:
+            continue
+        shares = importance(run, criterion.chooser)
+        if shares:
+            named = ", ".join(f"{path} {share:.0%}" for path, share in shares.items())
+            lines.append(
+                f"{run.label + ': ' if run.label else ''}what {criterion.chooser} depends on, among the values tried: "
+                f"{named} (permutation importance in a random forest)."
+            )
+    return lines
 
 
 def _meaning_of_stars(table: Table) -> str:

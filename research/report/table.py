@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import functools
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,12 @@ from research.report.numbers import Format
 from research.report.runs import STATUSES, RunResult, Status
 from research.report.selection import Criterion
 from research.report.statistics import Difference, Summary, by_pair, holm, paired_difference, summarize, that_count
+
+SORTED = 6
+"""The number of variants without a baseline from which the best come first."""
+
+PRUNED = 3
+"""The number of pruned variants from which they are counted, instead of shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Table:
       every: all metrics that were scored, for table.csv; `metrics` are those that are shown.
       groups: the runs whose scores can be ranked together.
       choices: what the author chose.
+      pruned: the rows of variants that a search pruned; they are in table.csv, but not in `rows`.
     """
 
     runs: tuple[RunResult, ...]
@@ -92,6 +100,7 @@ class Table:
     groups: tuple[tuple[RunResult, ...], ...] = ()
     every: tuple[str, ...] = ()
     choices: Choices = Choices()
+    pruned: tuple[Row, ...] = ()
 
     def title(self, metric: str) -> str:
         """What a metric is called in the report."""
@@ -149,7 +158,8 @@ class Table:
         rows = tuple(row for row in self.rows if row.run in runs)
         metrics = tuple(metric for metric in self.metrics if any(metric in row.cells for row in rows))
         groups = tuple(group for group in self.groups if set(group) <= set(runs))
-        return Table(tuple(runs), metrics, rows, groups, self.every, self.choices)
+        pruned = tuple(row for row in self.pruned if row.run in runs)
+        return Table(tuple(runs), metrics, rows, groups, self.every, self.choices, pruned)
 
     def shortened(self, count: int) -> Table:
         """The table with at most `count` rows for each group of comparable runs: the baselines, then the best."""
@@ -190,7 +200,11 @@ def build(runs: Sequence[RunResult], choices: Choices = Choices()) -> Table:  # 
     for group in groups:
         own = [row for row in rows if row.run in group]
         marked |= {(row.run, row.variant): row for row in _with_choice(_with_best(own))}
-    return Table(tuple(runs), metrics, tuple(marked[row.run, row.variant] for row in rows), groups, every, choices)
+    rows = [row for run in runs for row in _in_order([marked[r.run, r.variant] for r in rows if r.run is run])]
+    pruned = tuple(row for row in rows if set(row.counts) == {"pruned"})
+    pruned = pruned if len(pruned) >= PRUNED else ()
+    shown = tuple(row for row in rows if row not in pruned)
+    return Table(tuple(runs), metrics, shown, groups, every, choices, pruned)
 
 
 def _pairs_of_baseline(run: RunResult, metric: str) -> Mapping[Hashable, float]:
@@ -227,6 +241,12 @@ def _row(
         parameters=parameters.pop() if len(parameters) == 1 else None,
         seconds=seconds.mean,
     )
+
+
+def _in_order(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows of a run: as asked for if there is a baseline or a chosen order, else the best first."""
+    ordered = any(row.run.compares for row in rows) or len(rows) < SORTED
+    return rows if ordered else ranked(rows)
 
 
 def _corrected(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
@@ -323,11 +343,13 @@ def texts(table: Table) -> tuple[list[str], list[list[CellText]]]:
 def records(table: Table) -> list[dict[str, Any]]:
     """Every number of each row at full precision, by the name of its column in table.csv; None if it is missing."""
     found = []
-    for row in table.rows:
+    settings = dict.fromkeys(path for run in table.runs for path in run.varied)
+    for row in (*table.rows, *table.pruned):
         run = row.run
         record = {"run": run.label, "experiment": run.experiment, "sweep": run.sweep, "variant": row.variant}
         record |= {"chosen": "yes" if row.chosen else "", "trials": sum(row.counts.values())}
         record |= {status: row.counts.get(status, 0) for status in STATUSES}
+        record |= {path: _setting(run.value(row.variant, path)) for path in settings}
         for name in dict.fromkeys((*table.metrics, *table.every)):
             cell = row.cells.get(name, Cell(Summary(None, None, 0)))
             record |= {f"{name} {part}": getattr(cell.summary, part) for part in ("mean", "std", "n")}
@@ -339,6 +361,10 @@ def records(table: Table) -> list[dict[str, Any]]:
             record | {"parameters": row.parameters, "seconds": row.seconds, "commit": run.commit, "hash": run.hash}
         )
     return found
+
+
+def _setting(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | list) else value
 
 
 def to_csv(table: Table) -> str:
