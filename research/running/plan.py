@@ -31,6 +31,12 @@ MEMORY_SHARE = 0.8
 MOST_STACKED = 256
 """Maximum number of trials that train at once; more are hardly faster, but take long to time and to save."""
 
+HOPED = {"cpu": 2}
+"""How many times faster a stack may be, by platform; on others, as many times as it has trials."""
+
+PRICE = 3
+"""What trying another way costs, as a multiple of compiling its training: evaluations are compiled, and steps timed."""
+
 MEASURED_SECONDS = 0.5
 """Seconds for which each way of training is timed, at most."""
 
@@ -250,7 +256,7 @@ def decide(
       experiments: the resolved experiments by trial name.
       feeds: the splits of their data.
       stack: "on", "off", or "auto", which compiles and times both on this device, unless training one after another
-        takes less time than compiling the other program.
+        takes less time than trying the other way.
       cache: keeps the compiled programs for training.
     """
     own = [experiments[name] for name in undecided.trials]
@@ -262,9 +268,10 @@ def decide(
         return [dataclasses.replace(undecided, trials=chunk, stacked=True) for chunk in chunks]
     single = cache.get(own, feeds, stacked=False, timed=True)
     one = single.trial_steps_per_second
-    saved = undecided.until * (len(own) - 1) / one
+    hoped = min(len(own), HOPED.get(single.programs.placement.platform, len(own)))
+    saved = undecided.until * len(own) / one * (1 - 1 / hoped)
     largest = largest_stack(single)
-    if largest == 1 or hosts.agree("the ways to time", saved < single.compiling_seconds):
+    if largest == 1 or hosts.agree("the ways to time", saved < PRICE * single.compiling_seconds):
         return [dataclasses.replace(undecided, stacked=False, measured={"one_after_another": round(one, 3)})]
     first = split_evenly(trials, largest)[0]
     together = cache.get([experiments[name] for name in first], feeds, stacked=True, timed=True)
