@@ -18,19 +18,42 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     return BLOCK.findall((ROOT / page).read_text())
 
 
-@pytest.mark.slow
-def test_your_own_page_runs_from_top_to_bottom(tmp_path):
+def run_page(page: str, folder: pathlib.Path) -> None:
+    """Runs the blocks of a page in a folder: files are written, and Python blocks follow those before them."""
     environment = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
     environment["PATH"] = f"{pathlib.Path(sys.executable).parent}:{environment['PATH']}"
     said = ""
-    for language, file, text in blocks("docs/your_own.md"):
+    for language, file, text in blocks(page):
         if file:
-            (tmp_path / file).write_text(text)
+            (folder / file).write_text(text)
             continue
         said += text if language == "python" else ""
         command = [sys.executable, "-c", said] if language == "python" else ["sh", "-ec", text]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_pages_on_experiments_and_reports_run_one_after_the_other(tmp_path):
+    for page in ("docs/experiments.md", "docs/evaluation.md"):
+        run_page(page, tmp_path)
+    assert json.loads((tmp_path / "numbers.json").read_text())["rows"][1]["variant"] == "no activation"
+    assert "accuracy" in json.loads((tmp_path / "scores.json").read_text())["variants"][0]["metrics"]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs the extra [docs]")
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert built.returncode == 0, built.stderr[-3000:]
+    assert "schedule_free" in (tmp_path / "api" / "optimizers" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_your_own_page_runs_from_top_to_bottom(tmp_path):
+    run_page("docs/your_own.md", tmp_path)
     results = {
         f"{path.parts[-5]}/{path.parent.name}": json.loads(path.read_text())["metrics"]
         for path in tmp_path.glob("runs/*/*/trials/*/result.json")

@@ -4,7 +4,7 @@ An atom has 0 or 1 for each of: its element (C, N, O, S, F, Cl, Br, I, P, B, Si,
 (0 to 5, more), formal charge (-1, 0, 1, another), number of hydrogens (0 to 3, more), hybridisation (sp, sp2, sp3,
 another), being aromatic, being in a ring, and chirality (clockwise, counterclockwise).  A bond has 0 or 1 for each of:
 its type (single, double, triple, aromatic), being conjugated, being in a ring, and its stereo (Z, E).  Hydrogens are no
-atoms of their own, unless RDKit keeps them (as in "[H][H]").
+atoms of their own, unless RDKit keeps them (as in `[H][H]`).
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class CTC(Model):
 
     Attributes:
       vocab_size: the number of tokens, including the blank.
-      mels, width, depth, num_heads, mlp_width, activation, strides, audio_length, dropout, attention_dropout,
-      activation_dropout, kernel, scan_layers, remat, dtype: as in `SpeechEncoder`.
+      mels, width, depth, num_heads, mlp_width, activation, strides, audio_length: as in `SpeechEncoder`.
+      dropout, attention_dropout, activation_dropout, kernel, scan_layers, remat, dtype: as there.
     """
 
     tensor_rules = TENSOR_RULES

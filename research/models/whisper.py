@@ -144,8 +144,9 @@ class Whisper(EncoderDecoder):
     Attributes:
       vocab_size: the number of tokens.
       context_length: the maximum number of tokens of a text.
-      mels, width, depth, num_heads, mlp_width, activation, strides, audio_length, dropout, attention_dropout,
-      activation_dropout, kernel, scan_layers, remat, dtype: as in `SpeechEncoder`; most also apply to the decoder.
+      mels, width, depth, num_heads, mlp_width, activation, strides, audio_length: as in `SpeechEncoder`.
+      dropout, attention_dropout, activation_dropout, kernel, scan_layers, remat, dtype: as there; most also apply to
+        the decoder.
       decoder_depth: the number of decoder blocks; None means `depth`.
       decoder_num_heads: the number of attention heads of the decoder; None means `num_heads`.
       decoder_mlp_width: the hidden features of the decoder's MLPs; None means the encoder's.

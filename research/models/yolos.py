@@ -33,8 +33,8 @@ class YOLOS(Model):
       image_size: the side, in pixels, or (height, width) of the images that positions are made for; for images of other
         multiples of `patch_size`, they are interpolated.
       positions_again: learned positions are also added after each block but the last.
-      patch_size, width, depth, num_heads, mlp_width, qkv_bias, activation, norm_epsilon, dropout, attention_dropout,
-      drop_path, kernel, remat: as in `ViT`.
+      patch_size, width, depth, num_heads, mlp_width, qkv_bias, activation, norm_epsilon: as in `ViT`.
+      dropout, attention_dropout, drop_path, kernel, remat: as there.
       dtype: of the computation; parameters have at least float32, and so have the predictions.
     """
 
