@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from research.errors import nearest, require
+from research.errors import RequestError, nearest, require
 from research.report.runs import RunResult
 
 CORRECTIONS = ("none", "holm")
@@ -39,10 +40,10 @@ class Choices:
     def __post_init__(self) -> None:
         require(self.digits is None or 0 <= self.digits <= 12, f"--digits {self.digits}: expected 0 to 12")
         for kind in self.figures:
-            require(kind in FORMATS, f"--figures {kind}: {nearest(kind, FORMATS)}")
-        require(
-            self.correction in CORRECTIONS, f"--correction {self.correction}: {nearest(self.correction, CORRECTIONS)}"
-        )
+            if kind not in FORMATS:
+                raise RequestError(f"--figures {kind}: {nearest(kind, FORMATS)}")
+        if self.correction not in CORRECTIONS:
+            raise RequestError(f"--correction {self.correction}: {nearest(self.correction, CORRECTIONS)}")
 
     def of_runs(self, runs: Sequence[RunResult]) -> list[RunResult]:
         """The runs with the chosen variants only, in the chosen order and under their new names.
@@ -53,15 +54,18 @@ class Choices:
         known = list(dict.fromkeys(variant for run in runs for variant in run.variants))
         kept = matching("--variants", self.variants, known) if self.variants else known
         renamed = {variant: self.names.get(variant, variant) for variant in kept}
-        same = [name for name in renamed.values() if list(renamed.values()).count(name) > 1]
-        require(not same, f"--name: two variants would be called {same and same[0]!r}")
+        if not renamed:
+            return list(runs)
+        (name, count), *_ = Counter(renamed.values()).most_common(1)
+        require(count == 1, f"--name: two variants would be called {name!r}")
         found = []
         for run in runs:
             trials = [
                 dataclasses.replace(trial, variant=renamed[variant]) for variant in kept for trial in run.of(variant)
             ]
             baseline = renamed.get(run.baseline, run.baseline)
-            found.append(dataclasses.replace(run, trials=tuple(trials), baseline=baseline))
+            if trials or not run.trials:
+                found.append(dataclasses.replace(run, trials=tuple(trials), baseline=baseline))
         return found
 
     def of_metrics(self, known: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
@@ -71,8 +75,8 @@ class Choices:
     def check(self, variants: Sequence[str], metrics: Sequence[str]) -> None:
         """Raises RequestError if a name is of no variant or metric, or a pattern of --percent of no metric."""
         for name in self.names:
-            given = f"--name {name}={self.names[name]}"
-            require(name in (*variants, *metrics), f"{given}: {nearest(name, [*variants, *metrics])}")
+            if name not in (known := [*variants, *metrics]):
+                raise RequestError(f"--name {name}={self.names[name]}: {nearest(name, known)}")
         if self.percent:
             matching("--percent", self.percent, metrics)
 
@@ -92,7 +96,8 @@ def matching(option: str, patterns: Sequence[str], known: Sequence[str]) -> list
     found: dict[str, None] = {}
     for pattern in patterns:
         own = [name for name in known if _matches(name, pattern)]
-        require(own, f"{option} {pattern}: {nearest(pattern, known)}")
+        if not own:
+            raise RequestError(f"{option} {pattern}: {nearest(pattern, known)}")
         found |= dict.fromkeys(own)
     return list(found)
 

@@ -10,6 +10,7 @@ from research.config.extras import from_extra
 from research.report import numbers
 from research.report.runs import STATUSES, RunResult
 from research.report.table import Table, records
+from research.report.trials import rows
 
 if TYPE_CHECKING:
     import pandas
@@ -35,28 +36,8 @@ def table(shown: Table) -> pandas.DataFrame:
 def trials(run: RunResult) -> pandas.DataFrame:
     """A row for each trial of a run."""
     pandas = _pandas("trials()")
-    paths = dict.fromkeys([*run.varied, *(path for path in run.crossed if path != "seed")])
-    metrics = dict.fromkeys(name for trial in run.trials for name in trial.metrics)
-    rows = []
-    for trial in run.trials:
-        settings = {path: trial.overrides.get(path, run.value(trial.variant, path)) for path in paths}
-        rows.append(
-            {
-                "trial": trial.name,
-                "variant": trial.variant,
-                "seed": trial.seed,
-                **{path: native(value) for path, value in settings.items()},
-                "status": trial.status,
-                **{name: trial.metrics.get(name) for name in metrics},
-                "steps": trial.steps,
-                "best_step": trial.best_step,
-                "seconds": trial.seconds,
-                "steps_per_second": trial.steps_per_second,
-                "parameters": trial.parameters,
-                "error": trial.error,
-            }
-        )
-    return pandas.DataFrame(rows).set_index("trial")
+    found = [{name: native(value) for name, value in row.items() if name != "run"} for row in rows([run])]
+    return pandas.DataFrame(found).set_index("trial")
 
 
 def curves(run: RunResult) -> pandas.DataFrame:
