@@ -28,6 +28,8 @@ _CSS = """
     --paper: #15171a; --ink: #e7e9ec; --muted: #9aa0a9; --line: #31353b;
     --best: #6fd3ad; --finished: #58c49b; --diverged: #f0a35e; --failed: #f28b82; --other: #9aa0a9;
   }
+  .plots .card { background: #1a1a1a; }
+  .plots img { filter: invert(0.9) hue-rotate(180deg); }
 }
 * { box-sizing: border-box; }
 body {
@@ -55,6 +57,9 @@ tbody tr.remark > * { border-top: 0; padding-top: 0; }
 tbody th:not(.best) { font-weight: 500; }
 tbody th { overflow-wrap: break-word; min-width: 7em; max-width: 22em; }
 tbody tr.run th { padding-top: 18px; font-weight: 700; }
+.wide tbody tr:not(.run) th:first-child, .wide thead th:first-child {
+  position: sticky; left: 0; background: var(--paper);
+}
 .number { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; color: var(--best); }
 .small { display: block; font-size: 12px; color: var(--muted); font-weight: 400; }
@@ -98,11 +103,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
   th, td { padding: 4px 10px 4px 0; }
   .summary { font-size: 14px; }
   dl { font-size: 10px; }
-  .small, .notes, figcaption, figure.texts { width: 100%; }
-table.texts { width: 100%; font-size: 13px; }
-table.texts td { width: 33%; overflow-wrap: anywhere; }
-mark { background: none; color: var(--failed); text-decoration: underline dotted; }
-code, .mono { font-size: 8.5px; }
+  .small, .notes, figcaption, figure.texts, code, .mono { font-size: 8.5px; }
   .wide { overflow: visible; }
   .figures { gap: 18px 2%; }
   figure { max-width: 49%; }
@@ -140,7 +141,7 @@ def to_html(
         f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in notes)}</div>',
     ]
     if pictures:
-        body += ["<h2>Figures</h2>", '<div class="figures">', *map(_figure, pictures), "</div>"]
+        body += ["<h2>Figures</h2>", '<div class="figures plots">', *map(_figure, pictures), "</div>"]
     if exhibits:
         body += ["<h2>Exhibits</h2>", *map(_exhibits, exhibits)]
     if inside or remarks:
