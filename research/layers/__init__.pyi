@@ -18,6 +18,11 @@ from .message_passing import (
     Isomorphism as Isomorphism,
     SampleAndAggregate as SampleAndAggregate,
 )
+from .neighbourhoods import (
+    Neighbourhoods as Neighbourhoods,
+    sample_neighbourhoods as sample_neighbourhoods,
+    sampled_inputs as sampled_inputs,
+)
 from .norms import (
     BatchNorm as BatchNorm,
     FrozenBatchNorm as FrozenBatchNorm,

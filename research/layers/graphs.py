@@ -27,6 +27,7 @@ class Graphs(NamedTuple):
       weights: of the edges, [rows, edges], or None if each weighs 1.
       graph: the place of each node's graph, int [rows, nodes]; None if a row is one graph without padding.
       places: places for graphs in a row.
+      degrees: edges that reach each node in the graph from which these edges were sampled, [rows, nodes]; or None.
     """
 
     count: int
@@ -36,6 +37,7 @@ class Graphs(NamedTuple):
     weights: jax.Array | None = None
     graph: jax.Array | None = None
     places: int = 1
+    degrees: jax.Array | None = None
 
     @property
     def node_mask(self) -> jax.Array | None:
@@ -95,6 +97,7 @@ def graphs_of(
     edge_weights: jax.Array | None = None,
     graph: jax.Array | None = None,
     mask: jax.Array | None = None,
+    degrees: jax.Array | None = None,
 ) -> Graphs:
     """Makes `Graphs` from a model's arguments; without an axis of rows, they are one row.
 
@@ -105,6 +108,7 @@ def graphs_of(
       edge_weights: [rows, edges].
       graph: int [rows, nodes].
       mask: the places that hold a graph, bool [rows, places].
+      degrees: of the nodes before edges were sampled, int [rows, nodes].
 
     Raises:
       RequestError: the shapes do not fit together.
@@ -117,10 +121,11 @@ def graphs_of(
     )
     require((graph is None) == (mask is None), "graph and mask: expected both or none of them")
     if edges.ndim == 2:
-        given = (nodes, edges, edge_features, edge_weights, graph, mask)
-        nodes, edges, edge_features, edge_weights, graph, mask = (None if x is None else x[None] for x in given)
+        given = (nodes, edges, edge_features, edge_weights, graph, mask, degrees)
+        given = (None if x is None else x[None] for x in given)
+        nodes, edges, edge_features, edge_weights, graph, mask, degrees = given
     if edge_features is not None and edge_features.ndim == 2:
         edge_features = edge_features[..., None]
     sources, targets = jnp.moveaxis(edges.astype(jnp.int32), -1, 0)
     places = 1 if mask is None else mask.shape[-1]
-    return Graphs(nodes.shape[1], sources, targets, edge_features, edge_weights, graph, places)
+    return Graphs(nodes.shape[1], sources, targets, edge_features, edge_weights, graph, places, degrees)

@@ -16,6 +16,7 @@ from research.errors import require
 from research.layers.dense import dense
 from research.layers.dtypes import DType, param_dtype
 from research.layers.graphs import Graphs
+from research.layers.neighbourhoods import scaled_to
 from research.layers.norms import batch_norm
 from research.layers.segments import segment_softmax
 from research.layers.sparse import Linear, SparseFeatures, as_dense
@@ -30,7 +31,8 @@ GLOROT = nn.initializers.glorot_uniform()
 class GraphConvolution(nn.Module):
     """D^-½ (A + I) D^-½ X W + b, with D the weights that reach each node (Kipf & Welling, 2017).
 
-    A node that has an edge to itself already gets no second one.
+    A node that has an edge to itself already gets no second one.  If the edges were sampled, D is that of the whole
+    graph, and the sum over a node's edges is scaled to all of them.
     """
 
     width: int
@@ -39,9 +41,13 @@ class GraphConvolution(nn.Module):
     @nn.compact
     def __call__(self, graphs: Graphs, x: Features, *, train: bool = False) -> jax.Array:
         x = Linear(self.width, GLOROT, self.dtype, name="linear")(x)
-        graphs = graphs._replace(features=None).with_loops()
+        graphs = graphs._replace(features=None)
+        if graphs.degrees is not None:
+            ones = jnp.ones(graphs.targets.shape) if graphs.weights is None else graphs.weights
+            graphs = graphs._replace(weights=scaled_to(graphs.degrees, graphs.targets, ones))
+        graphs = graphs.with_loops()
         weights = jnp.ones(graphs.targets.shape) if graphs.weights is None else graphs.weights
-        degree = graphs.aggregate(weights)
+        degree = graphs.aggregate(weights) if graphs.degrees is None else graphs.degrees + 1.0
         scale = jnp.where(degree > 0, jax.lax.rsqrt(jnp.where(degree > 0, degree, 1)), 0)
         weights = weights * graphs.of_sources(scale) * graphs.of_targets(scale)
         x = graphs.aggregate(graphs.of_sources(x) * weights[..., None].astype(x.dtype))

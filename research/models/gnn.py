@@ -107,6 +107,7 @@ class GraphNetwork(Model):
         mask: jax.Array | None = None,
         columns: jax.Array | None = None,
         pairs: jax.Array | None = None,
+        degrees: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
@@ -123,8 +124,9 @@ class GraphNetwork(Model):
           mask: the places that hold a graph, bool [rows, places].
           columns: the feature that each value belongs to, int [rows, nodes, values]; padding has `input_width`.
           pairs: the two nodes of each output, int [rows, pairs, 2], for `output="edges"`.
+          degrees: the edges that reach each node where `edges` are a sample of them, int [rows, nodes]; for GCN.
         """
-        one, graphs = nodes.ndim == 2, graphs_of(nodes, edges, edge_features, edge_weights, graph, mask)
+        one, graphs = nodes.ndim == 2, graphs_of(nodes, edges, edge_features, edge_weights, graph, mask, degrees)
         if one:
             nodes, columns, pairs = (None if x is None else x[None] for x in (nodes, columns, pairs))
         first = self.dropout if self.input_dropout is None else self.input_dropout

@@ -13,6 +13,7 @@ import optax
 
 from research.data.source import Source, shared, where
 from research.errors import RequestError, nearest, require
+from research.layers.neighbourhoods import sampled_inputs
 from research.metrics.labels import mean_over_labels
 from research.tasks.classification import Classification
 from research.tasks.randomness import per_example
@@ -181,14 +182,26 @@ class NodeClassification(Classification):
     >>> list(task.inputs({"node": jnp.arange(2), "shared": {"nodes": jnp.zeros((5, 3)), "edges": jnp.zeros((4, 2))}}))
     ['nodes', 'edges']
 
+    With `fan_out`, training computes a sampled neighbourhood of each example instead of the whole graph; it is drawn
+    by the key of the example, which follows from the step.  Evaluations and predictions use the whole graph.
+
+        python -m launch run cora_gnn --set "task.fan_out=(10, 10)" --set batch_size=32
+
     Attributes:
       input: the column of the nodes' numbers, int32 [batch].
+      fan_out: the largest number of neighbours to draw in each layer of the model, from the last; () for all.
     """
 
     input: str = "node"
+    fan_out: tuple[int, ...] = ()
+
+    def check(self) -> None:
+        super().check()
+        require(all(n >= 1 for n in self.fan_out), f"fan_out={self.fan_out}: expected numbers of neighbours, 1 or more")
 
     def check_examples(self, source: Source, split: str) -> None:
         super().check_examples(source, split)
+        _check_sampled(shared(source), self.fan_out)
         _check_shared(source, split)
         nodes, count = whole_column(source, self.input), len(shared(source)["nodes"])
         outside = (nodes < 0) | (nodes >= count)
@@ -198,6 +211,9 @@ class NodeClassification(Classification):
         return dict(batch["shared"])
 
     def _logits(self, apply: Apply, batch: Batch, **options: Any) -> jax.Array:
+        if self.fan_out and options.get("train"):
+            given = sampled_inputs(batch["key"], batch[self.input], batch["shared"], self.fan_out)
+            return super()._logits(lambda **_: apply(**given, **options)[:, 0], batch)
         return super()._logits(lambda **given: apply(**given)[batch[self.input]], batch, **options)
 
 
@@ -259,6 +275,17 @@ class LinkPrediction(Task):
     def predict(self, apply: Apply, batch: Batch) -> dict[str, jax.Array]:
         """Returns {"probability": [batch]} of an edge between the two nodes of a pair."""
         return {"probability": jax.nn.sigmoid(apply(**self.inputs(batch), train=False)[..., 0])}
+
+
+def _check_sampled(given: Mapping[str, np.ndarray], fan_out: tuple[int, ...]) -> None:
+    """Raises RequestError if neighbourhoods cannot be sampled from a graph."""
+    if not fan_out or "edges" not in given:
+        return
+    edges, others = given["edges"], {"edge_features", "edge_weights"} & set(given)
+    require(not others, f"task.fan_out={fan_out}: expected edges without features and weights")
+    require((np.diff(edges[:, 1]) >= 0).all(), f"task.fan_out={fan_out}: expected edges in the order of their targets")
+    loops = (edges[:, 0] == edges[:, 1]).any()
+    require(not loops, f"task.fan_out={fan_out}: an edge from a node to itself; expected none (data.loops=false)")
 
 
 def _check_shared(source: Source, split: str) -> None:

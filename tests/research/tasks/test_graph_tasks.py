@@ -33,7 +33,8 @@ class Ring(Data):
     def read(self):
         generator = np.random.default_rng(0)
         ring = np.stack([np.arange(40), (np.arange(40) + 1) % 40], 1)
-        shared = {"nodes": generator.normal(size=(40, 5)), "edges": np.concatenate([ring, ring[:, ::-1]])}
+        edges = np.concatenate([ring, ring[:, ::-1]])
+        shared = {"nodes": generator.normal(size=(40, 5)), "edges": edges[np.argsort(edges[:, 1], kind="stable")]}
         if self.links:
             pairs = np.concatenate([ring[:8], (ring[:8] + [0, 9]) % 40])
             held = Columns({"pair": pairs, "label": np.repeat([1, 0], 8)}, shared)
@@ -66,12 +67,16 @@ def whole(**changes):
     return dataclasses.replace(base, **changes)
 
 
+def sampled(**changes):
+    return whole(task=NodeClassification(classes=2, fan_out=(2, 1)), **changes)
+
+
 def links(**changes):
     model = GCN(widths=(8,), classes=1, output="edges")
     return whole(model=model, task=LinkPrediction(), data=Ring(links=True), **changes)
 
 
-MADE = {"rows": rows, "whole": whole, "links": links}
+MADE = {"rows": rows, "whole": whole, "sampled": sampled, "links": links}
 
 
 @pytest.fixture(scope="module", params=MADE)
@@ -193,6 +198,17 @@ def test_wrong_data_are_one_line():
     columns = {"node": np.array([0, 3]), "label": np.array([0, 1])}
     refused("node [3]; expected 0 to 2", NodeClassification(classes=2), Columns(columns, graph))
     refused("no shared column 'nodes'", NodeClassification(classes=2), Columns(columns))
+    columns["node"] = np.array([0, 1])
+    task = NodeClassification(classes=2, fan_out=(2,))
+    for said, edges in (
+        ("expected edges in the order of their targets", [[0, 2], [2, 1]]),
+        ("an edge from a node to itself; expected none (data.loops=false)", [[1, 1]]),
+    ):
+        refused(said, task, Columns(columns, graph | {"edges": np.array(edges)}))
+    weighted = graph | {"edges": np.array([[0, 1]]), "edge_weights": np.ones(1)}
+    refused("expected edges without features and weights", task, Columns(columns, weighted))
+    with pytest.raises(RequestError, match=r"fan_out=\(0,\): expected numbers of neighbours, 1 or more"):
+        NodeClassification(classes=2, fan_out=(0,)).check()
     pairs = {"pair": np.zeros((2, 2), int), "label": np.array([1, 1])}
     refused("expected pairs with and without an edge", LinkPrediction(), Columns(pairs, graph))
     refused("a pair without an edge", LinkPrediction(), Columns(pairs | {"label": np.array([0, 1])}, graph), "train")
