@@ -1,10 +1,11 @@
-"""A graph of a million nodes and ten million edges, whole, on this machine: seconds a step, and memory.
+"""A graph of a million nodes and ten million edges on this machine: seconds a step, and memory.
 
-    python -m experiments.speed.large_graph
+    python -m experiments.speed.large_graph                       in full batch
+    python -m experiments.speed.large_graph --fan-out 10 10       by sampled neighbourhoods of 1,000 nodes a step
     python -m experiments.speed.large_graph --nodes 100000 --edges 1000000
 
-Trains GCN with 16 features on generated features of 16 and random edges, in full batch, through the programs of every
-other experiment.
+Trains GCN with 16 features on generated features of 16 and random edges, through the programs of every other
+experiment.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class RandomGraph(data.Data):
         generator = np.random.default_rng(0)
         features = generator.standard_normal((self.nodes, 16), np.float32)
         edges = generator.integers(0, self.nodes, (self.edges, 2), np.int32)
+        loops = edges[:, 0] == edges[:, 1]
+        edges[loops, 0] = (edges[loops, 0] + 1) % self.nodes
         edges = edges[np.argsort(edges[:, 1], kind="stable")]
         node = np.arange(1000, dtype=np.int32)
         labelled = {"node": node, "label": (features[:1000, 0] > 0).astype(np.int32)}
@@ -47,10 +50,11 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--edges", type=int, default=10_000_000)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--fan-out", type=int, nargs="*", default=[], metavar="N", help="neighbours in each layer")
     args = parser.parse_args()
     experiment = Experiment(
         model=models.GCN(widths=(16,), classes=2),
-        task=tasks.NodeClassification(classes=2),
+        task=tasks.NodeClassification(classes=2, fan_out=tuple(args.fan_out)),
         data=RandomGraph(nodes=args.nodes, edges=args.edges, validation=0),
         optimizer=optimizers.Adam(learning_rate=1e-2),
         steps=args.steps + 1,
