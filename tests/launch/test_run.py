@@ -334,7 +334,8 @@ def test_the_list_is_what_the_modules_say():
 
 
 def test_every_script_is_listed_with_its_command():
-    peers = {"shakespeare_torch", "torch_diffusion", "torch_sequences", "torch_vit"}  # for a Python that has torch
+    # For a Python that has torch.
+    peers = {"shakespeare_torch", "torch_diffusion", "torch_graphs", "torch_sequences", "torch_vit"}
     for folder in ("analysis", "speed"):
         files = (EXPERIMENTS / folder).glob("*.py")
         runnable = {path.stem for path in files if '__name__ == "__main__"' in path.read_text()}
