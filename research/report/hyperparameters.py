@@ -13,11 +13,17 @@ LEFT_OUT = ("data.path", "data.test_path", "class_names", "targets_sha256")
 
 
 def hyperparameters(run: RunResult) -> list[tuple[str, str]]:
-    """(dotted path, value) of the baseline, or of the first variant: every field that is set, from its config.json."""
+    """(dotted path, value) of the baseline, or of the first variant: every field that is set, from its config.json.
+
+    A file that is no such record, nested without end, has none.
+    """
     variant = run.baseline if run.baseline in run.by_variant else next(iter(run.by_variant), None)
     config = next((trial.config for trial in run.of(variant) if trial.config), {})
     experiment = lookup(config, "experiment") or {}
-    return [(path, value) for path, value in _leaves(experiment, "") if not path.endswith(LEFT_OUT)]
+    try:
+        return [(path, value) for path, value in _leaves(experiment, "") if not path.endswith(LEFT_OUT)]
+    except RecursionError:
+        return []
 
 
 def _leaves(part: Any, path: str) -> Iterator[tuple[str, str]]:

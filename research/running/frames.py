@@ -25,7 +25,7 @@ def table(shown: Table) -> pandas.DataFrame:
     run, rows = shown.runs[0], []
     for row, record in zip(shown.rows, records(shown), strict=True):
         settings = {path: native(run.value(row.variant, path)) for path in run.varied}
-        kept = {name: x for name, x in record.items() if name not in _OF_RUN}
+        kept = {name: x for name, x in record.items() if name not in _OF_RUN and name not in settings}
         rows.append({"variant": row.variant, **settings, "chosen": row.chosen, **kept})
     frame = pandas.DataFrame(rows).set_index("variant")
     rare = [status for status in STATUSES if status != "finished" and not frame[status].any()]
