@@ -89,16 +89,29 @@ def test_the_loss_reaches_a_rule_that_asks_for_it():
     assert float(plateau.scale) < 0.1  # the loss never falls
 
 
-def test_schedule_free_training_is_evaluated_with_the_averaged_parameters():
-    experiment = toys.experiment(optimizer=Optax(0.05, chain=(FREE,), schedule=Cosine(warmup_steps=2)))
-    experiment.check()
+def trained(experiment, steps=3):
+    """(state, metrics of the last step) after a few steps of the compiled program."""
     feeds = make_feeds(experiment.data.load(), experiment.data)
     programs = make_programs(experiment, feeds.train.resident)
     with feeds.train.batches(0, experiment.batch_size) as batches:
         sent = batches.largest()
     state = programs.init([0], [hparams(experiment)], sent)
-    for _ in range(3):
-        state, _ = programs.train(state, [sent])
+    for _ in range(steps):
+        state, metrics = programs.train(state, [sent])
+    return state, metrics
+
+
+def test_training_gives_the_loss_of_the_batch():
+    chain = (rule("sgd"), rule("contrib.reduce_on_plateau", patience=5))
+    state, metrics = trained(toys.experiment(optimizer=Optax(0.05, chain=chain)), steps=1)
+    (plateau,) = found(state.opt_state, "plateau_count")
+    assert float(plateau.best_value) == pytest.approx(float(metrics["loss"][0]))
+
+
+def test_schedule_free_training_is_evaluated_with_the_averaged_parameters():
+    experiment = toys.experiment(optimizer=Optax(0.05, chain=(FREE,), schedule=Cosine(warmup_steps=2)))
+    experiment.check()
+    state, _ = trained(experiment)
     (free,) = found(state.opt_state, "max_lr")
     expected = optax.contrib.schedule_free_eval_params(free, state.params)
     evaluated = state.variables(averaged=True)["params"]

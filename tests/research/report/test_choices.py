@@ -75,6 +75,7 @@ def test_holm_is_stricter_than_each_test_and_as_strict_as_bonferroni_on_the_smal
     found = {row.name: row.cells["test/accuracy"].difference.corrected for row in corrected.rows[1:]}
     assert found == pytest.approx(dict(zip(p, holm(list(p.values())), strict=True)))
     assert min(found.values()) == pytest.approx(2 * min(p.values()))
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert "corrected for 2 comparisons by Holm's method" in to_markdown(corrected)
     assert "Not corrected" in to_markdown(plain)
 
